@@ -1,0 +1,64 @@
+"""Errors that a user can cause, each a `MarcError` with one clear sentence and a remedy.
+
+Everything else that goes wrong is our own bug and stays an ordinary exception.
+"""
+
+
+class MarcError(Exception):
+    """Base of every error that a user of MARC can cause or must handle."""
+
+
+class ConfigError(MarcError, ValueError):
+    """A configuration value breaks a rule. The message names the field, the value, the remedy."""
+
+
+class SourceError(MarcError):
+    """A video, archive or sidecar cannot be listed, read or fetched."""
+
+
+class VideoError(MarcError):
+    """A video cannot be turned into frames. `kind` is the class recorded in the videos table."""
+
+    kind = "video_error"
+
+
+class UnreadableVideoError(VideoError):
+    """The container cannot be opened, or holds no video stream."""
+
+    kind = "unreadable"
+
+
+class EmptyVideoError(VideoError):
+    """The file opens, but not one frame could be decoded."""
+
+    kind = "no_frames"
+
+
+class VideoLimitError(VideoError):
+    """The video is larger or longer than the configuration allows."""
+
+    kind = "over_limit"
+
+
+class DecodeTimeoutError(VideoError):
+    """The decoder made no progress, or did not finish, within the configured time."""
+
+    kind = "timeout"
+
+
+class DecoderCrashError(VideoError):
+    """The decoding child process died (signal or non-zero exit)."""
+
+    kind = "decoder_crash"
+
+
+class MemoryStoreError(MarcError):
+    """The memory cannot be opened, or its tables do not fit this version or configuration."""
+
+
+class ModelLoadError(MarcError):
+    """A model directory or hub id cannot be loaded. The message names it and the remedy."""
+
+
+class AnswerError(MarcError):
+    """A question cannot be answered (no events, empty question, budget too small)."""

@@ -1,0 +1,163 @@
+"""Values that pass between MARC's parts: plain, frozen, without behaviour.
+
+Shape letters: F frames, T temporal groups (two frames each), P tokens of a group, D channels.
+Times are seconds on the source's own clock (presentation timestamps), never index / fps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+BoundaryKind = Literal["start", "shot", "semantic", "max_length"]
+"""Why an event begins: start of the video, TransNetV2 transition, change point, length limit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoSource:
+    """One video file of an archive, before it is opened.
+
+    `version` is the object store's ETag or `mtime_ns`, whichever the file system gives; it is
+    part of `video_id`, so that a changed file is a new video.
+    """
+
+    video_id: str
+    uri: str
+    size_bytes: int
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoInfo:
+    """What the container says of its video stream. `width`, `height` are after rotation.
+
+    `num_frames` and `duration_s` are the container's promise and None where it makes none.
+    """
+
+    codec: str
+    container: str
+    width: int
+    height: int
+    rotation_deg: int
+    fps: float | None
+    duration_s: float | None
+    num_frames: int | None
+    has_audio: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameChunk:
+    """A run of consecutive decoded frames.
+
+    times_s: (F,) float64, strictly increasing over the whole video.
+    shot_frames: (F, 27, 48, 3) uint8 RGB, the shot detector's input.
+    sampled_index: (S,) int64, positions in `times_s` of THIS chunk.
+    sampled_frames: (S, H, W, 3) uint8 RGB, upright, aspect ratio kept, at most
+        `VideoConfig.frame_max_pixels`.
+    """
+
+    times_s: NDArray[np.float64]
+    shot_frames: NDArray[np.uint8]
+    sampled_index: NDArray[np.int64]
+    sampled_frames: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeSummary:
+    """What is known of a video after its last frame.
+
+    `num_errors` counts packets that the decoder rejected and that were skipped.
+    """
+
+    info: VideoInfo
+    num_frames: int
+    num_errors: int
+    start_s: float
+    end_s: float
+    backend: Literal["pyav", "decord"]
+    backend_reason: str
+    sample_fps: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """A stretch [start_s, end_s) of a video; a video's events tile it without gap or overlap.
+
+    first_frame, end_frame: half-open range of frame indices of the source.
+    score: strength of the boundary that begins it, in [0, 1]; 1.0 for kind "start".
+    """
+
+    index: int
+    start_s: float
+    end_s: float
+    first_frame: int
+    end_frame: int
+    kind: BoundaryKind
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventFeatures:
+    """Student features of one event, stage-1 merged or not.
+
+    groups_TPD: (T, P, D), frame-major, merged rows of the vision tower's pooler output.
+    grid_hw: (h, w) tokens of a group after the spatial merge, h * w = P.
+    times_T: (T,) float32, centre of each group in seconds on the source's clock.
+    deepstack_LTPD: (L, T, P, D) for models that need it (Qwen3-VL), else None.
+    num_source_groups: groups before stage 1.
+    """
+
+    groups_TPD: torch.Tensor
+    grid_hw: tuple[int, int]
+    times_T: torch.Tensor
+    num_source_groups: int
+    deepstack_LTPD: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchHit:
+    """One event found for a query; higher `score` is better (cosine, or RRF when hybrid)."""
+
+    event_id: str
+    video_id: str
+    uri: str
+    index: int
+    start_s: float
+    end_s: float
+    score: float
+    text: str | None
+    thumbnail: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Citation:
+    """Evidence of an answer: an event that the student saw."""
+
+    video_id: str
+    uri: str
+    event_index: int
+    start_s: float
+    end_s: float
+    score: float | None
+    thumbnail: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What `answer_question` returns. Timings are wall-clock seconds per step."""
+
+    question: str
+    text: str
+    citations: tuple[Citation, ...]
+    retrieval: Literal["retrieved", "bypassed"]
+    visual_tokens: int
+    visual_tokens_before: int
+    prompt_tokens: int
+    generated_tokens: int
+    features: Literal["cached", "decoded"]
+    timings_s: dict[str, float]
