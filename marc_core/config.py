@@ -108,6 +108,10 @@ class StudentConfig:
     position_rule: Literal["max", "hf5"] = "max"
     """Where text positions start after a video: `max` = the authors' rule with which the
     checkpoints were trained; `hf5` = the installed library's, only for equivalence tests."""
+    temporal_positions: Literal["time", "grid"] = "time"
+    """Temporal index of a group, for models with absolute time (Qwen2.5-VL): `time` = its own
+    seconds from the first group, `grid` = its number x the source interval, a plain shorter video
+    (what vLLM can express). Equal for evenly sampled uncompressed video and for one group."""
     max_new_tokens: int = 128
     """Tokens generated at most (our choice)."""
     temperature: float = 0.0
@@ -239,10 +243,14 @@ def load_config(
     cls: type[C],
     *,
     preset: str | None = None,
+    stored: str | None = None,
     files: Sequence[str | Path] = (),
     overrides: Sequence[str] = (),
 ) -> C:
-    """Return a checked `cls`: defaults, then the preset, then YAML files, then `key=value`.
+    """Return a checked `cls`: defaults, preset, `stored`, YAML files, `key=value`, in this order.
+
+    `stored` is the YAML of an earlier run (`config_to_yaml`), of which only the method's own
+    sections (fields of MethodConfig) are taken.
 
     Raises ConfigError for unknown keys, wrong types, values out of range and missing files; the
     message names the rule, the value received and the remedy.
@@ -255,6 +263,9 @@ def load_config(
     try:
         if preset is not None:
             layers.append(OmegaConf.load(_preset_file(preset)))
+        if stored is not None:
+            sections = [f.name for f in dataclasses.fields(MethodConfig)]
+            layers.append(OmegaConf.masked_copy(OmegaConf.create(stored), sections))
         for file in files:
             if not Path(file).is_file():
                 raise ConfigError(f"Configuration file '{file}' does not exist.")

@@ -110,6 +110,8 @@ class EventFeatures:
     times_T: (T,) float32, centre of each group in seconds on the source's clock.
     deepstack_LTPD: (L, T, P, D) for models that need it (Qwen3-VL), else None.
     num_source_groups: groups before stage 1.
+    counts_T: (T,) float32, source groups behind each group (weighted merging); None means an
+        equal share of `num_source_groups`.
     """
 
     groups_TPD: torch.Tensor
@@ -117,6 +119,7 @@ class EventFeatures:
     times_T: torch.Tensor
     num_source_groups: int
     deepstack_LTPD: torch.Tensor | None = None
+    counts_T: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

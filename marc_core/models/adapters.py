@@ -1,0 +1,125 @@
+"""What differs between the Qwen-VL families: the visual part of a prompt and of a model call.
+
+Qwen2-VL     one block of video tokens, temporal index = group index
+Qwen2.5-VL   one block, temporal index = seconds x tokens_per_second
+Qwen3-VL     one block per group, each after its time as text; deepstack features
+
+Compressed features enter stock transformers as `mm_encoder_outputs`. `generate()` changes that
+object in place, so every call builds a fresh one.
+
+Letters: K groups, P tokens of a group, D channels, L deepstack layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from marc_core.compress import CompressedVideo
+from marc_core.errors import ModelLoadError
+from marc_core.models.positions import VisualBlock, ticks
+from marc_core.models.prompt import VIDEO_MARK
+
+_START, _PAD, _END = "<|vision_start|>", "<|video_pad|>", "<|vision_end|>"
+
+
+class Adapter:
+    """The Qwen2-VL way, and the base of the others."""
+
+    model_type = "qwen2_vl"
+
+    def __init__(
+        self, model_config: Any, *, temporal_positions: Literal["time", "grid"] = "time"
+    ) -> None:
+        self.model_config = model_config
+        self.temporal_positions = temporal_positions
+
+    def expand(self, text: str, video: CompressedVideo) -> str:
+        """Return the prompt with its video mark spelled out to one token per visual token."""
+        return text.replace(VIDEO_MARK, _START + _PAD * video.num_tokens + _END)
+
+    def blocks(self, video: CompressedVideo) -> list[VisualBlock]:
+        """Return the blocks of video tokens in the order in which `expand` writes them."""
+        return [VisualBlock(self.temporal_index(video), video.grid_hw)]
+
+    def temporal_index(self, video: CompressedVideo) -> tuple[int, ...]:
+        """Return the temporal index of each group, from 0."""
+        return tuple(range(len(video.groups_KPD)))
+
+    def encoder_outputs(self, videos: Sequence[CompressedVideo], dtype: torch.dtype) -> Any:
+        """Return a fresh `mm_encoder_outputs["video"]` for a batch."""
+        return BaseModelOutputWithPooling(pooler_output=_flat(videos, dtype))
+
+    def deepstack(self, output: Any, index: int) -> list[torch.Tensor]:
+        """Return the extra features (N, D) per layer of grid row `index`; none here."""
+        return []
+
+
+class Qwen25Adapter(Adapter):
+    """Temporal index in absolute time (`temporal_positions` "time") or grid x seconds ("grid")."""
+
+    model_type = "qwen2_5_vl"
+
+    def temporal_index(self, video: CompressedVideo) -> tuple[int, ...]:
+        interval_s = video.group_interval_s
+        times_K = video.times_K.cpu()
+        if self.temporal_positions == "grid":
+            times_K = torch.arange(len(times_K), dtype=torch.float64) * interval_s
+        per_second = float(self.model_config.vision_config.tokens_per_second)
+        return ticks(times_K, per_second, interval_s)
+
+
+class Qwen3Adapter(Adapter):
+    """Time as text before each group's own block; deepstack features enter the first layers."""
+
+    model_type = "qwen3_vl"
+
+    def expand(self, text: str, video: CompressedVideo) -> str:
+        group = _START + _PAD * video.groups_KPD.shape[1] + _END
+        times = video.times_K.tolist()
+        return text.replace(VIDEO_MARK, "".join(f"<{t:.1f} seconds>{group}" for t in times))
+
+    def blocks(self, video: CompressedVideo) -> list[VisualBlock]:
+        return [VisualBlock((0,), video.grid_hw)] * len(video.groups_KPD)
+
+    def encoder_outputs(self, videos: Sequence[CompressedVideo], dtype: torch.dtype) -> Any:
+        from transformers.models.qwen3_vl.modeling_qwen3_vl import (
+            BaseModelOutputWithDeepstackFeatures,
+        )
+
+        layers = [video.deepstack_LKPD for video in videos]
+        assert all(layer is not None for layer in layers), "Qwen3-VL needs deepstack features"
+        per_layer: Any = [
+            [features_KPD.flatten(0, 1).to(dtype) for features_KPD in same_layer]
+            for same_layer in zip(*layers, strict=True)  # type: ignore[arg-type]
+        ]
+        return BaseModelOutputWithDeepstackFeatures(
+            pooler_output=_flat(videos, dtype),
+            deepstack_features=per_layer,
+        )
+
+    def deepstack(self, output: Any, index: int) -> list[torch.Tensor]:
+        return [layer[index] for layer in output.deepstack_features]
+
+
+_ADAPTERS = {cls.model_type: cls for cls in (Adapter, Qwen25Adapter, Qwen3Adapter)}
+
+
+def make_adapter(
+    model_config: Any, *, temporal_positions: Literal["time", "grid"] = "time"
+) -> Adapter:
+    """Return the adapter of a model configuration. Raises ModelLoadError for other families."""
+    model_type = str(model_config.model_type)
+    if model_type not in _ADAPTERS:
+        raise ModelLoadError(
+            f"The student must be of type {', '.join(_ADAPTERS)}. Got '{model_type}'. "
+            "Set student.model to a checkpoint of one of these families."
+        )
+    return _ADAPTERS[model_type](model_config, temporal_positions=temporal_positions)
+
+
+def _flat(videos: Sequence[CompressedVideo], dtype: torch.dtype) -> Any:
+    return [video.groups_KPD.flatten(0, 1).to(dtype) for video in videos]

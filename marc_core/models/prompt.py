@@ -1,0 +1,91 @@
+"""The text of a prompt: question, options, answer template, in the model's own chat format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from marc_core.errors import AnswerError, ModelLoadError
+
+VIDEO_MARK = "<|vision_start|><|video_pad|><|vision_end|>"
+"""What the chat templates of all three families write where a video goes."""
+
+PromptTemplate = Literal["direct", "think"]
+
+_THINK = (
+    "Please think about this question as if you were a human pondering deeply. Provide your "
+    "detailed reasoning between the <think> and </think> tags, and then give your final answer "
+    "between the <answer> and </answer> tags."
+)
+_CHATML = (
+    "{%- for message in messages -%}<|im_start|>{{ message.role }}\n"
+    "{%- if message.content is string -%}{{ message.content }}{%- else -%}"
+    "{%- for part in message.content -%}{%- if part.type == 'video' -%}"
+    + VIDEO_MARK
+    + "{%- else -%}"
+    "{{ part.text }}{%- endif -%}{%- endfor -%}{%- endif -%}<|im_end|>\n{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<|im_start|>assistant\n{%- endif -%}"
+)
+
+
+def question_text(
+    question: str, options: Sequence[str] = (), *, template: PromptTemplate = "direct"
+) -> str:
+    """Return the user's turn: the question, "Options:" lines A, B, ..., and the instruction.
+
+    "direct" asks for the letter (or says nothing for open questions); "think" is Video-R1's
+    reasoning format. Options that already carry their letter keep it. Raises AnswerError for an
+    empty question or more than 26 options.
+    """
+    if not question.strip():
+        raise AnswerError("A question must not be empty. Got only white space.")
+    if len(options) > 26:
+        raise AnswerError(f"A question can have at most 26 options. Got {len(options)}.")
+    lines = [question.strip()]
+    if options:
+        lines.append("Options:")
+        lines += [_option(chr(ord("A") + i), text) for i, text in enumerate(options)]
+    if template == "think":
+        lines.append(_THINK)
+    elif options:
+        lines.append("Answer with the letter of the right option only.")
+    return "\n".join(lines)
+
+
+def chat_text(tokenizer: Any, user_text: str, *, with_video: bool) -> str:
+    """Return the full prompt up to the assistant's turn, with one VIDEO_MARK if with_video.
+
+    The tokenizer's own chat template is used where it has one, else plain ChatML. Special tokens
+    inside `user_text` are removed: a question must not open turns or visual blocks.
+    """
+    content: list[dict[str, str]] = [{"type": "video"}] if with_video else []
+    content.append({"type": "text", "text": _without_special(tokenizer, user_text)})
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}],
+        tokenize=False,
+        add_generation_prompt=True,
+        chat_template=tokenizer.chat_template or _CHATML,
+    )
+    if text.count(VIDEO_MARK) != int(with_video):
+        raise ModelLoadError(
+            f"The chat template must write {VIDEO_MARK} once for a video. Got {text[:200]!r}. "
+            "Use the template of a Qwen2-VL, 2.5-VL or 3-VL checkpoint."
+        )
+    return str(text)
+
+
+def _option(letter: str, text: str) -> str:
+    text = text.strip()
+    return text if re.match(rf"\(?{letter}[.):]\s", text) else f"{letter}. {text}"
+
+
+def _without_special(tokenizer: Any, text: str) -> str:
+    added = {token for token in tokenizer.get_added_vocab() if token.startswith("<|")}
+    special = sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True)
+    previous = None
+    while previous != text:
+        previous = text
+        for token in special:
+            text = text.replace(token, "")
+    return text

@@ -1,0 +1,107 @@
+"""Tiny random students of the three families, built in code: real architectures, no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from marc_core.config import StudentConfig
+from marc_core.models import Student
+
+WORDS = [
+    "what", "is", "red", "blue", "the", "a", "A", "B", "C", "D", ".", ":", "?", "Options", "Answer",
+    "with", "letter", "of", "right", "option", "only", "user", "assistant", "<", ">", "seconds",
+    *"0123456789",
+]  # fmt: skip
+SPECIAL = [
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
+    "<|image_pad|>", "<|video_pad|>",
+]  # fmt: skip
+
+MRoPE = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
+
+
+def tiny_tokenizer() -> Any:
+    """Word-level tokenizer with the control tokens of the Qwen-VL families."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = {token: i for i, token in enumerate([*SPECIAL, "[UNK]", *WORDS])}
+    core = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        unk_token="[UNK]",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=[t for t in SPECIAL if t not in ("<|im_end|>", "<|endoftext|>")],
+    )
+
+
+def tiny_config(family: str, tokenizer: Any) -> Any:
+    """Configuration of a model of about 100,000 parameters."""
+    import transformers as tf
+
+    ids = {
+        "image_token_id": tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        "video_token_id": tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        "vision_start_token_id": tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+        "vision_end_token_id": tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+    }
+    text: dict[str, Any] = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 4096, "rope_parameters": dict(MRoPE), "pad_token_id": 0,
+        "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "tie_word_embeddings": True,
+    }  # fmt: skip
+    vision: dict[str, Any] = {"depth": 4, "num_heads": 2, "patch_size": 4, "spatial_merge_size": 2}
+    if family == "qwen2_vl":
+        vision |= {"embed_dim": 16, "hidden_size": 32, "mlp_ratio": 2}
+        return tf.Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
+    if family == "qwen2_5_vl":
+        vision |= {"hidden_size": 16, "intermediate_size": 32, "out_hidden_size": 32,
+                   "window_size": 16, "fullatt_block_indexes": [1, 3],
+                   "tokens_per_second": 2}  # fmt: skip
+        return tf.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
+    text |= {"head_dim": 8, "rope_parameters": {**MRoPE, "mrope_interleaved": True}}
+    vision |= {"hidden_size": 16, "intermediate_size": 32, "out_hidden_size": 32,
+               "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 2]}  # fmt: skip
+    return tf.Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
+
+
+@pytest.fixture(scope="session")
+def make_student() -> Callable[..., Student]:
+    """Factory: make_student("qwen2_5_vl", position_rule="hf5") -> Student, fp32, seeded."""
+    from transformers import AutoModelForImageTextToText
+
+    torch.set_num_threads(1)
+
+    def make(family: str = "qwen2_5_vl", **settings: Any) -> Student:
+        tokenizer = tiny_tokenizer()
+        config = tiny_config(family, tokenizer)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = AutoModelForImageTextToText.from_config(config).eval()
+            for name, parameter in model.named_parameters():
+                if parameter.ndim > 1 and "visual" not in name:  # far from uniform predictions
+                    torch.nn.init.normal_(parameter, std=0.3)
+        settings = {"frame_max_pixels": 32 * 32, "max_new_tokens": 8} | settings
+        return Student(model, tokenizer, StudentConfig(**settings))
+
+    return make
+
+
+@pytest.fixture
+def make_frames() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """Factory: make_frames(6, seed=0) -> (frames (6, 24, 32, 3) uint8, times_s at 1 fps)."""
+
+    def make(num: int, *, seed: int = 0, size: tuple[int, int] = (24, 32), start_s: float = 0.0):
+        rng = np.random.default_rng(seed)
+        frames = rng.integers(0, 256, (num, *size, 3), dtype=np.uint8)
+        return frames, start_s + np.arange(num, dtype=np.float64)
+
+    return make
