@@ -1,0 +1,35 @@
+"""What the memory needs from an encoder.
+
+Shape letters: N frames or texts, H W pixels, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class DualEncoder(Protocol):
+    """Maps frames and texts to unit vectors whose dot product is their similarity."""
+
+    @property
+    def dim(self) -> int:
+        """Channels D of both outputs."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits that change with the weights or the preprocessing, not with the path."""
+        ...
+
+    def encode_images(self, frames_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return (N, D) unit vectors of (N, H, W, 3) uint8 RGB frames of any size."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return (N, D) unit vectors of N texts; longer texts are cut at the model's limit."""
+        ...

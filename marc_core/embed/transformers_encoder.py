@@ -1,0 +1,143 @@
+"""CLIP, SigLIP and SigLIP2 through transformers' Auto classes: one class for the families.
+
+Texts are prepared as in the families' training. SigLIP and SigLIP2: lower-case, padded to 64
+tokens, no attention mask. CLIP: padded to the longest, with mask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from marc_core.embed.images import ImageRecipe, naflex_patches, pixel_values
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SIGLIP_TEXT_TOKENS = 64
+"""Text length of SigLIP's and SigLIP2's training (their papers; the tower pools the last token)."""
+
+
+class TransformersEncoder:
+    """A `DualEncoder` around a loaded CLIP-like model and its tokenizer."""
+
+    def __init__(self, *, model: Any, tokenizer: Any, recipe: ImageRecipe, batch_size: int) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.recipe = recipe
+        self.batch_size = batch_size
+        self.family: str = model.config.model_type
+        self._dim = output_dim(model)
+        self._fingerprint = encoder_fingerprint(model, recipe)
+
+    @property
+    def dim(self) -> int:
+        """Channels D of both outputs."""
+        return self._dim
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits of configuration, recipe and weights."""
+        return self._fingerprint
+
+    def encode_images(self, frames_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return (N, D) unit vectors of (N, H, W, 3) uint8 RGB frames of any size."""
+        if frames_NHWC.ndim != 4 or frames_NHWC.shape[-1] != 3 or frames_NHWC.dtype != np.uint8:
+            raise ValueError(
+                f"Frames must be (N, H, W, 3) uint8. Got {frames_NHWC.shape} {frames_NHWC.dtype}."
+            )
+        return self._run(frames_NHWC, self._image_features)
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return (N, D) unit vectors of N texts; longer texts are cut at the model's limit."""
+        return self._run(texts, self._text_features)
+
+    def _run(self, items: Any, step: Callable[[Any], torch.Tensor]) -> NDArray[np.float32]:
+        if len(items) == 0:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        with torch.inference_mode():
+            parts = [F.normalize(step(b).float(), dim=-1) for b in _chunks(items, self.batch_size)]
+        result: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
+        return result
+
+    def _image_features(self, frames_NHWC: NDArray[np.uint8]) -> torch.Tensor:
+        frames = torch.from_numpy(np.ascontiguousarray(frames_NHWC))
+        x_NCHW = pixel_values(frames, self.recipe).to(self.model.device, self.model.dtype)
+        return image_features(self.model, x_NCHW, self.recipe)
+
+    def _text_features(self, texts: Sequence[str]) -> torch.Tensor:
+        tokens = tokenize(self.tokenizer, list(texts), self.model.config)
+        return text_features(self.model, {k: v.to(self.model.device) for k, v in tokens.items()})
+
+
+def image_features(model: Any, x_NCHW: torch.Tensor, recipe: ImageRecipe) -> torch.Tensor:
+    """Return (N, D) image features, not normalised; with gradients when they are enabled."""
+    if recipe.max_patches is None:
+        return torch.as_tensor(model.get_image_features(pixel_values=x_NCHW).pooler_output)
+    patches_NLC = naflex_patches(x_NCHW, recipe.patch_size)
+    n, length = patches_NLC.shape[:2]
+    rows, columns = (s // recipe.patch_size for s in x_NCHW.shape[-2:])
+    output = model.get_image_features(
+        pixel_values=patches_NLC,
+        pixel_attention_mask=torch.ones(n, length, dtype=torch.long, device=x_NCHW.device),
+        spatial_shapes=torch.tensor([[rows, columns]] * n, device=x_NCHW.device),
+    )
+    return torch.as_tensor(output.pooler_output)
+
+
+def text_features(model: Any, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return (N, D) text features, not normalised; with gradients when they are enabled."""
+    return torch.as_tensor(model.get_text_features(**tokens).pooler_output)
+
+
+def tokenize(tokenizer: Any, texts: list[str], config: Any) -> dict[str, torch.Tensor]:
+    """Return the text tower's inputs for `texts`, as its family was trained (see the module)."""
+    limit = int(config.text_config.max_position_embeddings)
+    if "siglip" in config.model_type:
+        encoded = tokenizer(
+            [text.lower() for text in texts],
+            padding="max_length",
+            max_length=min(SIGLIP_TEXT_TOKENS, limit),
+            truncation=True,
+            padding_side="right",
+            return_tensors="pt",
+        )
+        return {"input_ids": encoded["input_ids"]}
+    encoded = tokenizer(texts, padding=True, max_length=limit, truncation=True, return_tensors="pt")
+    return {k: encoded[k] for k in ("input_ids", "attention_mask")}
+
+
+def output_dim(model: Any) -> int:
+    """Return D, the channels of both towers' outputs."""
+    config = model.config
+    for owner, name in ((config, "projection_dim"), (config.text_config, "projection_size")):
+        if isinstance(getattr(owner, name, None), int):
+            return int(getattr(owner, name))
+    return int(config.text_config.hidden_size)
+
+
+def encoder_fingerprint(model: Any, recipe: ImageRecipe) -> str:
+    """Return 12 hex digits of recipe, shapes and 64 values of every weight.
+
+    Rounded to bfloat16, so that the same checkpoint has one fingerprint on CPU and GPU. Values
+    are spread over each tensor, so that any training step shows.
+    """
+    digest = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode())
+    for name, weight in sorted(model.state_dict().items()):
+        flat = weight.detach().reshape(-1)
+        pick = torch.linspace(0, flat.numel() - 1, min(64, flat.numel())).long().to(flat.device)
+        values = flat[pick].to(torch.bfloat16).view(torch.int16).cpu()
+        digest.update(f"{name}{tuple(weight.shape)}{values.tolist()}".encode())
+    return digest.hexdigest()[:12]
+
+
+def _chunks(items: Any, size: int) -> Iterator[Any]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
