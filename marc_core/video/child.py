@@ -1,0 +1,117 @@
+"""The decoding child: `python -m marc_core.video.child <data fd>`.
+
+    stdin: one JSON request a line      {"op": "decode", "path": ..., "config": {...}}
+    <data fd>: wire messages            info, alive*, chunk*, summary | frames | error
+    stderr: what decoders print; its last line explains a crash
+
+A thread reads stdin, and its end ends the process at once, even while a decoder loops: the child
+never outlives its parent. Errors of our own are not caught: they end the process with a trace.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import resource
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from marc_core.config import VideoConfig
+from marc_core.errors import VideoError, VideoLimitError
+from marc_core.video import wire
+from marc_core.video.backend import open_decoding
+from marc_core.video.exact import read_frames
+
+_ALIVE_INTERVAL_S = 1.0
+"""Distance of signs of life between chunks (our choice: well below every stall timeout)."""
+
+
+def main() -> None:
+    """Serve requests until stdin ends."""
+    data_fd = int(sys.argv[1])
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
+    limited = False
+    while True:
+        request = json.loads(requests.get())
+        config = VideoConfig(**request["config"])
+        if not limited:
+            _limit_memory(config.child_memory_bytes)
+            limited = True
+        try:
+            _serve(data_fd, request, config)
+        except BrokenPipeError:
+            os._exit(0)
+
+
+def _read_requests(requests: queue.SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        requests.put(line)
+    os._exit(0)
+
+
+def _limit_memory(extra_bytes: int) -> None:
+    if extra_bytes:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + extra_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _serve(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
+    serve = {"decode": _serve_decode, "read": _serve_read}[request["op"]]
+    try:
+        serve(fd, request, config)
+    except VideoError as error:
+        wire.send(fd, "error", {"type": type(error).__name__, "message": str(error)}, {})
+    except MemoryError:
+        wire.send(
+            fd, "error", {"type": VideoLimitError.__name__, "message": _no_memory(request)}, {}
+        )
+
+
+def _no_memory(request: dict[str, Any]) -> str:
+    return (
+        f"Decoding '{request['path']}' needs more memory than allowed. Raise "
+        "video.child_memory_bytes."
+    )
+
+
+def _serve_decode(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
+    sign = _SignOfLife(fd)
+    with open_decoding(request["path"], config, on_frame=sign) as decoding:
+        wire.send(fd, "info", asdict(decoding.info), {})
+        for chunk in decoding:
+            wire.send(fd, "chunk", {}, wire.chunk_arrays(chunk))
+            sign.reset()
+        wire.send(fd, "summary", wire.summary_fields(decoding.summary), {})
+
+
+def _serve_read(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
+    frames = read_frames(request["path"], request["times_s"], config, on_frame=_SignOfLife(fd))
+    arrays = {str(i): frame for i, frame in enumerate(frames)}
+    wire.send(fd, "frames", {}, arrays)
+
+
+class _SignOfLife:
+    """Called for each decoded frame; says "alive" once a second."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.reset()
+
+    def reset(self) -> None:
+        self._next_s = time.monotonic() + _ALIVE_INTERVAL_S
+
+    def __call__(self) -> None:
+        if time.monotonic() >= self._next_s:
+            wire.send(self._fd, "alive", {}, {})
+            self.reset()
+
+
+if __name__ == "__main__":
+    main()

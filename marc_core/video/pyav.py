@@ -1,0 +1,249 @@
+"""The reference decoder: one sequential pass of PyAV over a file, packet by packet.
+
+    open_video -> OpenVideo (container, stream, first frame, info)
+    OpenVideo.frames() -> every frame that decodes, in presentation order
+
+A packet that the decoder rejects is counted and skipped. Files are opened by the `file` protocol
+and by a closed list of formats, so that a playlist named movie.mp4 cannot make the decoder fetch
+other files or addresses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+
+from marc_core.errors import EmptyVideoError, UnreadableVideoError, VideoLimitError
+from marc_core.types import VideoInfo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from marc_core.config import VideoConfig
+
+FORMATS = (
+    "mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mpeg", "mpegts",
+    "mpegvideo", "flv", "live_flv", "asf", "ogg", "gif", "h264", "hevc", "m4v", "ivf", "mxf",
+    "nut", "dv", "rm", "wtv", "obu", "yuv4mpegpipe", "apng", "webp_anim",
+)  # fmt: skip
+"""Demuxers that may open a file: those that hold their frames themselves."""
+
+DEFAULT_FPS = 25.0
+"""Assumed only where neither timestamps nor a frame rate exist (our choice)."""
+
+_MAX_DEMUX_ERRORS = 100
+"""Read errors in a row, without a packet between them, after which a file has ended."""
+
+
+class OpenVideo:
+    """An open file with its first frame decoded. Use `open_video`, which closes it."""
+
+    def __init__(self, path: str, container: InputContainer, config: VideoConfig) -> None:
+        self.path = path
+        self.num_errors = 0
+        self._container = container
+        self._config = config
+        self.stream = _video_stream(path, container)
+        self.stream.thread_count = 1
+        _check_size(path, self.stream.width, self.stream.height, config)
+        self.step_s = 1.0 / (_fps(self.stream) or DEFAULT_FPS)
+        self._decoded = self._decode()
+        first = next(self._decoded, None)
+        if first is None:
+            raise EmptyVideoError(
+                f"Not one frame of '{path}' could be decoded ({self.num_errors} packets were "
+                "rejected). The file is damaged or ends before its first picture."
+            )
+        self.first = first
+        self.turns = round(first.rotation / 90) % 4
+        self.info = _info(container, self.stream, first, self.turns)
+        _check_duration(path, self.info.duration_s, config)
+
+    @property
+    def container(self) -> InputContainer:
+        """The open container; its position belongs to whoever reads `frames`."""
+        return self._container
+
+    @property
+    def pixel_shape(self) -> Fraction | None:
+        """Width / height of one pixel; None where the file does not say."""
+        shape = self.stream.sample_aspect_ratio
+        return shape if shape else None
+
+    @property
+    def start_s(self) -> float:
+        """Start that the stream promises, for frames without any timestamp."""
+        base = self.stream.time_base
+        start = self.stream.start_time
+        return float(start * base) if start is not None and base is not None else 0.0
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """Yield every frame of the file once, first frame included."""
+        yield self.first
+        yield from self._decoded
+
+    def frames_from_here(self) -> Iterator[VideoFrame]:
+        """Yield frames from the container's present position (after a seek)."""
+        return self._decode()
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        failures = 0
+        while failures < _MAX_DEMUX_ERRORS:
+            try:
+                for packet in self._container.demux(self.stream):
+                    failures = 0
+                    yield from self._decode_packet(packet)
+                return
+            except av.error.EOFError:
+                return
+            except av.FFmpegError as error:
+                raise_if_out_of_memory(error, self.path)
+                self.num_errors += 1
+                failures += 1
+
+    def _decode_packet(self, packet: Any) -> Iterator[VideoFrame]:
+        try:
+            frames = packet.decode()
+        except av.error.EOFError:
+            return
+        except av.FFmpegError as error:
+            raise_if_out_of_memory(error, self.path)
+            self.num_errors += 1
+            return
+        for frame in frames:
+            _check_size(self.path, frame.width, frame.height, self._config)
+            yield frame
+
+
+@contextmanager
+def open_video(path: str | Path, config: VideoConfig) -> Iterator[OpenVideo]:
+    """Open `path` and decode its first frame.
+
+    Raises UnreadableVideoError (no file, no container, no video stream), EmptyVideoError (no
+    frame decodes) and VideoLimitError (too large or too long for `config`).
+    """
+    name = str(path)
+    with _open_container(name) as container:
+        yield OpenVideo(name, container, config)
+
+
+def _open_container(name: str) -> InputContainer:
+    if not os.path.isfile(name):
+        raise UnreadableVideoError(f"'{name}' is not a file.")
+    if os.path.getsize(name) == 0:
+        raise UnreadableVideoError(f"'{name}' is empty (0 bytes).")
+    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
+    try:
+        return av.open(f"file:{os.path.abspath(name)}", mode="r", options=options)
+    except (av.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnreadableVideoError(
+            f"'{name}' cannot be opened as a video: {reason}. It is damaged, cut off before its "
+            "index, or not a video file."
+        ) from error
+
+
+def _video_stream(path: str, container: InputContainer) -> VideoStream:
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream):
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
+        raise UnreadableVideoError(f"'{path}' has no video stream (streams: {kinds}).")
+    if stream.disposition & av.stream.Disposition.attached_pic:
+        raise UnreadableVideoError(f"'{path}' has no video stream, only a cover picture.")
+    if stream.codec_context is None:
+        raise UnreadableVideoError(f"'{path}': this build has no decoder for its video codec.")
+    return stream
+
+
+def _info(
+    container: InputContainer, stream: VideoStream, first: VideoFrame, turns: int
+) -> VideoInfo:
+    width, height = first.width, first.height
+    if turns % 2:
+        width, height = height, width
+    codec = stream.codec_context.codec
+    return VideoInfo(
+        codec=getattr(codec, "canonical_name", None) or codec.name,
+        container=container.format.name,
+        width=width,
+        height=height,
+        rotation_deg=(-90 * turns) % 360,
+        fps=_fps(stream),
+        duration_s=_duration_s(container, stream),
+        num_frames=stream.frames or None,
+        has_audio=bool(container.streams.audio),
+    )
+
+
+def _fps(stream: VideoStream) -> float | None:
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate:
+            return float(rate)
+    return None
+
+
+def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration and stream.duration > 0 and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    if container.duration and container.duration > 0:
+        return container.duration / av.time_base
+    return None
+
+
+def _check_size(path: str, width: int, height: int, config: VideoConfig) -> None:
+    if width * height > config.max_pixels:
+        raise VideoLimitError(
+            f"A frame must have at most {config.max_pixels} pixels. '{path}' has {width} x "
+            f"{height}. Raise video.max_pixels to take it."
+        )
+
+
+def _check_duration(path: str, duration_s: float | None, config: VideoConfig) -> None:
+    if duration_s is not None and duration_s > config.max_duration_s:
+        raise VideoLimitError(
+            f"A video must last at most {config.max_duration_s:g} s. '{path}' lasts "
+            f"{duration_s:.1f} s. Raise video.max_duration_s to take it."
+        )
+
+
+def raise_if_out_of_memory(error: av.FFmpegError, path: str) -> None:
+    """Raise VideoLimitError when a decoder's error is lack of memory: not the packet's fault."""
+    if isinstance(error, MemoryError):
+        raise VideoLimitError(
+            f"Decoding '{path}' needs more memory than allowed. Raise video.child_memory_bytes."
+        ) from error
+
+
+class FrameScaler:
+    """Turns decoded frames into upright RGB arrays of one size."""
+
+    def __init__(self, *, width: int, height: int, turns: int, method: Interpolation) -> None:
+        self._width, self._height = width, height
+        self._turns, self._method = turns, method
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Return (H, W, 3) uint8 RGB, a view of memory that lives as long as the array."""
+        rgb = self._reformatter.reformat(
+            frame,
+            width=self._width,
+            height=self._height,
+            format="rgb24",
+            interpolation=self._method,
+            threads=1,
+        )
+        plane = rgb.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+        image = rows[: self._height, : self._width * 3].reshape(self._height, self._width, 3)
+        return np.rot90(image, self._turns) if self._turns else image
