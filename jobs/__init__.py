@@ -1,0 +1,1 @@
+"""Entry points: the `marc` command and the modules for `ray job submit`."""

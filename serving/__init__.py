@@ -1,0 +1,1 @@
+"""Ray Serve application (not built yet)."""

@@ -1,0 +1,69 @@
+"""What every entry point shares: Ray's start, errors as one line, output for people or machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from marc_core.errors import MarcError
+
+console = Console(stderr=True)
+"""Messages for people. Results go to standard output, so that `--json` can be piped."""
+
+
+@contextmanager
+def ray_session(address: str | None = None) -> Iterator[None]:
+    """Connect to a cluster (`address`, or RAY_ADDRESS), or start a local one for this process."""
+    import ray
+
+    address = address or os.environ.get("RAY_ADDRESS")
+    started = not ray.is_initialized()
+    if started and address:
+        ray.init(address=address, logging_level=logging.WARNING)
+    elif started:
+        ray.init(
+            include_dashboard=False,
+            log_to_driver=bool(os.environ.get("MARC_WORKER_LOGS")),
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": _worker_env()},
+        )
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _worker_env() -> dict[str, str]:
+    """Make this checkout importable by local workers, without an installed package."""
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.environ.get("PYTHONPATH", "")
+    if root in path.split(os.pathsep):
+        return {"PYTHONPATH": path}
+    return {"PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn a MarcError into one line on standard error and exit code 2."""
+    try:
+        yield
+    except MarcError as error:
+        console.print("[bold red]error:[/bold red]", end=" ")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document to standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")

@@ -1,0 +1,162 @@
+"""`marc index`, and `python -m jobs.index` for `ray job submit`: index an archive of videos."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from jobs.common import clear_errors, console, print_json, ray_session
+from jobs.options import (
+    ConfigOption,
+    DryRunOption,
+    JsonOption,
+    MemoryOption,
+    PresetOption,
+    memory_override,
+    quoted,
+    split_arguments,
+)
+from marc_core.config import IndexConfig, config_to_yaml, load_config
+from marc_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipelines.index import IndexReport
+
+LOG_INTERVAL_S = 15.0
+
+
+def index(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ARCHIVE]... [KEY=VALUE]...",
+            help="Folders, files or bucket prefixes; settings as key=value.",
+            show_default=False,
+        ),
+    ] = None,
+    memory: MemoryOption = None,
+    preset: PresetOption = "tiny",
+    config: ConfigOption = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, or a local Ray."),
+    ] = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Decode videos, cut them into events and store them in a memory.
+
+    A rerun does only what is missing or changed. Bad files become rows with a reason
+    (`marc status --failures` lists them). The exit code is 1 when more than
+    max_failed_fraction of the videos fail.
+
+    Example: marc index ~/videos --memory runs/memory events.max_event_s=30
+    """
+    with clear_errors():
+        resolved = _resolve(arguments or [], memory, preset, config or [])
+        if dry_run:
+            sys.stdout.write(config_to_yaml(resolved))
+            return
+        if not resolved.archive:
+            raise ConfigError("No archive given. Name a folder: marc index ~/videos")
+        failed = _run(resolved, address, as_json)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _resolve(
+    arguments: list[str], memory: str | None, preset: str | None, files: list[Path]
+) -> IndexConfig:
+    archive, overrides = split_arguments(arguments)
+    named = [f"archive=[{', '.join(quoted(a) for a in archive)}]"] if archive else []
+    return load_config(
+        IndexConfig,
+        preset=preset,
+        files=files,
+        overrides=[*named, *memory_override(memory), *overrides],
+    )
+
+
+def _run(config: IndexConfig, address: str | None, as_json: bool) -> bool:
+    """Run the pipeline, print its report, return whether too many videos failed."""
+    from pipelines.index import index_archive
+
+    with ray_session(address), progress_bar() as progress:
+        report = index_archive(config, progress)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_report(report, config)
+    too_many = report.failed_fraction > config.max_failed_fraction
+    if too_many:
+        console.print(
+            f"[bold red]error:[/bold red] {report.failed_fraction:.0%} of the videos failed, more "
+            f"than max_failed_fraction={config.max_failed_fraction}."
+        )
+    return too_many
+
+
+class progress_bar:
+    """A bar on a terminal, a line now and then elsewhere (job logs)."""
+
+    def __init__(self) -> None:
+        self.bar = Progress(
+            TextColumn("indexing"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[failed]} failed"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task, self.logged = self.bar.add_task("", total=None, failed=0), time.monotonic()
+
+    def __enter__(self):
+        self.bar.start()
+        return self.update
+
+    def __exit__(self, *_):
+        self.bar.stop()
+
+    def update(self, done: int, failed: int, total: int) -> None:
+        self.bar.update(self.task, completed=done, total=total, failed=failed)
+        if not console.is_terminal and time.monotonic() - self.logged > LOG_INTERVAL_S:
+            console.print(f"indexed {done} of {total} videos, {failed} failed")
+            self.logged = time.monotonic()
+
+
+def print_report(report: IndexReport, config: IndexConfig) -> None:
+    """Print what a run did, and where the reasons of its failures are."""
+    table = Table(title=f"Memory {config.memory.uri}", show_header=False, title_justify="left")
+    rows = [
+        ("videos found", report.found),
+        ("already done", report.skipped),
+        ("indexed", report.indexed),
+        ("failed", report.failed),
+        ("quarantined", report.quarantined),
+        *((f"  {kind}", count) for kind, count in sorted(report.failures.items())),
+        ("events", report.events),
+        ("visual tokens stored", f"{report.tokens_stored:,}"),
+        ("video indexed", f"{report.video_hours * 60:.1f} min in {report.wall_s:.1f} s"),
+        ("hours of video per hour", f"{report.hours_per_hour:.1f}"),
+    ]
+    for name, value in rows:
+        table.add_row(name, str(value))
+    console.print(table)
+    if report.failed or report.quarantined:
+        console.print(f"Reasons: marc status --memory {config.memory.uri} --failures")
+
+
+def main() -> None:
+    """Run `index` as a program of its own."""
+    typer.run(index)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Command-line options that several commands share, and how they become a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from marc_core.memory import MemoryStore
+
+from marc_core.config import MethodConfig, load_config
+from marc_core.errors import ConfigError
+
+Args = Annotated[
+    list[str] | None,
+    typer.Argument(help="Settings as key=value, e.g. compress.budget_groups=2", show_default=False),
+]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option("--memory", "-m", help="Folder or bucket address of the memory."),
+]
+PresetOption = Annotated[
+    str | None, typer.Option("--preset", "-p", help="Preset: tiny, qwen2.5-vl-3b.")
+]
+ConfigOption = Annotated[
+    list[Path] | None, typer.Option("--config", "-c", help="YAML file; may be given repeatedly.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")
+]
+
+_OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)*=.*", re.DOTALL)
+C = TypeVar("C", bound=MethodConfig)
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return (plain arguments, key=value settings)."""
+    overrides = [a for a in arguments if _OVERRIDE.fullmatch(a)]
+    return [a for a in arguments if a not in overrides], overrides
+
+
+def quoted(value: str) -> str:
+    """Return `value` as a double-quoted YAML scalar, so that no character of it is syntax."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def memory_override(memory: str | None) -> list[str]:
+    """Return the setting of `--memory`, if it was given."""
+    return [] if memory is None else [f"memory.uri={quoted(memory)}"]
+
+
+def config_for_memory(
+    cls: type[C],
+    memory: str | None,
+    preset: str | None,
+    files: Sequence[Path] | None,
+    overrides: Sequence[str],
+) -> tuple[C, MemoryStore]:
+    """Return a query's configuration and the opened memory.
+
+    The memory knows the configuration it was indexed with, so a question needs no preset: the
+    models are those of the last indexing run unless `preset`, `files` or `overrides` say more.
+    """
+    given = [*memory_override(memory), *overrides]
+    first = load_config(cls, preset=preset or "tiny", files=files or (), overrides=given)
+    store = MemoryStore.open(first.memory)
+    if preset is not None:
+        return first, store
+    stored = store.last_config()
+    if stored is None:
+        raise ConfigError(
+            f"The memory '{first.memory.uri}' records no indexing run, so its models are "
+            "unknown. Name them with --preset, or index into it first."
+        )
+    config = load_config(cls, stored=stored, files=files or (), overrides=given)
+    return dataclasses.replace(config, memory=first.memory), store

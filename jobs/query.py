@@ -1,0 +1,255 @@
+"""`marc search`, `ask`, `status`, `delete`: what people do with a memory. None needs Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from jobs.common import clear_errors, console, print_json
+from jobs.options import (
+    Args,
+    ConfigOption,
+    JsonOption,
+    MemoryOption,
+    PresetOption,
+    config_for_memory,
+    memory_override,
+    quoted,
+)
+from marc_core.config import AskConfig, MethodConfig, load_config
+from marc_core.memory import MemoryStore
+from marc_core.types import Answer, Citation, SearchHit
+
+out = type(console)()
+
+KOption = Annotated[int | None, typer.Option("-k", help="Number of events.", show_default="3")]
+VideoOption = Annotated[str | None, typer.Option("--video", help="Only this video (id or uri).")]
+CameraOption = Annotated[str | None, typer.Option("--camera", help="Only this camera.")]
+TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Only events with this tag.")]
+FromOption = Annotated[float | None, typer.Option("--from", help="Only after this second.")]
+ToOption = Annotated[float | None, typer.Option("--to", help="Only before this second.")]
+ThumbnailsOption = Annotated[
+    Path | None, typer.Option("--thumbnails", help="Write the events' pictures to this folder.")
+]
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    settings: Args = None,
+    memory: MemoryOption = None,
+    k: KOption = None,
+    video: VideoOption = None,
+    camera: CameraOption = None,
+    tag: TagOption = None,
+    from_s: FromOption = None,
+    to_s: ToOption = None,
+    thumbnails: ThumbnailsOption = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the events that fit a description, best first.
+
+    Example: marc search "a red circle moves left" --memory runs/memory -k 5
+    """
+    from marc_core.answer import find_events
+
+    from marc_core.embed import load_encoder
+
+    with clear_errors():
+        overrides = _filters(video, camera, tag, from_s, to_s, k) + (settings or [])
+        resolved, store = config_for_memory(AskConfig, memory, preset, config, overrides)
+        resolved = dataclasses.replace(resolved, question=query)
+        hits = find_events(
+            query, store=store, encoder=load_encoder(resolved.encoder), config=resolved
+        )
+    pictures = _save_thumbnails(hits, thumbnails)
+    if as_json:
+        print_json([_plain(hit, picture) for hit, picture in zip(hits, pictures, strict=True)])
+    else:
+        out.print(_hit_table(hits, pictures))
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    settings: Args = None,
+    memory: MemoryOption = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="An option, in order A, B, ...")
+    ] = None,
+    k: KOption = None,
+    video: VideoOption = None,
+    camera: CameraOption = None,
+    tag: TagOption = None,
+    from_s: FromOption = None,
+    to_s: ToOption = None,
+    thumbnails: ThumbnailsOption = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a question from the memory and cite the events that it rests on.
+
+    Example: marc ask "Which way does the red circle move?" -o left -o right --memory runs/memory
+    """
+    from marc_core.answer import answer_question
+
+    from marc_core.embed import load_encoder
+    from marc_core.models import load_student
+
+    with clear_errors():
+        overrides = _filters(video, camera, tag, from_s, to_s, k) + (settings or [])
+        resolved, store = config_for_memory(AskConfig, memory, preset, config, overrides)
+        resolved = dataclasses.replace(resolved, question=question, options=tuple(option or ()))
+        answer = answer_question(
+            question,
+            store=store,
+            encoder=load_encoder(resolved.encoder),
+            student=load_student(resolved.student),
+            config=resolved,
+        )
+    pictures = _save_thumbnails(answer.citations, thumbnails)
+    if as_json:
+        print_json(answer_to_json(answer, pictures))
+    else:
+        print_answer(answer, pictures)
+
+
+def status(
+    memory: MemoryOption = None,
+    failures: Annotated[bool, typer.Option(help="List failed videos and why.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a memory holds: videos by status, events, sizes, indexes, failures.
+
+    Example: marc status --memory runs/memory --failures
+    """
+    with clear_errors():
+        resolved = load_config(MethodConfig, overrides=memory_override(memory))
+        store = MemoryStore.open(resolved.memory)
+        report = store.status()
+        failed = store.failures() if failures else []
+    if as_json:
+        print_json(report | ({"failed_videos": failed} if failures else {}))
+        return
+    table = Table(title=f"Memory {resolved.memory.uri}", show_header=False, title_justify="left")
+    for key, value in report.items():
+        table.add_row(key.replace("_", " "), _text(value))
+    out.print(table)
+    if failures:
+        reasons = Table("video", "status", "class", "attempts", "reason")
+        for row in failed:
+            reasons.add_row(
+                _name(row["uri"]), row["status"], row["error_class"], str(row["attempts"]),
+                row["error_message"],
+            )  # fmt: skip
+        out.print(reasons)
+
+
+def delete(
+    video: Annotated[str, typer.Argument(help="video_id or uri of the video.")],
+    memory: MemoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a video and everything derived from it from the memory (never the video file).
+
+    Example: marc delete /videos/door.mp4 --memory runs/memory
+    """
+    with clear_errors():
+        resolved = load_config(MethodConfig, overrides=memory_override(memory))
+        counts = MemoryStore.open(resolved.memory).delete_video(video)
+    if as_json:
+        print_json(counts)
+    else:
+        out.print("deleted " + ", ".join(f"{n} {table}" for table, n in counts.items()))
+
+
+def print_answer(answer: Answer, pictures: list[Path | None]) -> None:
+    """Print an answer with its citations, its token saving and where the time went."""
+    out.print(f"[bold green]{answer.text}[/bold green]")
+    out.print(_citation_table(answer, pictures))
+    saved = 1 - answer.visual_tokens / max(answer.visual_tokens_before, 1)
+    steps = ", ".join(f"{name} {s * 1000:.0f} ms" for name, s in answer.timings_s.items())
+    out.print(
+        f"{answer.visual_tokens} visual tokens instead of {answer.visual_tokens_before} "
+        f"({saved:.1%} saved), features {answer.features}, events {answer.retrieval}"
+    )
+    out.print(f"[dim]{steps}[/dim]")
+
+
+def answer_to_json(answer: Answer, pictures: list[Path | None]) -> dict[str, Any]:
+    """Return an answer as plain JSON values; thumbnails as file names."""
+    plain = {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
+    plain["citations"] = [
+        _plain(citation, picture)
+        for citation, picture in zip(answer.citations, pictures, strict=True)
+    ]
+    return plain
+
+
+def _filters(video, camera, tags, from_s, to_s, k) -> list[str]:
+    named = {"only_video": video, "camera": camera}
+    found = [f"{key}={quoted(value)}" for key, value in named.items() if value is not None]
+    numbers = {"start_s": from_s, "end_s": to_s, "retrieve.k": k}
+    found += [f"{key}={value}" for key, value in numbers.items() if value is not None]
+    return found + ([f"tags=[{', '.join(quoted(t) for t in tags)}]"] if tags else [])
+
+
+def _plain(item: SearchHit | Citation, picture: Path | None) -> dict[str, Any]:
+    fields = {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
+    del fields["thumbnail"]
+    return fields | ({"thumbnail": str(picture)} if picture else {})
+
+
+def _save_thumbnails(items, folder: Path | None) -> list[Path | None]:
+    if folder is None:
+        return [None] * len(items)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for item in items:
+        stem = re.sub(r"[^\w.-]", "_", _name(item.uri))
+        paths.append(folder / f"{stem}-{item.start_s:.1f}s.jpg")
+        paths[-1].write_bytes(item.thumbnail)
+    return paths
+
+
+def _hit_table(hits: list[SearchHit], pictures: list[Path | None]) -> Table:
+    table = Table("video", "event", "from", "to", "score", "text")
+    for hit, picture in zip(hits, pictures, strict=True):
+        table.add_row(
+            _name(hit.uri), str(hit.index), _clock(hit.start_s), _clock(hit.end_s),
+            f"{hit.score:.3f}", str(picture or hit.text or ""),
+        )  # fmt: skip
+    return table
+
+
+def _citation_table(answer: Answer, pictures: list[Path | None]) -> Table:
+    table = Table("video", "event", "from", "to", "score", "picture")
+    for citation, picture in zip(answer.citations, pictures, strict=True):
+        score = "" if citation.score is None else f"{citation.score:.3f}"
+        table.add_row(
+            _name(citation.uri), str(citation.event_index), _clock(citation.start_s),
+            _clock(citation.end_s), score, str(picture or ""),
+        )  # fmt: skip
+    return table
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+
+
+def _name(uri: str) -> str:
+    return uri.rsplit("/", 1)[-1]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_text(v)}" for k, v in value.items()) or "none"
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,308 @@
+"""One video's way into the memory, as two plain functions: no Ray, no tables of other videos.
+
+    source --decode_video--> DecodedVideo --encode_video--> IndexedVideo
+             (CPU: one decode    times, shot      (GPU or CPU:       rows of `videos`, `events`,
+              pass, TransNetV2)  scores, frames)   embed, segment,   `features`, ready to publish
+                                                   stage-1 features)
+
+They are split where the hardware changes. Between them travel the frames sampled once a second,
+never the video.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from marc_core import schemas
+from marc_core.config import IndexConfig, fingerprint
+from marc_core.types import DecodeSummary, Event, VideoSource
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from marc_core.embed import DualEncoder
+    from marc_core.events import ShotDetector
+    from marc_core.models import Student
+    from marc_core.video import IsolatedDecoder
+    from marc_core.video.sidecar import Sidecar
+
+THUMBNAIL_SIDE_PX = 320
+JPEG_QUALITY = 85
+TRANSIENT_KINDS = frozenset({"timeout", "decoder_crash", "source", "worker_lost", "internal"})
+"""Failures that a later attempt may not meet again; all others are the file's own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodedVideo:
+    """A video after its only decode pass.
+
+    times_s: (F,) presentation times. shot_scores: (F,) float32 transition probabilities.
+    sampled_index: (S,) indices into times_s. sampled_frames: (S, H, W, 3) uint8 RGB.
+    """
+
+    summary: DecodeSummary
+    times_s: NDArray[np.float64]
+    shot_scores: NDArray[np.float32]
+    sampled_index: NDArray[np.int64]
+    sampled_frames: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexedVideo:
+    """The rows of one video, by table; `features` is None when they are not stored."""
+
+    videos: pa.Table
+    events: pa.Table
+    features: pa.Table | None
+
+
+def decode_video(path: str, decoder: IsolatedDecoder, detector: ShotDetector) -> DecodedVideo:
+    """Decode `path` once; detect shots on the small stream while the sampled one is collected.
+
+    Raises the VideoError of whatever is wrong with the file.
+    """
+    times, indices, frames = [], [], []
+    offset = 0
+    detector.reset()
+    with decoder.open(path) as stream:
+        for chunk in stream:
+            detector.push(chunk.shot_frames)
+            times.append(chunk.times_s)
+            indices.append(chunk.sampled_index + offset)
+            frames.append(chunk.sampled_frames)
+            offset += len(chunk.times_s)
+        summary = stream.summary
+    return DecodedVideo(
+        summary=summary,
+        times_s=np.concatenate(times),
+        shot_scores=detector.finish(),
+        sampled_index=np.concatenate(indices),
+        sampled_frames=np.concatenate([f for f in frames if len(f)]),
+    )
+
+
+def encode_video(
+    source: VideoSource,
+    decoded: DecodedVideo,
+    sidecar: Sidecar,
+    *,
+    config: IndexConfig,
+    encoder: DualEncoder,
+    student: Student | None,
+    attempts: int = 1,
+) -> IndexedVideo:
+    """Embed the sampled frames, cut the video into events and return all of its rows.
+
+    With a `student`, stage-1 features of every event are part of the result (paper, section 3.2:
+    stage 1 never looks beyond its event, so it can run before any question is known).
+    """
+    from marc_core.events import segment
+
+    embeddings_SD = encoder.encode_images(decoded.sampled_frames)
+    events = segment(
+        decoded.times_s,
+        decoded.shot_scores,
+        decoded.sampled_index,
+        embeddings_SD,
+        config.events,
+    )
+    samples = [samples_of(event, decoded.sampled_index) for event in events]
+    fingerprint_ = index_fingerprint(
+        config, encoder.fingerprint, student.fingerprint if student else None
+    )
+    video_row = {
+        **base_row(source, attempts, fingerprint_),
+        **_summary_columns(decoded.summary),
+        **_sidecar_columns(sidecar),
+        "status": schemas.INDEXED,
+        "num_events": len(events),
+    }
+    return IndexedVideo(
+        videos=pa.Table.from_pylist([video_row], schema=schemas.VIDEOS),
+        events=_event_rows(source, decoded, sidecar, events, samples, embeddings_SD),
+        features=_feature_rows(source, decoded, events, samples, student, config)
+        if student
+        else None,
+    )
+
+
+def samples_of(event: Event, sampled_index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the positions (into the sampled frames) that lie in `event`, at least one.
+
+    An event shorter than the sampling interval may hold none: it takes the nearest sample.
+    """
+    inside = np.flatnonzero(
+        (sampled_index >= event.first_frame) & (sampled_index < event.end_frame)
+    )
+    if len(inside):
+        return inside
+    middle = (event.first_frame + event.end_frame - 1) / 2
+    return np.array([int(np.argmin(np.abs(sampled_index - middle)))])
+
+
+def index_fingerprint(
+    config: IndexConfig, encoder_fingerprint: str, student_fingerprint: str | None
+) -> str:
+    """Return the fingerprint of everything that decides what a video's rows contain.
+
+    A video whose stored fingerprint differs is indexed again. Operational settings (time limits,
+    numbers of workers) are left out.
+    """
+    video, compress = config.video, config.compress
+    return fingerprint(
+        (video.backend, video.sample_fps, video.max_sampled_frames, video.frame_max_pixels),
+        config.events,
+        encoder_fingerprint,
+        student_fingerprint,
+        (compress.mode, compress.window, compress.event_ratio, compress.restore_norm)
+        if student_fingerprint
+        else None,
+    )
+
+
+def base_row(source: VideoSource, attempts: int, config_fingerprint: str) -> dict[str, Any]:
+    """Return the columns of `videos` that are known before the file is opened."""
+    return {
+        "video_id": source.video_id,
+        "uri": source.uri,
+        "size_bytes": source.size_bytes,
+        "version": source.version,
+        "attempts": attempts,
+        "config_fingerprint": config_fingerprint,
+        "indexed_at": dt.datetime.now(dt.UTC),
+    }
+
+
+def failure_row(
+    source: VideoSource,
+    *,
+    attempts: int,
+    max_attempts: int,
+    config_fingerprint: str,
+    kind: str,
+    message: str,
+) -> pa.Table:
+    """Return the `videos` row of a video that could not be indexed, with its reason.
+
+    A video that kills or stalls its decoder, or takes its worker along, `max_attempts` times is
+    quarantined: no later run touches it unless told to.
+    """
+    quarantined = kind in TRANSIENT_KINDS and attempts >= max_attempts
+    row = base_row(source, attempts, config_fingerprint) | {
+        "status": schemas.QUARANTINED if quarantined else schemas.FAILED,
+        "error_class": kind,
+        "error_message": message[:2000],
+    }
+    return pa.Table.from_pylist([row], schema=schemas.VIDEOS)
+
+
+def _summary_columns(summary: DecodeSummary) -> dict[str, Any]:
+    info = summary.info
+    return {
+        "codec": info.codec,
+        "width": info.width,
+        "height": info.height,
+        "rotation_deg": info.rotation_deg,
+        "fps": info.fps,
+        "num_frames": summary.num_frames,
+        "num_decode_errors": summary.num_errors,
+        "start_s": summary.start_s,
+        "duration_s": summary.end_s - summary.start_s,
+        "sample_fps": summary.sample_fps,
+        "decode_backend": summary.backend,
+        "decode_reason": summary.backend_reason,
+    }
+
+
+def _sidecar_columns(sidecar: Sidecar) -> dict[str, Any]:
+    return {
+        "recorded_at": sidecar.recorded_at,
+        "camera": sidecar.camera,
+        "tags": list(sidecar.tags),
+    }
+
+
+def _event_rows(
+    source: VideoSource,
+    decoded: DecodedVideo,
+    sidecar: Sidecar,
+    events: Sequence[Event],
+    samples: Sequence[NDArray[np.int64]],
+    embeddings_SD: NDArray[np.float32],
+) -> pa.Table:
+    rows = []
+    for event, positions in zip(events, samples, strict=True):
+        mean_D = embeddings_SD[positions].mean(axis=0)
+        rows.append(
+            {
+                "event_id": schemas.make_event_id(source.video_id, event.index),
+                "video_id": source.video_id,
+                "index": event.index,
+                "start_s": event.start_s,
+                "end_s": event.end_s,
+                "boundary_kind": event.kind,
+                "boundary_score": event.score,
+                "frame_times_s": decoded.times_s[decoded.sampled_index[positions]].tolist(),
+                "embedding": mean_D / max(float(np.linalg.norm(mean_D)), 1e-12),
+                "thumbnail": thumbnail(decoded.sampled_frames[positions[len(positions) // 2]]),
+                "text": sidecar.text_between(event.start_s, event.end_s),
+                **_sidecar_columns(sidecar),
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=schemas.events_schema(embeddings_SD.shape[1]))
+
+
+def _feature_rows(
+    source: VideoSource,
+    decoded: DecodedVideo,
+    events: Sequence[Event],
+    samples: Sequence[NDArray[np.int64]],
+    student: Student,
+    config: IndexConfig,
+) -> pa.Table:
+    from marc_core.compress import compress_event
+    from marc_core.memory import features_row
+
+    rows = []
+    for event, positions in zip(events, samples, strict=True):
+        kept = cap_frames(positions, config.student.max_frames)
+        times_F = decoded.times_s[decoded.sampled_index[kept]]
+        (features,) = student.encode_events([(decoded.sampled_frames[kept], times_F)])
+        rows.append(
+            features_row(
+                schemas.make_event_id(source.video_id, event.index),
+                source.video_id,
+                student.fingerprint,
+                compress_event(features, config.compress),
+            )
+        )
+    return pa.Table.from_pylist(rows, schema=schemas.FEATURES)
+
+
+def cap_frames(positions: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return at most `most` of the positions, evenly spread, first and last included."""
+    if len(positions) <= most:
+        return positions
+    return positions[np.linspace(0, len(positions) - 1, most).round().astype(np.int64)]
+
+
+def thumbnail(frame_HWC: NDArray[np.uint8]) -> bytes:
+    """Return a JPEG of an RGB frame, its longer side at most 320 px."""
+    from PIL import Image
+
+    image = Image.fromarray(frame_HWC)
+    scale = THUMBNAIL_SIDE_PX / max(image.size)
+    if scale < 1:
+        size = (math.ceil(image.width * scale), math.ceil(image.height * scale))
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()

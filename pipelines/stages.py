@@ -1,0 +1,241 @@
+"""The stages of the indexing chain: what a Ray worker holds, and how rows look between stages.
+
+Work is done by `marc_core.indexing`. A stage takes and returns Arrow tables of one row, because a
+row is one video. It never raises for a video: `recorded` is the one place of the project that
+catches everything, and it turns the exception into a failure that travels on as a row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from ray.data import Datasink
+from ray.data.block import BlockAccessor
+
+from marc_core.config import IndexConfig
+from marc_core.errors import SourceError, VideoError
+from marc_core.indexing import DecodedVideo, decode_video, encode_video, failure_row
+from marc_core.types import DecodeSummary, VideoInfo, VideoSource
+
+WORK = pa.schema([("source", pa.string()), ("attempts", pa.int32())])
+"""A video to do: VideoSource as JSON, and the number of this attempt."""
+
+DECODED = pa.schema(
+    [
+        *WORK,
+        ("failure", pa.string()),
+        ("summary", pa.string()),
+        ("sidecar", pa.string()),
+        ("times_s", pa.large_binary()),
+        ("shot_scores", pa.large_binary()),
+        ("sampled_index", pa.large_binary()),
+        ("frames", pa.large_binary()),
+        ("frames_shape", pa.list_(pa.int64())),
+    ]
+)
+"""A decoded video, or the reason why not. Arrays are raw little-endian buffers."""
+
+INDEXED = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("failed", pa.bool_()),
+        ("videos", pa.large_binary()),
+        ("events", pa.large_binary()),
+        ("features", pa.large_binary()),
+    ]
+)
+"""A video's rows, by table, as Arrow IPC streams; `events` and `features` null on failure."""
+
+
+def recorded(work: Callable[[], pa.Table]) -> tuple[pa.Table | None, str | None]:
+    """Return (result, None), or (None, failure as JSON): nothing a video does stops the job."""
+    try:
+        return work(), None
+    except VideoError as error:
+        failure = {"kind": error.kind, "message": str(error)}
+    except SourceError as error:
+        failure = {"kind": "source", "message": str(error)}
+    except Exception as error:  # noqa: BLE001 - the designated place, see the module docstring
+        traceback.print_exc()
+        failure = {"kind": "internal", "message": f"{type(error).__name__}: {error}"}
+    return None, json.dumps(failure)
+
+
+class DecodeStage:
+    """Holds one decoding child process and one shot detector; one thread."""
+
+    def __init__(self, config: IndexConfig) -> None:
+        import torch
+
+        from marc_core.events import ShotDetector
+        from marc_core.video import IsolatedDecoder
+
+        torch.set_num_threads(1)
+        self.config = config
+        self.decoder = IsolatedDecoder(config.video)
+        self.detector = ShotDetector(config.events)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Map a WORK row to a DECODED row."""
+        (row,) = batch.to_pylist()
+        source = VideoSource(**json.loads(row["source"]))
+        table, failure = recorded(lambda: self.decode(row, source))
+        return table if table is not None else _one_row(DECODED, {**row, "failure": failure})
+
+    def decode(self, row: dict[str, Any], source: VideoSource) -> pa.Table:
+        """Fetch, decode and shot-detect one video."""
+        from marc_core.video import local_copy, read_sidecar
+
+        options = self.config.archive_options
+        sidecar = read_sidecar(source.uri, options)
+        with local_copy(source, options) as path:
+            decoded = decode_video(path, self.decoder, self.detector)
+        return _pack_decoded(row, decoded, json.dumps(sidecar.to_json()))
+
+
+class EncodeStage:
+    """Holds the dual encoder and, where features are stored, the student's vision tower."""
+
+    def __init__(self, config: IndexConfig, fingerprint: str) -> None:
+        import torch
+
+        from marc_core.embed import load_encoder
+        from marc_core.models import load_student
+
+        if not torch.cuda.is_available():
+            torch.set_num_threads(1)
+        self.config = config
+        self.fingerprint = fingerprint
+        self.encoder = load_encoder(config.encoder)
+        self.student = load_student(config.student) if config.memory.store_features else None
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Map a DECODED row to an INDEXED row."""
+        (row,) = batch.to_pylist()
+        source = VideoSource(**json.loads(row["source"]))
+        table, failure = None, row["failure"]
+        if failure is None:
+            table, failure = recorded(lambda: self.encode(row, source))
+        return table if table is not None else self.failed(row, source, failure)
+
+    def encode(self, row: dict[str, Any], source: VideoSource) -> pa.Table:
+        """Embed, segment and pack one video's rows."""
+        from marc_core.video import Sidecar
+
+        indexed = encode_video(
+            source,
+            _unpack_decoded(row),
+            Sidecar.from_json(json.loads(row["sidecar"])),
+            config=self.config,
+            encoder=self.encoder,
+            student=self.student,
+            attempts=row["attempts"],
+        )
+        return _one_row(
+            INDEXED,
+            {
+                "video_id": source.video_id,
+                "failed": False,
+                "videos": to_ipc(indexed.videos),
+                "events": to_ipc(indexed.events),
+                "features": None if indexed.features is None else to_ipc(indexed.features),
+            },
+        )
+
+    def failed(self, row: dict[str, Any], source: VideoSource, failure: str) -> pa.Table:
+        """Return the INDEXED row that records why a video failed."""
+        videos = failure_row(
+            source,
+            attempts=row["attempts"],
+            config_fingerprint=self.fingerprint,
+            max_attempts=self.config.max_attempts,
+            **json.loads(failure),
+        )
+        return _one_row(
+            INDEXED, {"video_id": source.video_id, "failed": True, "videos": to_ipc(videos)}
+        )
+
+
+class MemorySink(Datasink):
+    """Publishes `write_videos` videos at a time, each video's events in one commit."""
+
+    def __init__(self, config: IndexConfig, embedding_dim: int) -> None:
+        self.config = config
+        self.embedding_dim = embedding_dim
+
+    @property
+    def min_rows_per_write(self) -> int:
+        """Videos gathered for one commit."""
+        return self.config.write_videos
+
+    def write(self, blocks: Iterable[Any], ctx: Any) -> int:
+        """Write INDEXED rows; repeating a write changes nothing. Returns the videos written."""
+        from marc_core.memory import MemoryStore
+
+        store = MemoryStore.open(self.config.memory, embedding_dim=self.embedding_dim)
+        table = pa.concat_tables([BlockAccessor.for_block(b).to_arrow() for b in blocks])
+        rows = table.to_pylist()
+        done = [r for r in rows if not r["failed"]]
+        if done:
+            features = [from_ipc(r["features"]) for r in done if r["features"] is not None]
+            store.publish(
+                pa.concat_tables([from_ipc(r["videos"]) for r in done]),
+                pa.concat_tables([from_ipc(r["events"]) for r in done]),
+                pa.concat_tables(features) if features else None,
+            )
+        if len(done) < len(rows):
+            store.record_failures(
+                pa.concat_tables([from_ipc(r["videos"]) for r in rows if r["failed"]])
+            )
+        return len(rows)
+
+
+def to_ipc(table: pa.Table) -> bytes:
+    """Return `table` as one Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def from_ipc(data: bytes) -> pa.Table:
+    """Return the table of an Arrow IPC stream."""
+    return pa.ipc.open_stream(data).read_all()
+
+
+def _one_row(schema: pa.Schema, row: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist([row], schema=schema)
+
+
+def _pack_decoded(row: dict[str, Any], decoded: DecodedVideo, sidecar: str) -> pa.Table:
+    return _one_row(
+        DECODED,
+        {
+            **row,
+            "summary": json.dumps(dataclasses.asdict(decoded.summary)),
+            "sidecar": sidecar,
+            "times_s": decoded.times_s.tobytes(),
+            "shot_scores": decoded.shot_scores.tobytes(),
+            "sampled_index": decoded.sampled_index.tobytes(),
+            "frames": decoded.sampled_frames.tobytes(),
+            "frames_shape": list(decoded.sampled_frames.shape),
+        },
+    )
+
+
+def _unpack_decoded(row: dict[str, Any]) -> DecodedVideo:
+    summary = json.loads(row["summary"])
+    frames = np.frombuffer(row["frames"], np.uint8).reshape(row["frames_shape"])
+    return DecodedVideo(
+        summary=DecodeSummary(**summary | {"info": VideoInfo(**summary["info"])}),
+        times_s=np.frombuffer(row["times_s"], np.float64),
+        shot_scores=np.frombuffer(row["shot_scores"], np.float32),
+        sampled_index=np.frombuffer(row["sampled_index"], np.int64),
+        sampled_frames=frames,
+    )

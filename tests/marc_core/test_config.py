@@ -1,0 +1,95 @@
+"""Configuration: defaults, presets, overrides, and errors that name the rule and the value."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from marc_core.config import (
+    PRESETS_DIR,
+    AskConfig,
+    EventConfig,
+    IndexConfig,
+    MethodConfig,
+    VideoConfig,
+    config_to_yaml,
+    fingerprint,
+    load_config,
+)
+from marc_core.errors import ConfigError
+
+PRESETS = sorted(path.parent.name for path in PRESETS_DIR.glob("*/preset.yaml"))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("cls", [IndexConfig, AskConfig])
+def test_every_preset_loads(preset: str, cls: type) -> None:
+    assert isinstance(load_config(cls, preset=preset), cls)
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("events: {max_event_s: 30}\nretrieve: {k: 5}\n")
+    config = load_config(IndexConfig, files=[file], overrides=["retrieve.k=7"])
+    assert (config.events.max_event_s, config.retrieve.k) == (30.0, 7)
+
+
+def test_yaml_round_trip() -> None:
+    config = load_config(IndexConfig, overrides=["archive=[a, 'b c']", "memory.uri=x"])
+    stored = load_config(AskConfig, stored=config_to_yaml(config))
+    assert stored.memory.uri == "x"
+    assert not hasattr(stored, "archive")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("video.sample_fps=0", ["video.sample_fps", "above 0", "0"]),
+        ("compress.event_ratio=1.5", ["compress.event_ratio", "at most 1", "1.5"]),
+        ("events.min_event_s=-1", ["events.min_event_s", "negative"]),
+        ("events.max_event_s=1.5", ["max_event_s", "twice"]),
+        ("video.backend=opencv", ["video.backend", "opencv", "pyav"]),
+        ("retrieve.k=many", ["retrieve.k", "many"]),
+        ("nonsense.key=1", ["nonsense"]),
+        ("justaword", ["key=value", "justaword"]),
+    ],
+)
+def test_errors_name_rule_and_value(override: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(IndexConfig, overrides=[override])
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_missing_file_and_preset_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load_config(IndexConfig, files=[tmp_path / "nowhere.yaml"])
+    with pytest.raises(ConfigError, match="tiny"):
+        load_config(IndexConfig, preset="huge")
+
+
+def test_fingerprint_follows_every_field() -> None:
+    base = EventConfig()
+    assert fingerprint(base) == fingerprint(EventConfig())
+    for f in dataclasses.fields(EventConfig):
+        value = getattr(base, f.name)
+        other = "fp32" if isinstance(value, str) else (not value if value is True else value + 7)
+        assert fingerprint(dataclasses.replace(base, **{f.name: other})) != fingerprint(base)
+
+
+def test_every_field_is_documented() -> None:
+    """A setting without a docstring (meaning, unit, source) is a setting nobody can set."""
+    import inspect
+
+    from marc_core import config as module
+
+    source = inspect.getsource(module).splitlines()
+    for cls in (VideoConfig, EventConfig, MethodConfig, IndexConfig, AskConfig):
+        for f in dataclasses.fields(cls):
+            if dataclasses.is_dataclass(f.type) or f.name in MethodConfig.__dataclass_fields__:
+                continue
+            line = next(i for i, s in enumerate(source) if s.startswith(f"    {f.name}: "))
+            following = "\n".join(source[line + 1 : line + 9])
+            assert '"""' in following, f"{cls.__name__}.{f.name} has no docstring"

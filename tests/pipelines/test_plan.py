@@ -1,0 +1,68 @@
+"""Which videos a run takes up: the rules of resume, retry and quarantine, without Ray."""
+
+from __future__ import annotations
+
+import pytest
+
+from marc_core import schemas
+from marc_core.config import IndexConfig
+from marc_core.indexing import failure_row
+from marc_core.types import VideoSource
+from pipelines.index import IndexReport, plan_work
+
+SOURCE = VideoSource(video_id="v", uri="/a.mp4", size_bytes=1, version="1")
+
+
+def state(status: str, error: str | None = None, attempts: int = 1, fingerprint: str = "now"):
+    return {
+        "video_id": "v",
+        "uri": "/a.mp4",
+        "status": status,
+        "error_class": error,
+        "attempts": attempts,
+        "config_fingerprint": fingerprint,
+    }
+
+
+@pytest.mark.parametrize(
+    ("known", "retry_failed", "attempt"),
+    [
+        ([], False, 1),
+        ([state(schemas.INDEXED)], False, None),
+        ([state(schemas.INDEXED)], True, None),
+        ([state(schemas.INDEXED, fingerprint="before")], False, 1),
+        ([state(schemas.FAILED, "unreadable")], False, None),
+        ([state(schemas.FAILED, "unreadable")], True, 2),
+        ([state(schemas.FAILED, "unreadable", fingerprint="before")], False, 1),
+        ([state(schemas.FAILED, "timeout", 2)], False, 3),
+        ([state(schemas.QUARANTINED, "timeout", 3)], False, None),
+        ([state(schemas.QUARANTINED, "timeout", 3)], True, 4),
+    ],
+)
+def test_plan(known: list, retry_failed: bool, attempt: int | None) -> None:
+    todo = plan_work([SOURCE], known, "now", IndexConfig(retry_failed=retry_failed))
+    assert todo == ([] if attempt is None else [(SOURCE, attempt)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "attempts", "status"),
+    [
+        ("timeout", 2, schemas.FAILED),
+        ("timeout", 3, schemas.QUARANTINED),
+        ("worker_lost", 3, schemas.QUARANTINED),
+        ("unreadable", 9, schemas.FAILED),
+    ],
+)
+def test_quarantine(kind: str, attempts: int, status: str) -> None:
+    (row,) = failure_row(
+        SOURCE, attempts=attempts, max_attempts=3, config_fingerprint="f", kind=kind, message="m"
+    ).to_pylist()
+    assert (row["status"], row["error_class"], row["attempts"]) == (status, kind, attempts)
+
+
+def test_failed_fraction_counts_only_this_run() -> None:
+    report = IndexReport(
+        found=10, skipped=6, indexed=3, failed=1, quarantined=0, video_hours=2.0, wall_s=3600.0
+    )
+    assert report.failed_fraction == 0.25
+    assert report.hours_per_hour == 2.0
