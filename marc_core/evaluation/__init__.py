@@ -1,0 +1,1 @@
+"""How MARC is judged: benchmarks from local files, prompts, parsing, scores, intervals."""

@@ -1,0 +1,61 @@
+"""The text of a question as the model receives it.
+
+`video-r1` is the prompt with which the paper's six benchmarks were run (Video-R1, Apache-2.0,
+eval_bench.py); its wording is part of the protocol, and so kept word for word, including the
+missing line break before "Options:". `plain` is the prompt on which MARC's own `tiny` preset is
+trained: question, options, nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from marc_core.evaluation.sample import ProblemType, Sample
+
+PromptStyle = Literal["plain", "video-r1"]
+
+THINK_TEMPLATE = (
+    "{question}\n"
+    "Please think about this question as if you were a human pondering deeply. "
+    "Engage in an internal dialogue using expressions such as 'let me think', 'wait', 'Hmm', "
+    "'oh, I see', 'let's break it down', etc, or other natural language thought expressions "
+    "It's encouraged to include self-reflection or verification in the reasoning process. "
+    "Provide your detailed reasoning between the <think> and </think> tags, "
+    "and then give your final answer between the <answer> and </answer> tags."
+)
+
+_NUMBER = (
+    " Please provide the numerical value (e.g., 42 or 3.14) within the <answer> </answer> tags."
+)
+
+TYPE_TEMPLATE: dict[ProblemType, str] = {
+    "multiple choice": (
+        " Please provide only the single option letter (e.g., A, B, C, D, etc.)"
+        " within the <answer> </answer> tags."
+    ),
+    "numerical": _NUMBER,
+    "regression": _NUMBER,
+    "OCR": (
+        " Please transcribe text from the image/video clearly and provide your text answer"
+        " within the <answer> </answer> tags."
+    ),
+    "free-form": " Please provide your text answer within the <answer> </answer> tags.",
+}
+
+
+def build_prompt(sample: Sample, style: PromptStyle) -> str:
+    """Return the user text for one sample; options only for multiple choice."""
+    return _video_r1(sample) if style == "video-r1" else _plain(sample)
+
+
+def _video_r1(sample: Sample) -> str:
+    question = sample.problem
+    if sample.problem_type == "multiple choice":
+        question += "Options:\n" + "".join(f"{option}\n" for option in sample.options)
+    return THINK_TEMPLATE.format(question=question) + TYPE_TEMPLATE[sample.problem_type]
+
+
+def _plain(sample: Sample) -> str:
+    if sample.problem_type != "multiple choice":
+        return sample.problem
+    return "\n".join([sample.problem, "Options:", *sample.options])
