@@ -11,7 +11,7 @@ import hashlib
 
 import pyarrow as pa
 
-_PRIMARY_KEY = {b"lance-schema:unenforced-primary-key:position": b"1"}
+PRIMARY_KEY = {b"lance-schema:unenforced-primary-key:position": b"1"}
 
 INDEXED, FAILED, QUARANTINED = "indexed", "failed", "quarantined"
 """Values of `videos.status`. Quarantined: crashed or hung the decoder `max_attempts` times."""
@@ -34,7 +34,7 @@ def make_feature_id(event_id: str, model_fingerprint: str) -> str:
 
 
 def _key(name: str) -> pa.Field:
-    return pa.field(name, pa.string(), nullable=False, metadata=_PRIMARY_KEY)
+    return pa.field(name, pa.string(), nullable=False, metadata=PRIMARY_KEY)
 
 
 VIDEOS = pa.schema(
@@ -105,8 +105,9 @@ FEATURES = pa.schema(
         pa.field("num_layers", pa.int32(), nullable=False),
         pa.field("dtype", pa.string(), nullable=False),
         pa.field("group_times_s", pa.list_(pa.float32()), nullable=False),
+        pa.field("group_counts", pa.list_(pa.float32())),
         pa.field("data", pa.large_binary(), nullable=False),
     ]
 )
 """`data`: (1 + L, T, P, D) row-major little-endian `dtype`; layer 0 the features, then deepstack
-(`num_layers` = 1 + L)."""
+(`num_layers` = 1 + L). `group_counts`: source groups behind each group, null where each is one."""

@@ -1,0 +1,120 @@
+"""Student features of an event as bytes of a table row, and back. No pickle: raw numbers.
+
+Shapes: L deepstack layers, T temporal groups, P tokens of a group, D channels.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import torch
+
+from marc_core.errors import MemoryStoreError
+from marc_core.schemas import make_feature_id
+from marc_core.types import EventFeatures
+
+_DTYPES = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+}
+
+
+def features_row(
+    event_id: str, video_id: str, model_fingerprint: str, features: EventFeatures
+) -> dict[str, Any]:
+    """Return one row of schemas.FEATURES.
+
+    `model_fingerprint` must change with everything that decides the numbers: the student, the
+    compression and the segmentation; then features can never meet events of another cut.
+    """
+    return {
+        "feature_id": make_feature_id(event_id, model_fingerprint),
+        "event_id": event_id,
+        "video_id": video_id,
+        "model_fingerprint": model_fingerprint,
+        **encode_features(features),
+    }
+
+
+def encode_features(features: EventFeatures) -> dict[str, Any]:
+    """Return the columns of schemas.FEATURES that describe the tensor, `data` included.
+
+    Raises MemoryStoreError for a dtype that is not bfloat16, float16 or float32, and for shapes
+    that contradict each other.
+    """
+    stacked_KTPD = features.groups_TPD.unsqueeze(0)
+    if features.deepstack_LTPD is not None:
+        _check_deepstack(features.groups_TPD, features.deepstack_LTPD)
+        stacked_KTPD = torch.cat([stacked_KTPD, features.deepstack_LTPD])
+    num_layers, groups, tokens, dim = stacked_KTPD.shape
+    grid_h, grid_w = features.grid_hw
+    if tokens != grid_h * grid_w or len(features.times_T) != groups:
+        raise MemoryStoreError(
+            f"Features of {groups} groups x {tokens} tokens need one time a group and grid_h * "
+            f"grid_w tokens. Got {len(features.times_T)} times and a grid of {grid_h} x {grid_w}."
+        )
+    return {
+        "num_groups": groups,
+        "num_source_groups": features.num_source_groups,
+        "grid_h": grid_h,
+        "grid_w": grid_w,
+        "dim": dim,
+        "num_layers": num_layers,
+        "dtype": _dtype_name(stacked_KTPD.dtype),
+        "group_times_s": _floats(features.times_T),
+        "group_counts": None if features.counts_T is None else _floats(features.counts_T),
+        "data": _to_bytes(stacked_KTPD),
+    }
+
+
+def decode_features(row: dict[str, Any]) -> EventFeatures:
+    """Return the features of a row of schemas.FEATURES, on the CPU.
+
+    Raises MemoryStoreError when the bytes do not have the length that the row promises.
+    """
+    shape = [row[c] for c in ("num_layers", "num_groups")]
+    shape += [row["grid_h"] * row["grid_w"], row["dim"]]
+    dtype = _DTYPES.get(row["dtype"])
+    if dtype is None or len(row["data"]) != math.prod(shape) * dtype.itemsize:
+        raise MemoryStoreError(
+            f"Features '{row['feature_id']}' hold {len(row['data'])} bytes of {row['dtype']} for "
+            f"shape {shape}: the row is damaged. Index its video again."
+        )
+    stacked_KTPD = torch.frombuffer(bytearray(row["data"]), dtype=dtype).reshape(shape)
+    return EventFeatures(
+        groups_TPD=stacked_KTPD[0],
+        grid_hw=(row["grid_h"], row["grid_w"]),
+        times_T=torch.tensor(row["group_times_s"], dtype=torch.float32),
+        num_source_groups=row["num_source_groups"],
+        deepstack_LTPD=stacked_KTPD[1:] if row["num_layers"] > 1 else None,
+        counts_T=None if row["group_counts"] is None else torch.tensor(row["group_counts"]),
+    )
+
+
+def _to_bytes(tensor: torch.Tensor) -> bytes:
+    assert sys.byteorder == "little", "features are stored little-endian"
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes()
+
+
+def _floats(values_T: torch.Tensor) -> list[float]:
+    return [float(v) for v in values_T.detach().to(torch.float32).cpu().tolist()]
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    for name, known in _DTYPES.items():
+        if dtype == known:
+            return name
+    raise MemoryStoreError(f"Features must be one of {', '.join(_DTYPES)}. Got {dtype}.")
+
+
+def _check_deepstack(groups_TPD: torch.Tensor, deepstack_LTPD: torch.Tensor) -> None:
+    same = deepstack_LTPD.shape[1:] == groups_TPD.shape
+    if not same or deepstack_LTPD.dtype != groups_TPD.dtype:
+        raise MemoryStoreError(
+            f"Deepstack features must be (L, {', '.join(map(str, groups_TPD.shape))}) "
+            f"{groups_TPD.dtype}. Got {tuple(deepstack_LTPD.shape)} {deepstack_LTPD.dtype}."
+        )

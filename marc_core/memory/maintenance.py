@@ -1,0 +1,126 @@
+"""Upkeep of the tables: compaction, indexes, old versions; and the report on their state."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+from lancedb.index import FTS, BTree, IvfFlat, IvfRq, LabelList
+
+from marc_core import schemas
+from marc_core.config import MemoryConfig
+from marc_core.memory.tables import Tables, scan, with_retries
+
+SCALAR_INDEXES: dict[str, dict[str, Any]] = {
+    "videos": {"video_id": BTree, "uri": BTree},
+    "events": {
+        "event_id": BTree,
+        "video_id": BTree,
+        "camera": BTree,
+        "tags": LabelList,
+        "text": FTS,
+    },
+    "features": {"feature_id": BTree, "video_id": BTree},
+}
+"""Indexes by table and column; rows that are not indexed yet are found by scanning them."""
+
+_MIN_KEEP_S = 60.0
+"""Versions younger than this are never removed: a reader may be in the middle of one."""
+_FEATURE_FRAGMENTS = 512
+"""Feature files from which on they are compacted. Compaction copies all their bytes (measured:
+plain and blob columns alike), so it must be rare."""
+_REBUILD_GROWTH = 4
+"""The vector index is trained anew when rows have grown this many times since (our choice)."""
+_RQ_MIN_DIM = 64
+"""Below, 1-bit codes cannot rank (measured at 8 dimensions: a vector misses itself)."""
+_ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+
+
+def optimize(tables: Tables, config: MemoryConfig, *, purge: bool) -> None:
+    """Compact, index and clean every table. Readers and writers may go on meanwhile."""
+    keep = timedelta(seconds=max(config.keep_versions_s, _MIN_KEEP_S))
+    for name, table in tables.all().items():
+        table.checkout_latest()
+        compact = name != "features" or purge or _fragments(table) >= _FEATURE_FRAGMENTS
+        _ensure_scalar_indexes(table, SCALAR_INDEXES.get(name, {}), rebuild=not compact)
+        if name == "events":
+            _ensure_vector_index(table, tables.meta.embedding_dim, config.vector_index_rows)
+        if compact:
+            with_retries(partial(table.optimize, cleanup_older_than=keep))
+
+
+def _ensure_scalar_indexes(table: Any, wanted: dict[str, Any], *, rebuild: bool) -> None:
+    """Create what is missing; with `rebuild`, also what does not cover all rows.
+
+    (`Table.optimize` extends indexes, but only together with compaction.)
+    """
+    if not table.count_rows():
+        return
+    present = {i.columns[0]: i for i in table.list_indices()}
+    for column, kind in wanted.items():
+        if column not in present or (rebuild and present[column].num_unindexed_rows):
+            with_retries(partial(table.create_index, column, config=kind()))
+
+
+def _ensure_vector_index(table: Any, dim: int, threshold_rows: int) -> None:
+    """Build the vector index, or build it anew, once the table is large enough for it.
+
+    The rows that it was trained on are part of its name: LanceDB does not tell its partitions.
+    """
+    rows = table.count_rows()
+    names = [i.name for i in table.list_indices() if i.columns == ["embedding"]]
+    trained = max((int(n) for name in names for n in re.findall(r"_(\d+)$", name)), default=0)
+    if rows < max(threshold_rows, _REBUILD_GROWTH * trained):
+        return
+    rq = dim % 8 == 0 and dim >= _RQ_MIN_DIM
+    kind = IvfRq(distance_type="cosine") if rq else IvfFlat(distance_type="cosine")
+    name = f"embedding_{rows}"
+    with_retries(partial(table.create_index, "embedding", config=kind, name=name))
+    for old in names:
+        with_retries(partial(table.drop_index, old))
+
+
+def _fragments(table: Any) -> int:
+    return int(table.stats()["fragment_stats"]["num_fragments"])
+
+
+def status(tables: Tables) -> dict[str, Any]:
+    """Return the state of a memory as plain values, ready for JSON."""
+    columns = ["status", "error_class", "duration_s", "num_events"]
+    videos = scan(tables.videos, columns).to_pylist()
+    visible = [v for v in videos if v["num_events"]]
+    return {
+        "videos": len(videos),
+        **dict.fromkeys((schemas.INDEXED, schemas.FAILED, schemas.QUARANTINED), 0),
+        **Counter(v["status"] for v in videos),
+        "failures": dict(Counter(v["error_class"] for v in videos if v["error_class"])),
+        "hours": sum(v["duration_s"] or 0.0 for v in visible) / 3600,
+        "events": tables.events.count_rows(),
+        "features": tables.features.count_rows(),
+        "feature_bytes": _feature_bytes(tables.features),
+        "embedding_dim": tables.meta.embedding_dim,
+        "encoder_fingerprint": tables.meta.encoder_fingerprint,
+        "indexes": {n: _index_state(t) for n, t in tables.all().items() if t.list_indices()},
+        "versions": {name: table.version for name, table in tables.all().items()},
+    }
+
+
+def _feature_bytes(features: Any) -> int:
+    """Return the bytes of all stored features, from their shapes: the data is not read."""
+    columns = ["num_layers", "num_groups", "grid_h", "grid_w", "dim", "dtype"]
+    rows: pa.Table = scan(features, columns)
+    return sum(
+        layers * groups * h * w * dim * _ITEM_BYTES[dtype]
+        for layers, groups, h, w, dim, dtype in zip(*rows.to_pydict().values(), strict=True)
+    )
+
+
+def _index_state(table: Any) -> dict[str, str]:
+    return {
+        i.columns[0]: f"{i.index_type}, {i.num_indexed_rows} rows, {i.num_unindexed_rows} not yet"
+        for i in table.list_indices()
+    }

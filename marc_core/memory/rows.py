@@ -1,0 +1,104 @@
+"""Checks of rows before they are written: one clear error instead of a half-usable memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from marc_core import schemas
+from marc_core.errors import MemoryStoreError
+
+
+def conform(rows: pa.Table, schema: pa.Schema, name: str, key: str) -> pa.Table:
+    """Return `rows` with exactly the columns, order and types of `schema`.
+
+    Raises MemoryStoreError for missing or unknown columns, values that do not fit their type,
+    nulls where none may be, and keys that occur twice.
+    """
+    missing = [n for n in schema.names if n not in rows.column_names]
+    unknown = [n for n in rows.column_names if n not in schema.names]
+    if missing or unknown:
+        raise MemoryStoreError(
+            f"Rows for '{name}' must have the columns of marc_core.schemas. "
+            f"Missing: {missing or 'none'}; unknown: {unknown or 'none'}."
+        )
+    columns = [_cast(rows.column(field.name), field, name) for field in schema]
+    keys = rows.column(key)
+    if len(keys.unique()) < len(keys):
+        raise MemoryStoreError(f"Rows for '{name}' hold one {key} twice; each may occur once.")
+    return pa.table(columns, schema=schema)
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field, name: str) -> pa.ChunkedArray:
+    try:
+        cast = column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise MemoryStoreError(
+            f"Column '{name}.{field.name}' must be {field.type}. Got {column.type}: {error}."
+        ) from error
+    if not field.nullable and cast.null_count:
+        raise MemoryStoreError(
+            f"Column '{name}.{field.name}' must not be null. Got {cast.null_count} nulls."
+        )
+    return cast
+
+
+def check_events(videos: pa.Table, events: pa.Table, embedding_dim: int) -> None:
+    """Raise MemoryStoreError unless `events` are complete, dense and searchable.
+
+    Every video is `indexed` and has `num_events` >= 1 events with index 0 .. num_events - 1, ids
+    as make_event_id gives them, start before end, and an embedding that is finite and not zero.
+    """
+    expected = {
+        schemas.make_event_id(video_id, i): (video_id, i)
+        for video_id, n in _columns(videos, "video_id", "num_events")
+        for i in range(n or 0)
+    }
+    found = {e: (v, i) for e, v, i in _columns(events, "event_id", "video_id", "index")}
+    if found != expected:
+        wrong = sorted(found.items() ^ expected.items())[0]
+        raise MemoryStoreError(
+            "Events must be numbered 0 .. num_events - 1 in every video published with them, and "
+            f"event_id must be video_id:index. First difference at {wrong}."
+        )
+    for video_id, status, n in _columns(videos, "video_id", "status", "num_events"):
+        if status != schemas.INDEXED or not n:
+            raise MemoryStoreError(
+                f"A published video must have status 'indexed' and at least one event. Video "
+                f"{video_id} has status '{status}' and {n} events; use record_failures."
+            )
+    if not pc.all(pc.less(events["start_s"], events["end_s"]), min_count=0).as_py():
+        raise MemoryStoreError("Events must start before they end (start_s < end_s).")
+    _check_embeddings(events, embedding_dim)
+
+
+def _check_embeddings(events: pa.Table, embedding_dim: int) -> None:
+    flat = events["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    embeddings_ED = flat.reshape(-1, embedding_dim)
+    norms_E = np.linalg.norm(embeddings_ED, axis=1)
+    bad = np.flatnonzero(~np.isfinite(norms_E) | (norms_E == 0))
+    if len(bad):
+        raise MemoryStoreError(
+            f"Embeddings must be finite and not zero (cosine). Event "
+            f"{events['event_id'][int(bad[0])]} has norm {norms_E[bad[0]]}."
+        )
+
+
+def check_features(events: pa.Table, features: pa.Table) -> None:
+    """Raise MemoryStoreError unless every features row belongs to one of `events`."""
+    known = set(_columns(events, "event_id", "video_id"))
+    for event_id, video_id, model, key in _columns(
+        features, "event_id", "video_id", "model_fingerprint", "feature_id"
+    ):
+        if (event_id, video_id) not in known or key != schemas.make_feature_id(event_id, model):
+            raise MemoryStoreError(
+                f"Features '{key}' do not belong to an event published with them (event "
+                f"'{event_id}' of video '{video_id}'). Make rows with features_row()."
+            )
+
+
+def _columns(table: pa.Table, *names: str) -> list[tuple[Any, ...]]:
+    return list(zip(*(table[name].to_pylist() for name in names), strict=True))

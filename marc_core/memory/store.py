@@ -1,0 +1,272 @@
+"""The memory: what is written, in which order, and what a reader may see of it.
+
+    publish:  lookup stale ─> features ─> events ──────────> videos ──────────> delete stale
+                              (merge)     (ONE merge: all     (ONE merge: adds    (only what the
+                                           events of all       the new row and     lookup found)
+                                           videos, surplus     removes the old
+                                           ones deleted)       version's)
+
+A video is visible while its `videos` row has num_events > 0, so the videos commit is the switch
+from one content version of a uri to the next. A crash between two commits leaves rows that the
+rerun overwrites, because every key is derived from source and position (docs/memory.md has the
+table of crash windows).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from marc_core import schemas
+from marc_core.config import MemoryConfig
+from marc_core.errors import MemoryStoreError
+from marc_core.memory import maintenance
+from marc_core.memory.features import decode_features
+from marc_core.memory.filters import is_in, quote
+from marc_core.memory.rows import check_events, check_features, conform
+from marc_core.memory.tables import (
+    RUNS,
+    Meta,
+    Tables,
+    delete_where,
+    merge,
+    open_tables,
+    scan,
+)
+from marc_core.types import EventFeatures
+
+_STATES = ("video_id", "uri", "status", "attempts", "error_class", "config_fingerprint")
+
+
+class MemoryStore:
+    """One open memory. Safe to use from several threads; open one in each process."""
+
+    def __init__(self, tables: Tables, config: MemoryConfig) -> None:
+        self.tables = tables
+        self.config = config
+
+    @classmethod
+    def open(
+        cls,
+        config: MemoryConfig,
+        *,
+        embedding_dim: int | None = None,
+        encoder_fingerprint: str | None = None,
+        create: bool = False,
+    ) -> MemoryStore:
+        """Open the memory at `config.uri`; with `create`, make it when it is missing.
+
+        A new memory is bound to `embedding_dim` and, where given, `encoder_fingerprint`; later
+        calls that name others are refused. Raises MemoryStoreError.
+        """
+        tables = open_tables(
+            config,
+            embedding_dim=embedding_dim,
+            encoder_fingerprint=encoder_fingerprint,
+            create=create,
+        )
+        return cls(tables, config)
+
+    @property
+    def meta(self) -> Meta:
+        """Format, embedding dimension and encoder of this memory."""
+        return self.tables.meta
+
+    def refresh(self) -> None:
+        """See at once what other processes have committed (otherwise within a second)."""
+        for table in self.tables.all().values():
+            table.checkout_latest()
+
+    # Writing
+
+    def publish(self, videos: pa.Table, events: pa.Table, features: pa.Table | None) -> None:
+        """Make these videos, complete with events and features, the memory's present state.
+
+        videos: schemas.VIDEOS rows with status `indexed`. events: all of their events.
+        features: all of their features, or None for none. Anything else that the memory holds
+        of these videos, or of older versions of their uris, is removed. Idempotent; may run in
+        several processes at once. Raises MemoryStoreError before anything is written when rows
+        break a rule, and after repeated commit conflicts.
+        """
+        videos = conform(videos, schemas.VIDEOS, "videos", "video_id")
+        schema = schemas.events_schema(self.meta.embedding_dim)
+        events = conform(events, schema, "events", "event_id")
+        check_events(videos, events, self.meta.embedding_dim)
+        features = schemas.FEATURES.empty_table() if features is None else features
+        features = conform(features, schemas.FEATURES, "features", "feature_id")
+        check_features(events, features)
+        _check_one_version(videos)
+        self.refresh()
+        old_ids = self._older_versions(videos)
+        ids = videos["video_id"].to_pylist()
+        merge(self.tables.features, "feature_id", features)
+        merge(self.tables.events, "event_id", events, replace_where=self._surplus(events, ids))
+        merge(self.tables.videos, "video_id", videos, replace_where=_rows_of(old_ids))
+        self._delete_stale_features(ids, features)
+        if old_ids:
+            self._delete_derived(old_ids)
+
+    def record_failures(self, videos: pa.Table) -> None:
+        """Record that these videos could not be indexed, with reason and attempts.
+
+        What an earlier run indexed of them, or of older versions of their uris, stays and stays
+        visible: such a row keeps its num_events. Raises MemoryStoreError.
+        """
+        videos = conform(videos, schemas.VIDEOS, "videos", "video_id")
+        if pc.any(pc.equal(videos["status"], schemas.INDEXED)).as_py():
+            raise MemoryStoreError("A failure's status must be 'failed' or 'quarantined'.")
+        self.refresh()
+        ids = videos["video_id"].to_pylist()
+        known = scan(self.tables.videos, ["video_id", "num_events"], is_in("video_id", ids))
+        kept = dict(zip(*known.to_pydict().values(), strict=True))
+        column = videos.schema.get_field_index("num_events")
+        counts = pa.array([kept.get(i) for i in ids], pa.int32())
+        merge(self.tables.videos, "video_id", videos.set_column(column, "num_events", counts))
+
+    def delete_video(self, id_or_uri: str) -> dict[str, int]:
+        """Delete a video, all content versions when a uri is given, and everything derived.
+
+        Returns deleted rows by table. The bytes leave the disk with `optimize(purge=True)` once
+        the versions that hold them are older than `keep_versions_s`. Raises MemoryStoreError
+        when no such video is known.
+        """
+        self.refresh()
+        rows = scan(self.tables.videos, ["video_id"], _id_or_uri(id_or_uri))
+        ids = rows["video_id"].to_pylist()
+        if not ids:
+            raise MemoryStoreError(
+                f"The memory has no video '{id_or_uri}'. `marc status` lists what it holds."
+            )
+        counts = self._delete_derived(ids)
+        return {"videos": delete_where(self.tables.videos, is_in("video_id", ids)), **counts}
+
+    def record_run(self, config_yaml: str) -> str:
+        """Record the resolved configuration of an indexing run; return the run's id."""
+        run_id = uuid.uuid4().hex
+        row = {"run_id": run_id, "started_at": dt.datetime.now(dt.UTC), "config_yaml": config_yaml}
+        merge(self.tables.runs, "run_id", pa.Table.from_pylist([row], schema=RUNS))
+        return run_id
+
+    def optimize(self, *, purge: bool = False) -> None:
+        """Compact small files, build and extend indexes, remove versions older than
+        `keep_versions_s`. `purge` also rewrites files that hold deleted features."""
+        maintenance.optimize(self.tables, self.config, purge=purge)
+
+    # Reading
+
+    def last_config(self) -> str | None:
+        """Return the YAML of the latest run's configuration, or None."""
+        runs = scan(self.tables.runs, ["started_at", "config_yaml"])
+        if not runs.num_rows:
+            return None
+        return str(runs.sort_by("started_at")["config_yaml"][-1].as_py())
+
+    def video_states(self) -> pa.Table:
+        """Return what a rerun needs to know of every video: id, uri, status, attempts,
+        error_class, config_fingerprint."""
+        self.refresh()
+        return scan(self.tables.videos, _STATES)
+
+    def videos(
+        self, *, status: str | None = None, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Return rows of `videos`, ordered by uri, all or those with one status."""
+        condition = None if status is None else f"status = {quote(status)}"
+        names = list(columns or schemas.VIDEOS.names)
+        found = scan(self.tables.videos, list(dict.fromkeys([*names, "uri"])), condition)
+        return found.sort_by("uri").select(names)
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Return the videos that are not indexed, with their reasons."""
+        columns = ["video_id", "uri", "status", "error_class", "error_message", "attempts"]
+        return [r for r in self.videos(columns=columns).to_pylist() if r["status"] != "indexed"]
+
+    def get_video(self, id_or_uri: str) -> dict[str, Any] | None:
+        """Return the `videos` row of an id, or the visible (else the latest) one of a uri."""
+        rows = scan(self.tables.videos, schemas.VIDEOS.names, _id_or_uri(id_or_uri)).to_pylist()
+        by_preference = sorted(
+            rows,
+            key=lambda r: (r["video_id"] == id_or_uri, bool(r["num_events"]), r["indexed_at"]),
+        )
+        return by_preference[-1] if by_preference else None
+
+    def visible_uris(self, video_ids: Iterable[str]) -> dict[str, str]:
+        """Return the uris of those videos whose events readers may see, by video_id."""
+        condition = f"{is_in('video_id', sorted(set(video_ids)))} AND num_events > 0"
+        found = scan(self.tables.videos, ["video_id", "uri"], condition)
+        return dict(zip(*found.to_pydict().values(), strict=True))
+
+    def events_of(self, video_id: str, *, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return a video's events in order of time; no rows when it is unknown or not visible."""
+        schema = schemas.events_schema(self.meta.embedding_dim)
+        names = list(columns or schema.names)
+        if not self.visible_uris([video_id]):
+            return pa.schema([schema.field(n) for n in names]).empty_table()
+        wanted = list(dict.fromkeys([*names, "index"]))
+        found = scan(self.tables.events, wanted, f"video_id = {quote(video_id)}")
+        return found.sort_by("index").select(names)
+
+    def load_features(
+        self, event_ids: Sequence[str], model_fingerprint: str
+    ) -> dict[str, EventFeatures]:
+        """Return the features of these events under one model; events without any are absent."""
+        keys = [schemas.make_feature_id(e, model_fingerprint) for e in event_ids]
+        found = scan(self.tables.features, schemas.FEATURES.names, is_in("feature_id", keys))
+        return {row["event_id"]: decode_features(row) for row in found.to_pylist()}
+
+    def count_tokens(self, video_ids: Sequence[str]) -> int:
+        """Return the visual tokens stored in the features of these videos."""
+        columns = ["num_groups", "grid_h", "grid_w"]
+        found = scan(self.tables.features, columns, is_in("video_id", video_ids))
+        return sum(t * h * w for t, h, w in zip(*found.to_pydict().values(), strict=True))
+
+    def status(self) -> dict[str, Any]:
+        """Return counts by status, failures by class, hours, events, bytes, indexes, versions."""
+        self.refresh()
+        return maintenance.status(self.tables)
+
+    # Stale rows
+
+    def _older_versions(self, videos: pa.Table) -> list[str]:
+        """Return ids of other content versions of the same uris."""
+        condition = is_in("uri", videos["uri"].to_pylist())
+        known = scan(self.tables.videos, ["video_id"], condition)["video_id"].to_pylist()
+        return sorted(set(known) - set(videos["video_id"].to_pylist()))
+
+    def _surplus(self, events: pa.Table, video_ids: list[str]) -> str | None:
+        """Return the condition that deletes events of an earlier, finer segmentation, if any."""
+        ours = is_in("video_id", video_ids)
+        known = scan(self.tables.events, ["event_id"], ours)["event_id"].to_pylist()
+        return ours if set(known) - set(events["event_id"].to_pylist()) else None
+
+    def _delete_stale_features(self, video_ids: list[str], features: pa.Table) -> None:
+        known = scan(self.tables.features, ["feature_id"], is_in("video_id", video_ids))
+        stale = set(known["feature_id"].to_pylist()) - set(features["feature_id"].to_pylist())
+        if stale:
+            delete_where(self.tables.features, is_in("feature_id", sorted(stale)))
+
+    def _delete_derived(self, video_ids: list[str]) -> dict[str, int]:
+        condition = is_in("video_id", video_ids)
+        return {
+            "events": delete_where(self.tables.events, condition),
+            "features": delete_where(self.tables.features, condition),
+        }
+
+
+def _rows_of(video_ids: list[str]) -> str | None:
+    return is_in("video_id", video_ids) if video_ids else None
+
+
+def _id_or_uri(value: str) -> str:
+    return f"video_id = {quote(value)} OR uri = {quote(value)}"
+
+
+def _check_one_version(videos: pa.Table) -> None:
+    uris = videos["uri"].to_pylist()
+    if len(set(uris)) < len(uris):
+        raise MemoryStoreError("One uri was published in two content versions at once.")

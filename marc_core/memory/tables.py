@@ -1,0 +1,224 @@
+"""Opening, creating and checking the memory's LanceDB tables, and committing to them.
+
+What a memory is (format, encoder, embedding dimension) stands in the schema metadata of its
+`events` table, which is created last: a memory exists when its `events` table does.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lancedb
+import pyarrow as pa
+from lancedb.index import FTS
+
+from marc_core import schemas
+from marc_core.config import MemoryConfig
+from marc_core.errors import MemoryStoreError
+
+FORMAT_VERSION = 1
+_META_KEY = b"marc"
+_READ_CONSISTENCY = timedelta(seconds=1)
+"""Age from which an open table looks for newer versions (our choice: one listing a second)."""
+_COMMIT_ATTEMPTS = 8
+_FIRST_PAUSE_S = 0.05
+
+RUNS = pa.schema(
+    [
+        pa.field("run_id", pa.string(), nullable=False, metadata=schemas.PRIMARY_KEY),
+        pa.field("started_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("config_yaml", pa.string(), nullable=False),
+    ]
+)
+"""One row an indexing run: the resolved configuration, from which questions take their models."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Meta:
+    """What all rows of one memory have in common."""
+
+    format_version: int
+    embedding_dim: int
+    encoder_fingerprint: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tables:
+    """The open tables of one memory."""
+
+    videos: Any
+    events: Any
+    features: Any
+    runs: Any
+    meta: Meta
+
+    def all(self) -> dict[str, Any]:
+        """Return the tables by name."""
+        return {name: getattr(self, name) for name in ("videos", "events", "features", "runs")}
+
+
+def open_tables(
+    config: MemoryConfig,
+    *,
+    embedding_dim: int | None,
+    encoder_fingerprint: str | None,
+    create: bool,
+) -> Tables:
+    """Open the memory at `config.uri`, or create it there when it is missing and may be.
+
+    Raises MemoryStoreError when it is missing, unreachable, of another format, or holds
+    embeddings of another dimension or encoder than asked for.
+    """
+    missing = MemoryStoreError(
+        f"There is no memory at '{config.uri}'. Run `marc index` first, or check memory.uri."
+    )
+    if not create and "://" not in config.uri and not Path(config.uri).is_dir():
+        raise missing
+    try:
+        db = lancedb.connect(
+            config.uri,
+            storage_options=dict(config.storage_options),
+            read_consistency_interval=_READ_CONSISTENCY,
+        )
+        if create and not _exists(db, "events"):
+            _create(db, embedding_dim, encoder_fingerprint)
+        if not _exists(db, "events"):
+            raise missing
+        opened = {name: db.open_table(name) for name in ("videos", "events", "features", "runs")}
+    except (OSError, RuntimeError, ValueError) as error:
+        raise MemoryStoreError(
+            f"The memory at '{config.uri}' cannot be opened: {str(error).splitlines()[0]}. Check "
+            "memory.uri, memory.storage_options and the credentials."
+        ) from error
+    meta = _read_meta(opened["events"], config.uri)
+    _check_meta(meta, config.uri, embedding_dim, encoder_fingerprint)
+    return Tables(**opened, meta=meta)
+
+
+def _exists(db: Any, name: str) -> bool:
+    try:
+        db.open_table(name)
+    except ValueError as error:
+        if "was not found" in str(error):
+            return False
+        raise
+    return True
+
+
+def _create(db: Any, embedding_dim: int | None, encoder_fingerprint: str | None) -> None:
+    if embedding_dim is None:
+        raise MemoryStoreError("A new memory needs embedding_dim, the encoder's dimension.")
+    meta = Meta(
+        format_version=FORMAT_VERSION,
+        embedding_dim=embedding_dim,
+        encoder_fingerprint=encoder_fingerprint,
+    )
+    events = schemas.events_schema(embedding_dim)
+    metadata = {_META_KEY: json.dumps(asdict(meta)).encode()}
+    plain = {"videos": schemas.VIDEOS, "features": schemas.FEATURES, "runs": RUNS}
+    for name, schema in {**plain, "events": events.with_metadata(metadata)}.items():
+        _create_table(db, name, schema)
+
+
+def _create_table(db: Any, name: str, schema: pa.Schema) -> None:
+    """Create a table unless another writer did so a moment ago.
+
+    `events` gets its full-text index at once: without one, text cannot be searched at all; with
+    one, rows that it does not cover yet are scanned.
+    """
+    table = with_retries(lambda: db.create_table(name, schema=schema, exist_ok=True))
+    if name == "events" and not list(table.list_indices()):
+        with_retries(lambda: table.create_index("text", config=FTS()))
+
+
+def _read_meta(events: Any, uri: str) -> Meta:
+    raw = (events.schema.metadata or {}).get(_META_KEY)
+    if raw is None:
+        raise MemoryStoreError(f"The tables at '{uri}' are not a MARC memory. Choose another uri.")
+    values = json.loads(raw)
+    if values.get("format_version") != FORMAT_VERSION:
+        raise MemoryStoreError(
+            f"The memory at '{uri}' has format {values.get('format_version')}; this version reads "
+            f"format {FORMAT_VERSION}. Index into a new memory."
+        )
+    return Meta(**values)
+
+
+def _check_meta(meta: Meta, uri: str, dim: int | None, encoder: str | None) -> None:
+    if dim is not None and dim != meta.embedding_dim:
+        raise MemoryStoreError(
+            f"The memory at '{uri}' holds embeddings of {meta.embedding_dim} dimensions; the "
+            f"encoder gives {dim}. Use the encoder it was indexed with, or another memory."
+        )
+    known = meta.encoder_fingerprint
+    if encoder is not None and known is not None and encoder != known:
+        raise MemoryStoreError(
+            f"The memory at '{uri}' was indexed with encoder {known}; this is encoder {encoder}. "
+            "Vectors of two encoders cannot be compared: use the same one, or another memory."
+        )
+
+
+def with_retries(commit: Callable[[], T]) -> T:
+    """Return `commit()`, repeated while other writers win the race for the next version.
+
+    LanceDB itself retries; this is for the conflicts it gives up on. Every commit here may be
+    repeated. Raises MemoryStoreError after the last attempt (about 13 s of pauses, our choice).
+    """
+    system_random = random.SystemRandom()
+    for attempt in range(_COMMIT_ATTEMPTS):
+        try:
+            return commit()
+        except (OSError, RuntimeError, ValueError) as error:
+            if not _is_conflict(error):
+                raise
+            if attempt == _COMMIT_ATTEMPTS - 1:
+                raise MemoryStoreError(
+                    f"Other writers won {_COMMIT_ATTEMPTS} times in a row: "
+                    f"{str(error).splitlines()[0]}. Run again; nothing written is lost."
+                ) from error
+        time.sleep(_FIRST_PAUSE_S * 2**attempt * system_random.uniform(0.5, 1.5))
+    raise AssertionError("unreachable")
+
+
+def _is_conflict(error: Exception) -> bool:
+    text = str(error).lower()
+    return "conflict" in text or "concurrent writ" in text or "already exists" in text
+
+
+def merge(table: Any, key: str, rows: pa.Table, *, replace_where: str | None = None) -> None:
+    """Upsert `rows` by `key` in one commit; with `replace_where`, the same commit deletes the
+    rows that fit it and are not in `rows`."""
+    if not rows.num_rows:
+        return
+
+    def commit() -> None:
+        builder = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
+        if replace_where is not None:
+            builder = builder.when_not_matched_by_source_delete(replace_where)
+        builder.execute(rows)
+
+    with_retries(commit)
+
+
+def delete_where(table: Any, condition: str) -> int:
+    """Delete rows in one commit, or make no commit when there are none; return their number."""
+    if not table.count_rows(condition):
+        return 0
+    return int(with_retries(lambda: table.delete(condition)).num_deleted_rows)
+
+
+def scan(table: Any, columns: Sequence[str], condition: str | None = None) -> pa.Table:
+    """Return all rows that fit the condition."""
+    query = table.search().select(list(columns))
+    if condition is not None:
+        query = query.where(condition)
+    return query.to_arrow()
