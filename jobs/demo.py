@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import track
 
-from jobs.common import clear_errors, print_json
+from jobs.common import clear_errors, console, print_json, ray_session
+from jobs.index import print_report, progress_bar
 from jobs.options import JsonOption, quoted
-from jobs.query import out
-from marc_core.config import IndexConfig, load_config
+from jobs.query import answer_to_json, out, print_answer
+from marc_core.config import AskConfig, IndexConfig, load_config
 
-QUESTION_TYPES = ("colour", "shape", "background", "existence", "direction", "attribute_change")
+if TYPE_CHECKING:
+    from marc_core.types import Answer
+    from marc_core.world import Question, WorldVideo
 
 
 def demo(
@@ -28,25 +33,16 @@ def demo(
     """
     archive, memory = folder / "archive", folder / "memory"
     with clear_errors():
-        _render(archive, videos, seed)
-        config = load_config(
-            IndexConfig,
-            preset="tiny",
-            overrides=[
-                f"archive=[{quoted(str(archive))}]", f"memory.uri={quoted(str(memory))}",
-                'patterns=["*.mp4"]',
-            ],
-        )  # fmt: skip
-        _index(config)
-        answers = _ask(archive, memory, questions)
+        rendered = _render(archive, videos, seed)
+        _index(archive, memory)
+        answers = _ask(archive, memory, rendered, questions, quiet=as_json)
     if as_json:
         print_json(answers)
         return
     right = sum(a["correct"] for a in answers)
-    out.print(f"\n[bold]{right} of {len(answers)} answers are right.[/bold] Next:\n")
+    out.print(f"[bold]{right} of {len(answers)} answers are right.[/bold] Next:")
     for line in (
         f'marc search "a red circle" --memory {memory}',
-        f'marc ask "How many objects are there?" --memory {memory}',
         f"marc status --memory {memory}",
         "marc index /path/to/your/videos --memory runs/memory",
         "marc submit --address http://HEAD:8265 -- index s3://BUCKET/videos -m s3://BUCKET/memory",
@@ -54,45 +50,98 @@ def demo(
         out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _render(archive: Path, num_videos: int, seed: int) -> None:
+def _render(archive: Path, num_videos: int, seed: int) -> list[WorldVideo]:
     """Render the archive unless it is there; the world is deterministic, so a file is final."""
-    from rich.progress import track
+    from marc_core.world import WorldConfig, sample_video, write_mp4
 
     archive.mkdir(parents=True, exist_ok=True)
-    for video in track(
-        demo_videos(num_videos, seed), description="rendering", total=num_videos, console=console
-    ):
+    videos = [sample_video(seed * 1000 + i, WorldConfig()) for i in range(num_videos)]
+    for video in track(videos, description="rendering", console=console, transient=True):
         path = archive / f"{video.name}.mp4"
         if not path.exists():
-            part = path.with_suffix(".part.mp4")
+            part = path.with_suffix(".part")
             write_mp4(video, part)
             part.rename(path)
+    return videos
 
 
-def demo_videos(num_videos: int, seed: int) -> Iterator[WorldVideo]:
-    """Yield the videos of the demo's archive."""
-    return (sample_video(seed + i, WorldConfig()) for i in range(num_videos))
-
-
-def _index(config: IndexConfig) -> None:
+def _index(archive: Path, memory: Path) -> None:
     from pipelines.index import index_archive
 
+    config = load_config(
+        IndexConfig,
+        preset="tiny",
+        overrides=[f"archive=[{quoted(str(archive))}]", f"memory.uri={quoted(str(memory))}"],
+    )
     with ray_session(), progress_bar() as progress:
         report = index_archive(config, progress)
     print_report(report, config)
 
 
-def _ask(archive: Path, memory: Path, videos: list[WorldVideo], count: int) -> list[dict[str, Any]]:
+def _ask(
+    archive: Path, memory: Path, videos: list[WorldVideo], count: int, *, quiet: bool
+) -> list[dict[str, Any]]:
     """Ask questions whose answers the world knows; print each with its citations."""
+    from marc_core.answer import answer_question
+
+    from marc_core.embed import load_encoder
+    from marc_core.memory import MemoryStore
+    from marc_core.models import load_student
+
     overrides = [f"memory.uri={quoted(str(memory))}"]
     config = load_config(AskConfig, preset="tiny", overrides=overrides)
     store = MemoryStore.open(config.memory)
     encoder, student = load_encoder(config.encoder), load_student(config.student)
-    answers = []
-    for video, question in demo_questions(videos, count):
-        asked = dataclasses.replace(config, question=question.text, options=question.options)
+    results = []
+    for video, question in pick_questions(videos, count):
+        asked = dataclasses.replace(
+            config,
+            question=question.text,
+            options=question.options,
+            only_video=str((archive / f"{video.name}.mp4").resolve()),
+        )
         answer = answer_question(
             question.text, store=store, encoder=encoder, student=student, config=asked
         )
-        answers.append(_judged(answer, question, video))
-    return answers
+        results.append(_judge(answer, question, video))
+        if not quiet:
+            _print_case(answer, question, video, results[-1]["correct"])
+    return results
+
+
+def pick_questions(videos: list[WorldVideo], count: int) -> list[tuple[WorldVideo, Question]]:
+    """Return `count` multiple-choice questions of different types, spread over the videos."""
+    from marc_core.world import make_questions
+
+    picked: list[tuple[WorldVideo, Question]] = []
+    used: set[str] = set()
+    for turn in range(count):
+        video = videos[turn % len(videos)]
+        pool = [q for q in make_questions(video, seed=video.seed) if q.options and q.named]
+        fresh = [q for q in pool if q.type not in used] or pool
+        if fresh:
+            picked.append((video, fresh[turn % len(fresh)]))
+            used.add(picked[-1][1].type)
+    return picked
+
+
+def _judge(answer: Answer, question: Question, video: WorldVideo) -> dict[str, Any]:
+    from marc_core.evaluation.parse import extract_letter
+
+    letter = extract_letter(answer.text, question.options)
+    plain = answer_to_json(answer, [None] * len(answer.citations))
+    return plain | {
+        "video": video.name,
+        "expected": f"{question.answer} {question.answer_text}",
+        "correct": letter == question.answer,
+    }
+
+
+def _print_case(answer: Answer, question: Question, video: WorldVideo, correct: bool) -> None:
+    out.rule(f"{video.name}: {question.type}")
+    out.print(f"[bold]{question.text}[/bold]")
+    for letter, option in zip("ABCDEFGH", question.options, strict=False):
+        out.print(f"  {letter}. {option}")
+    print_answer(answer, [None] * len(answer.citations))
+    verdict = "[green]right[/green]" if correct else "[red]wrong[/red]"
+    out.print(f"{verdict}: the world knows {question.answer} {question.answer_text}\n")

@@ -45,8 +45,8 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def quoted(value: str) -> str:
-    """Return `value` as a double-quoted YAML scalar, so that no character of it is syntax."""
-    return json.dumps(value, ensure_ascii=False)
+    """Return `value` as a double-quoted YAML scalar of which no character is syntax."""
+    return json.dumps(value, ensure_ascii=False).replace("${", "\\\\${")
 
 
 def memory_override(memory: str | None) -> list[str]:

@@ -268,6 +268,8 @@ def _feature_rows(
     student: Student,
     config: IndexConfig,
 ) -> pa.Table:
+    import torch
+
     from marc_core.compress import compress_event
     from marc_core.memory import features_row
 
@@ -275,7 +277,8 @@ def _feature_rows(
     for event, positions in zip(events, samples, strict=True):
         kept = cap_frames(positions, config.student.max_frames)
         times_F = decoded.times_s[decoded.sampled_index[kept]]
-        (features,) = student.encode_events([(decoded.sampled_frames[kept], times_F)])
+        with torch.inference_mode():
+            (features,) = student.encode_events([(decoded.sampled_frames[kept], times_F)])
         rows.append(
             features_row(
                 schemas.make_event_id(source.video_id, event.index),

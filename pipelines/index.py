@@ -25,12 +25,12 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from marc_core.memory import MemoryStore
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from marc_core import schemas
-from marc_core.config import IndexConfig
+from marc_core.config import IndexConfig, config_to_yaml
 from marc_core.indexing import TRANSIENT_KINDS, failure_row, index_fingerprint
+from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
 from pipelines.stages import WORK, DecodeStage, EncodeStage, MemorySink
@@ -91,7 +91,13 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
     started = time.monotonic()
     sources = list_videos(config.archive, config.patterns, config.archive_options)
     facts = model_facts(config)
-    store = MemoryStore.open(config.memory, embedding_dim=facts.embedding_dim, create=True)
+    store = MemoryStore.open(
+        config.memory,
+        embedding_dim=facts.embedding_dim,
+        encoder_fingerprint=facts.encoder_fingerprint,
+        create=True,
+    )
+    store.record_run(config_to_yaml(config))
     fingerprint = index_fingerprint(config, facts.encoder_fingerprint, facts.student_fingerprint)
     todo = plan_work(sources, store.video_states().to_pylist(), fingerprint, config)
     if todo:

@@ -1,14 +1,17 @@
-"""Fixtures of the whole suite: one local Ray cluster a session, started only when a test asks."""
+"""Fixtures of the whole suite: one local Ray a session, started when a test asks; real clips."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+FPS = 10
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +29,44 @@ def ray_cluster() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+def write_clip(path: Path, *, seconds: float = 4.0, seed: int = 0) -> Path:
+    """Write a 160 x 96 h264 clip whose picture changes abruptly in the middle."""
+    rng = np.random.default_rng(seed)
+    textures = rng.integers(0, 256, (2, 12, 20, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    count = round(seconds * FPS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for i in range(count):
+            picture = np.roll(textures[int(i >= count / 2)], i, axis=1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="session")
+def clip_writer() -> Callable[..., Path]:
+    return write_clip
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Four good clips and four bad files."""
+    folder = tmp_path / "archive"
+    for i in range(4):
+        write_clip(folder / f"good{i}.mp4", seed=i)
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("this is not a video\n" * 50)
+    half = (folder / "good0.mp4").read_bytes()
+    (folder / "sub").mkdir()
+    (folder / "sub" / "half.mp4").write_bytes(half[: len(half) // 2])
+    with av.open(str(folder / "audio.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.float32), "fltp", "mono")
+        frame.rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return folder

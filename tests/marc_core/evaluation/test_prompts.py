@@ -2,6 +2,7 @@
 
 from marc_core.evaluation.prompts import TYPE_TEMPLATE, build_prompt
 from marc_core.evaluation.sample import PROBLEM_TYPES, Sample
+from marc_core.models.prompt import question_text
 
 SAMPLE = Sample(
     problem_id="0", benchmark="mvbench", task="t", problem="What moves?", data_type="video",
@@ -17,8 +18,10 @@ def test_video_r1_prompt() -> None:
     assert "single option letter" in prompt
 
 
-def test_plain_prompt() -> None:
-    assert build_prompt(SAMPLE, "plain") == "What moves?\nOptions:\nA. cat\nB. dog"
+def test_direct_prompt_is_the_one_of_the_presets() -> None:
+    prompt = build_prompt(SAMPLE, "direct")
+    assert prompt == question_text("What moves?", ["cat", "dog"])
+    assert prompt.startswith("What moves?\nOptions:\nA. cat\nB. dog")
 
 
 def test_braces_in_a_question_survive() -> None:

@@ -1,0 +1,154 @@
+"""Kills in mid-index: workers, the driver, a node, and two jobs at once. Nothing lost or doubled.
+
+Every test runs real processes on Rays of its own and checks the tables afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from marc_core.config import MemoryConfig
+from marc_core.errors import MemoryStoreError
+from marc_core.memory import MemoryStore
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+NUM_VIDEOS = 12
+
+
+@pytest.fixture
+def many(tmp_path: Path, clip_writer: Callable[..., Path]) -> Path:
+    """Twelve clips of six seconds: long enough to be interrupted."""
+    for i in range(NUM_VIDEOS):
+        clip_writer(tmp_path / "archive" / f"clip{i:02d}.mp4", seconds=6.0, seed=i)
+    return tmp_path / "archive"
+
+
+def start_index(archive: Path, memory: Path, **env: str) -> subprocess.Popen[str]:
+    """Start `marc index` in a process group of its own."""
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "jobs.index", str(archive), "--memory", str(memory), "--json",
+            "write_videos=1",
+        ],
+        cwd=ROOT, env=os.environ | env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for_rows(memory: Path, rows: int, *, at_most_s: float = 180) -> None:
+    """Return when at least `rows` videos are recorded and the job is still in the middle."""
+    end = time.monotonic() + at_most_s
+    while time.monotonic() < end:
+        try:
+            if len(MemoryStore.open(MemoryConfig(uri=str(memory))).video_states()) >= rows:
+                return
+        except MemoryStoreError:
+            pass
+        time.sleep(0.2)
+    pytest.fail(f"no {rows} rows within {at_most_s} s")
+
+
+def check_complete(memory: Path) -> None:
+    """Every video indexed once, with all its events and their features, once."""
+    store = MemoryStore.open(MemoryConfig(uri=str(memory)))
+    videos = store.videos().to_pylist()
+    assert Counter(row["status"] for row in videos) == {"indexed": NUM_VIDEOS}
+    assert len({row["uri"] for row in videos}) == NUM_VIDEOS
+    events = store.tables.events.search().select(["event_id"]).limit(10**6).to_list()
+    features = store.tables.features.search().select(["event_id"]).limit(10**6).to_list()
+    ids = [row["event_id"] for row in events]
+    wanted = [f"{row['video_id']}:{i:05d}" for row in videos for i in range(row["num_events"])]
+    assert sorted(ids) == sorted(wanted)
+    assert sorted(row["event_id"] for row in features) == sorted(wanted)
+
+
+def children_named(process: subprocess.Popen[str], name: str) -> list[int]:
+    """Return the pids in the process's session whose command line contains `name`."""
+    session, found = os.getsid(process.pid), []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if name in command and _has_ancestor(int(entry.name), process.pid, session):
+                    found.append(int(entry.name))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    return found
+
+
+def _has_ancestor(pid: int, ancestor: int, session: int) -> bool:
+    while pid > 1:
+        if pid == ancestor:
+            return True
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        pid = int(stat[1])
+    return False
+
+
+def finish(process: subprocess.Popen[str]) -> dict:
+    """Wait for a job and return its report; its whole output is the message when it fails."""
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return json.loads(output[output.index("{\n") :])
+
+
+@pytest.mark.parametrize("stage", ["DecodeStage", "EncodeStage"])
+def test_killed_workers_cost_nothing(many: Path, tmp_path: Path, stage: str) -> None:
+    memory = tmp_path / "memory"
+    job = start_index(many, memory)
+    wait_for_rows(memory, 2)
+    pids = children_named(job, f"MapWorker(MapBatches({stage}")
+    assert pids, "no worker to kill"
+    os.kill(pids[0], signal.SIGKILL)
+    report = finish(job)
+    assert report["indexed"] == NUM_VIDEOS
+    check_complete(memory)
+
+
+def test_killed_driver_resumes(many: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "memory"
+    job = start_index(many, memory)
+    wait_for_rows(memory, 3)
+    os.kill(job.pid, signal.SIGKILL)
+    job.wait()
+    report = finish(start_index(many, memory))
+    assert report["skipped"] >= 3
+    assert report["skipped"] + report["indexed"] == NUM_VIDEOS
+    check_complete(memory)
+
+
+def test_two_jobs_at_once(many: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "memory"
+    jobs = [start_index(many, memory), start_index(many, memory)]
+    for job in jobs:
+        finish(job)
+    check_complete(memory)
+
+
+def test_a_lost_node_does_not_stop_the_job(many: Path, tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    memory = tmp_path / "memory"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        job = start_index(many, memory, RAY_ADDRESS=cluster.address, PYTHONPATH=str(ROOT))
+        wait_for_rows(memory, 2)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        report = finish(job)
+    finally:
+        cluster.shutdown()
+    assert report["indexed"] == NUM_VIDEOS
+    check_complete(memory)
