@@ -77,7 +77,8 @@ def _after_marker(answer: str, options: Sequence[str]) -> str | None:
 
 def _leading(answer: str, options: Sequence[str]) -> str | None:
     match = _LEADING.match(answer)
-    return match.group(1).upper() if match else None
+    several = len(set(_BRACKETED.findall(answer))) > 1  # "(A) is wrong and so is (B)"
+    return match.group(1).upper() if match and not several else None
 
 
 def _in_brackets(answer: str, options: Sequence[str]) -> str | None:

@@ -2,8 +2,8 @@
 
 `video-r1` is the prompt with which the paper's six benchmarks were run (Video-R1, Apache-2.0,
 eval_bench.py); its wording is part of the protocol, and so kept word for word, including the
-missing line break before "Options:". `plain` is the prompt on which MARC's own `tiny` preset is
-trained: question, options, nothing else.
+missing line break before "Options:". `direct` is the prompt of MARC's own answers and presets
+(`marc_core.models.prompt.question_text`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 from marc_core.evaluation.sample import ProblemType, Sample
 
-PromptStyle = Literal["plain", "video-r1"]
+PromptStyle = Literal["direct", "video-r1"]
 
 THINK_TEMPLATE = (
     "{question}\n"
@@ -45,7 +45,7 @@ TYPE_TEMPLATE: dict[ProblemType, str] = {
 
 def build_prompt(sample: Sample, style: PromptStyle) -> str:
     """Return the user text for one sample; options only for multiple choice."""
-    return _video_r1(sample) if style == "video-r1" else _plain(sample)
+    return _video_r1(sample) if style == "video-r1" else _direct(sample)
 
 
 def _video_r1(sample: Sample) -> str:
@@ -55,7 +55,8 @@ def _video_r1(sample: Sample) -> str:
     return THINK_TEMPLATE.format(question=question) + TYPE_TEMPLATE[sample.problem_type]
 
 
-def _plain(sample: Sample) -> str:
-    if sample.problem_type != "multiple choice":
-        return sample.problem
-    return "\n".join([sample.problem, "Options:", *sample.options])
+def _direct(sample: Sample) -> str:
+    from marc_core.models.prompt import question_text  # it pulls in torch; loaders need not
+
+    options = sample.options if sample.problem_type == "multiple choice" else ()
+    return question_text(sample.problem, options)
