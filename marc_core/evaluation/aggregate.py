@@ -25,6 +25,7 @@ class Scored:
     problem_type: str
     video: str
     score: float
+    tags: tuple[str, ...] = ()
 
 
 def summarise(
@@ -35,7 +36,7 @@ def summarise(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Return {"overall", "mean_acc", "mean_mra", "tasks", "types"} with intervals as dicts.
+    """Return {"overall", "mean_acc", "mean_mra", "tasks", "types", "tags"} with intervals as dicts.
 
     by_video: draw whole videos in the bootstrap. mean_mra is None without regression rows,
     mean_acc without others. Empty input gives overall None and empty tables.
@@ -63,6 +64,7 @@ def summarise(
         "mean_mra": interval(regression),
         "tasks": {t: interval(p) for t, p in _group(rows, "task").items()},
         "types": {t: interval(p) for t, p in _group(rows, "problem_type").items()},
+        "tags": {t: interval([r for r in rows if t in r.tags]) for t in _tags(rows)},
     }
 
 
@@ -84,3 +86,7 @@ def _group(rows: Sequence[Scored], field: str) -> dict[str, list[Scored]]:
     for row in rows:
         groups.setdefault(getattr(row, field) or "(none)", []).append(row)
     return dict(sorted(groups.items()))
+
+
+def _tags(rows: Sequence[Scored]) -> list[str]:
+    return sorted({tag for row in rows for tag in row.tags})

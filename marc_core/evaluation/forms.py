@@ -225,7 +225,7 @@ def _tempcompass_row(row: Row, kind: str, videos: str) -> Sample:
 
 
 def videomme(content: Any, file: Path, videos: str) -> list[Sample]:
-    """Read Video-MME rows; the task is "<duration>/<task_type>"."""
+    """Read Video-MME rows; the duration (short, medium, long) is a tag."""
     samples = []
     for row in _rows(content, file):
         options = with_letters(row.texts("options"))
@@ -233,7 +233,8 @@ def videomme(content: Any, file: Path, videos: str) -> list[Sample]:
             Sample(
                 problem_id=row.text("question_id"),
                 benchmark="videomme",
-                task=f"{row.text('duration')}/{row.text('task_type')}",
+                task=row.text("task_type"),
+                tags=(row.text("duration"),),
                 problem=row.text("question"),
                 data_type="video",
                 problem_type="multiple choice",

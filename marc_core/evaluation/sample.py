@@ -19,6 +19,9 @@ ProblemType = Literal["multiple choice", "numerical", "regression", "OCR", "free
 
 PROBLEM_TYPES: tuple[str, ...] = get_args(ProblemType)
 
+NAMES_ONE_EVENT = "names-one-event"
+"""Tag of questions that name exactly one event: on these, retrieval itself is scored."""
+
 _LETTERED = re.compile(r"^\s*\(?([A-Z])\s*[.):]\s*(.*)$", re.DOTALL)
 
 
@@ -36,6 +39,7 @@ class Sample:
     path: the video (or image), absolute or relative to the working directory; need not exist.
     task: the benchmark's own category, used for its tables; "" where it has none.
     evidence: [start_s, end_s) stretches that hold the answer, where the benchmark names them.
+    tags: further groups of the tables ("temporal", "long"); NAMES_ONE_EVENT has a meaning.
     clip_start_s, clip_end_s: the stretch of the video that the question is about; None = all.
     """
 
@@ -49,6 +53,7 @@ class Sample:
     solution: str
     path: str
     evidence: tuple[tuple[float, float], ...] = ()
+    tags: tuple[str, ...] = ()
     clip_start_s: float | None = None
     clip_end_s: float | None = None
 

@@ -186,8 +186,9 @@ def test_tempcompass_other_forms(tmp_path: Path) -> None:
 def test_videomme(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([MME_ROW]), tmp_path / "test-0.parquet")
     (sample,) = load_benchmark("videomme", str(tmp_path), "videos")
+    assert sample.tags == ("short",)
     assert (sample.task, sample.solution, sample.path) == (
-        "short/Counting Problem", "D", "videos/abc.mp4",
+        "Counting Problem", "D", "videos/abc.mp4",
     )  # fmt: skip
 
 

@@ -1,0 +1,140 @@
+"""Configuration of an evaluation: benchmark, arms, prompt, metric. All of our own choice, except
+where a comment names its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from marc_core.config import MethodConfig
+from marc_core.errors import ConfigError
+
+Control = Literal[
+    "none", "uniform_frame", "fewer_frames", "low_resolution", "random_groups", "moviechat",
+    "vidcom2",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmConfig:
+    """One way of turning a video into the student's visual tokens; a column of the tables."""
+
+    events: Literal["retrieved", "all", "oracle"] = "retrieved"
+    """retrieved: the VMR's top `retrieve.k`. all: the whole video. oracle: the events that hold
+    the evidence, where the benchmark names them (else the whole video)."""
+    frames: int = 64
+    """Frames at most, spread evenly over the chosen events (paper, section 4)."""
+    mode: Literal["plain", "weighted", "mixed", "none"] = "plain"
+    """Merge mode; none gives all tokens to the model (the teacher)."""
+    budget_groups: int = 1
+    """N_target in temporal groups: 1 = one frame's tokens (paper, section 4)."""
+    control: Control = "none"
+    """Training-free alternative in place of the merge, at equal tokens. uniform_frame: one frame
+    for each group of the budget. fewer_frames: two frames for each. low_resolution: all frames,
+    smaller. random_groups: seeded choice. moviechat, vidcom2: in the style of these papers."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for the first value that breaks a rule."""
+        for name in ("frames", "budget_groups"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} of an arm must be above 0. Got {getattr(self, name)}.")
+        if self.control != "none" and self.mode == "none":
+            raise ConfigError(
+                f"An arm with control={self.control} needs a budget, so its mode cannot be none: "
+                "leave mode at its default."
+            )
+
+
+TEACHER = ArmConfig(events="all", mode="none")
+"""The paper's reference: 64 frames, no compression."""
+
+
+def default_arms() -> dict[str, ArmConfig]:
+    """Return the two that the paper's headline compares: 64 frames, and one frame's tokens."""
+    return {"teacher": TEACHER, "marc": ArmConfig()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(MethodConfig):
+    """An evaluation: which questions, which arms, how they are scored, where results go."""
+
+    benchmark: str = "world"
+    """world, or one of the paper's six: vsi-bench, videommmu, mmvu, mvbench, tempcompass,
+    videomme."""
+    data: str = ""
+    """The benchmark's question file, or a folder of them. The world needs none."""
+    videos: str = ""
+    """Folder under which the benchmark's videos lie. The world needs none."""
+    form: Literal["auto", "video-r1", "official"] = "auto"
+    """Form of the question files; auto recognises Video-R1's evaluation files."""
+    questions: int = 300
+    """Questions of the world; of other benchmarks at most this many, evenly chosen, 0 = all."""
+    questions_per_video: int = 10
+    """Questions asked about one world video (our choice: 30 videos for 300 questions)."""
+    world_salt: int = 1000
+    """Salt of the held-out world: no training run uses it."""
+    seed: int = 0
+    """Seed of the world's videos, of random controls and of the bootstrap."""
+    use_memory: bool = False
+    """Answer from the memory at `memory.uri` (`marc index` first), not from raw videos."""
+    prompt: Literal["auto", "direct", "video-r1"] = "auto"
+    """auto: direct for MARC's own presets, video-r1 (think and answer tags) for others."""
+    variant: Literal["official", "video-r1"] = "official"
+    """Metric variant of the headline; both are always computed."""
+    arms: dict[str, ArmConfig] = field(default_factory=default_arms)
+    """What is compared, by name. jobs/configs/gap.yaml adds those of the compression gap."""
+    only_arms: tuple[str, ...] = ()
+    """Names of the arms to run; empty means all of `arms`."""
+    output: str = "runs/evaluate"
+    """Folder of shards, result.json and report.html. A rerun with the same settings resumes."""
+    workers: int = 0
+    """Actors that hold the student; 0 means one per GPU, or one per two CPUs."""
+    worker_gpus: float = 1.0
+    """GPUs of an actor on clusters that have them."""
+    batch_size: int = 16
+    """Questions given to the student at once (our choice)."""
+    by_video: bool = True
+    """Draw whole videos in the bootstrap: questions about one video are not independent."""
+    resamples: int = 2000
+    """Bootstrap draws (our choice)."""
+    probe_videos: int = 4
+    """Videos whose first question is also timed alone, step by step (prefill, token)."""
+    video_timeout_s: float = 3600.0
+    """Hard limit on one video's questions in all arms (our choice)."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for the first value that breaks a rule."""
+        for name in ("questions_per_video", "batch_size", "resamples", "video_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0. Got {getattr(self, name)}.")
+        for name in ("questions", "workers", "worker_gpus", "probe_videos"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative. Got {getattr(self, name)}.")
+        self._check_arms()
+        if self.benchmark != "world" and not (self.data and self.videos):
+            raise ConfigError(
+                f"Benchmark '{self.benchmark}' needs data=FILE and videos=FOLDER. "
+                f"Got data='{self.data}', videos='{self.videos}'."
+            )
+
+    def _check_arms(self) -> None:
+        unknown = [name for name in self.only_arms if name not in self.arms]
+        if unknown or not self.arms:
+            raise ConfigError(
+                f"only_arms must name arms of this run: {', '.join(self.arms) or 'there are none'}."
+                f" Got {', '.join(unknown) or 'none'}."
+            )
+        bad = [name for name in self.arms if not name.replace("-", "").replace("_", "").isalnum()]
+        if bad:
+            raise ConfigError(f"Arm names are letters, digits, - and _. Got '{bad[0]}'.")
+        if self.use_memory:
+            for name, arm in self.chosen_arms().items():
+                if arm.control != "none" or arm.mode == "none" or arm.events == "oracle":
+                    raise ConfigError(
+                        f"With use_memory an arm must merge retrieved or all events. "
+                        f"Got arm '{name}'; choose with only_arms."
+                    )
+
+    def chosen_arms(self) -> dict[str, ArmConfig]:
+        """Return the arms of this run in order, by name."""
+        return {n: a for n, a in self.arms.items() if not self.only_arms or n in self.only_arms}
