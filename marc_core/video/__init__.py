@@ -4,5 +4,19 @@ from marc_core.video.backend import open_decoding as decode
 from marc_core.video.decode import Decoding, probe
 from marc_core.video.exact import read_frames
 from marc_core.video.isolated import DecodeStream, IsolatedDecoder
+from marc_core.video.sidecar import Caption, Sidecar, read_sidecar
+from marc_core.video.source import list_videos, local_copy
 
-__all__ = ["DecodeStream", "Decoding", "IsolatedDecoder", "decode", "probe", "read_frames"]
+__all__ = [
+    "Caption",
+    "DecodeStream",
+    "Decoding",
+    "IsolatedDecoder",
+    "Sidecar",
+    "decode",
+    "list_videos",
+    "local_copy",
+    "probe",
+    "read_frames",
+    "read_sidecar",
+]

@@ -1,0 +1,302 @@
+"""Archives: which videos there are, and a local path for each of them.
+
+Plain paths and file:// are read where they lie. s3://, gs:// (gcs://) and az:// (abfs://) go
+through pyarrow's file systems; a video from there is fetched to a temporary file, because
+containers keep their index at either end and decoders jump.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from marc_core.errors import SourceError
+from marc_core.types import VideoSource
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileInfo, FileSystem
+
+_FETCH_BYTES = 8 << 20
+"""Read at a time when a video is fetched (our choice)."""
+
+_TEXT, _FLAG, _NUMBER = str, "flag", float
+_SHARED_S3 = {
+    "access_key": _TEXT, "secret_key": _TEXT, "session_token": _TEXT, "anonymous": _FLAG,
+    "region": _TEXT, "scheme": _TEXT, "endpoint_override": _TEXT, "role_arn": _TEXT,
+    "session_name": _TEXT, "external_id": _TEXT, "connect_timeout": _NUMBER,
+    "request_timeout": _NUMBER, "force_virtual_addressing": _FLAG, "tls_ca_file_path": _TEXT,
+}  # fmt: skip
+_GCS = {
+    "access_token": _TEXT, "anonymous": _FLAG, "scheme": _TEXT, "endpoint_override": _TEXT,
+    "project_id": _TEXT, "target_service_account": _TEXT,
+}  # fmt: skip
+_AZURE = {
+    "account_name": _TEXT, "account_key": _TEXT, "sas_token": _TEXT, "blob_storage_scheme": _TEXT,
+    "blob_storage_authority": _TEXT, "tenant_id": _TEXT, "client_id": _TEXT,
+    "client_secret": _TEXT,
+}  # fmt: skip
+_STORES: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "s3": ("S3FileSystem", _SHARED_S3),
+    "gs": ("GcsFileSystem", _GCS),
+    "gcs": ("GcsFileSystem", _GCS),
+    "az": ("AzureFileSystem", _AZURE),
+    "abfs": ("AzureFileSystem", _AZURE),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Location:
+    """A place in a file system. `scheme` is empty for local paths, whose `store` is None."""
+
+    scheme: str
+    path: str
+    store: FileSystem | None
+
+    def uri_of(self, path: str) -> str:
+        """Return the address of `path` in this place's file system."""
+        return f"{self.scheme}://{path}" if self.scheme else path
+
+
+def locate(uri: str, options: Mapping[str, str]) -> Location:
+    """Return the file system and path of `uri`.
+
+    Raises SourceError for a scheme that is not allowed and for options that the store does not
+    know or refuses.
+    """
+    if "://" not in uri:
+        return Location(scheme="", path=os.path.abspath(os.path.expanduser(uri)), store=None)
+    scheme, rest = uri.split("://", 1)
+    if scheme == "file":
+        return Location(scheme="", path=os.path.abspath(_file_path(uri)), store=None)
+    if scheme not in _STORES:
+        known = ", ".join(f"{name}://" for name in ("file", *_STORES))
+        raise SourceError(f"Archives are local paths or {known}. Got '{uri}'.")
+    path = rest.strip("/")
+    if not path:
+        raise SourceError(f"'{uri}' names no bucket. Write {scheme}://bucket/folder.")
+    return Location(scheme=scheme, path=path, store=_open_store(scheme, options))
+
+
+def _file_path(uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.netloc not in ("", "localhost"):
+        raise SourceError(f"A file:// address has three slashes and no host. Got '{uri}'.")
+    return unquote(parts.path)
+
+
+def _open_store(scheme: str, options: Mapping[str, str]) -> FileSystem:
+    from pyarrow import fs
+
+    class_name, known = _STORES[scheme]
+    if not hasattr(fs, class_name):
+        raise SourceError(f"This pyarrow was built without {class_name}, needed for {scheme}://.")
+    try:
+        return getattr(fs, class_name)(**_typed_options(scheme, options, known))
+    except (ValueError, OSError) as error:
+        raise SourceError(
+            f"{scheme}:// cannot be opened with archive_options {sorted(options)}: {error}"
+        ) from error
+
+
+def _typed_options(
+    scheme: str, options: Mapping[str, str], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    typed: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in known:
+            raise SourceError(
+                f"archive_options of {scheme}:// are: {', '.join(known)}. Got '{name}'."
+            )
+        if known[name] == _FLAG:
+            if value.lower() not in ("true", "false"):
+                raise SourceError(f"archive_options.{name} is true or false. Got '{value}'.")
+            typed[name] = value.lower() == "true"
+        else:
+            typed[name] = known[name](value)
+    return typed
+
+
+def list_videos(
+    uris: Iterable[str], patterns: Iterable[str], options: Mapping[str, str]
+) -> list[VideoSource]:
+    """Return the videos of all `uris`, each once, sorted by address.
+
+    Folders and prefixes are searched recursively for `patterns` (case-insensitive); hidden names
+    (leading dot) and links to folders are left out. A file named itself is always taken. Raises
+    SourceError for an address that does not exist or cannot be read.
+    """
+    lowered = tuple(p.lower() for p in patterns)
+    found: dict[str, VideoSource] = {}
+    for uri in uris:
+        place = locate(uri, options)
+        listed = _list_local if place.store is None else _list_store
+        for source in listed(place, lowered):
+            found[source.uri] = source
+    return [found[uri] for uri in sorted(found)]
+
+
+def _wanted(name: str, patterns: tuple[str, ...]) -> bool:
+    lowered = name.lower()
+    return not name.startswith(".") and any(fnmatchcase(lowered, p) for p in patterns)
+
+
+def _list_local(place: Location, patterns: tuple[str, ...]) -> Iterator[VideoSource]:
+    if os.path.isfile(place.path):
+        yield _local_source(place.path)
+        return
+    if not os.path.isdir(place.path):
+        raise SourceError(
+            f"'{place.path}' does not exist. Name a folder or file that this machine can see; on "
+            "a cluster, one that every node can see, or an object store (s3://...)."
+        )
+    for folder, folders, names in os.walk(place.path, onerror=_raise_unreadable):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in sorted(names):
+            if _wanted(name, patterns):
+                yield _local_source(os.path.join(folder, name))
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise SourceError(
+        f"Folder '{error.filename}' cannot be read: {error.strerror}. Give this user the right "
+        "to list it, or name the folders that it may read."
+    ) from error
+
+
+def _local_source(path: str) -> VideoSource:
+    try:
+        stat = os.stat(path)
+    except OSError:  # a link that leads nowhere: listed, so that it ends as a failure row
+        return _make_source(path, 0, "missing")
+    return _make_source(path, stat.st_size, str(stat.st_mtime_ns))
+
+
+def _make_source(uri: str, size_bytes: int, version: str) -> VideoSource:
+    from marc_core.schemas import make_video_id
+
+    video_id = make_video_id(uri, size_bytes, version)
+    return VideoSource(video_id=video_id, uri=uri, size_bytes=size_bytes, version=version)
+
+
+def _list_store(place: Location, patterns: tuple[str, ...]) -> Iterator[VideoSource]:
+    from pyarrow.fs import FileSelector, FileType
+
+    assert place.store is not None
+    with _clear_errors(place.uri_of(place.path)):
+        info = place.store.get_file_info(place.path)
+        if info.type == FileType.NotFound:
+            raise SourceError(
+                f"'{place.uri_of(place.path)}' does not exist. Check bucket, prefix and "
+                "archive_options (endpoint_override, region)."
+            )
+        if info.type == FileType.File:
+            yield _store_source(place, info)
+            return
+        inside = place.store.get_file_info(FileSelector(place.path, recursive=True))
+    for info in inside:
+        if info.type == FileType.File and _wanted(info.base_name, patterns):
+            yield _store_source(place, info)
+
+
+def _store_source(place: Location, info: FileInfo) -> VideoSource:
+    return _make_source(place.uri_of(info.path), int(info.size or 0), str(info.mtime_ns))
+
+
+@contextlib.contextmanager
+def _clear_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise SourceError(
+            f"'{uri}' cannot be read: {error}. Check the credentials and archive_options."
+        ) from error
+
+
+@contextlib.contextmanager
+def local_copy(source: VideoSource, options: Mapping[str, str]) -> Iterator[str]:
+    """Yield a local path of `source`; a file fetched from a store is deleted afterwards.
+
+    Raises SourceError when the source is gone, cannot be read, or has changed since it was
+    listed (its size or time of change differs).
+    """
+    place = locate(source.uri, options)
+    if place.store is None:
+        _check_unchanged(source, _local_source(place.path))
+        yield place.path
+        return
+    with _clear_errors(source.uri):
+        info = place.store.get_file_info(place.path)
+    _check_unchanged(source, _store_source(place, info))
+    suffix = os.path.splitext(place.path)[1]
+    with tempfile.NamedTemporaryFile(prefix="marc-", suffix=suffix) as copy:
+        with _clear_errors(source.uri):
+            _fetch(place.store, place.path, copy)
+        if copy.tell() != source.size_bytes:
+            raise SourceError(
+                f"'{source.uri}' ended after {copy.tell()} of {source.size_bytes} bytes. Index "
+                "it again."
+            )
+        yield copy.name
+
+
+def _check_unchanged(listed: VideoSource, now: VideoSource) -> None:
+    if now.version in ("missing", "None"):
+        raise SourceError(f"'{listed.uri}' no longer exists. Index the archive again.")
+    if (now.size_bytes, now.version) != (listed.size_bytes, listed.version):
+        raise SourceError(
+            f"'{listed.uri}' has changed since it was listed ({listed.size_bytes} bytes then, "
+            f"{now.size_bytes} now). Index the archive again once it is written completely."
+        )
+
+
+def _fetch(store: FileSystem, path: str, copy: Any) -> None:
+    with store.open_input_stream(path, compression=None) as stream:
+        while data := stream.read(_FETCH_BYTES):
+            copy.write(data)
+    copy.flush()
+
+
+def read_small_files(
+    uris: Iterable[str], options: Mapping[str, str], max_bytes: int
+) -> dict[str, bytes]:
+    """Return the contents of those of `uris` that exist. All lie in one file system.
+
+    Raises SourceError for a file that cannot be read or is larger than `max_bytes`.
+    """
+    contents: dict[str, bytes] = {}
+    store: FileSystem | None = None
+    for uri in uris:
+        if store is None:
+            place = locate(uri, options)
+            store = place.store or _local_store()
+        path = uri.split("://", 1)[1].strip("/") if place.scheme else locate(uri, {}).path
+        data = _read_if_there(store, path, uri, max_bytes)
+        if data is not None:
+            contents[uri] = data
+    return contents
+
+
+def _local_store() -> FileSystem:
+    from pyarrow.fs import LocalFileSystem
+
+    return LocalFileSystem()
+
+
+def _read_if_there(store: FileSystem, path: str, uri: str, max_bytes: int) -> bytes | None:
+    from pyarrow.fs import FileType
+
+    with _clear_errors(uri):
+        info = store.get_file_info(path)
+        if info.type != FileType.File:
+            return None
+        if info.size > max_bytes:
+            raise SourceError(f"'{uri}' must have at most {max_bytes} bytes. Got {info.size}.")
+        with store.open_input_stream(path, compression=None) as stream:
+            data: bytes = stream.read()
+            return data
