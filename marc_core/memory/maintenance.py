@@ -35,8 +35,9 @@ _FEATURE_FRAGMENTS = 512
 plain and blob columns alike), so it must be rare."""
 _REBUILD_GROWTH = 4
 """The vector index is trained anew when rows have grown this many times since (our choice)."""
-_RQ_MIN_DIM = 64
-"""Below, 1-bit codes cannot rank (measured at 8 dimensions: a vector misses itself)."""
+_RQ_BITS = 4
+"""Bits of a code. LanceDB's default of 1 loses questions that lie between the clusters of events:
+recall@3 0.2 - 0.7 where 4 bits give 0.99 - 1.00 at the same latency (docs/memory.md)."""
 _ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
@@ -76,8 +77,9 @@ def _ensure_vector_index(table: Any, dim: int, threshold_rows: int) -> None:
     trained = max((int(n) for name in names for n in re.findall(r"_(\d+)$", name)), default=0)
     if rows < max(threshold_rows, _REBUILD_GROWTH * trained):
         return
-    rq = dim % 8 == 0 and dim >= _RQ_MIN_DIM
-    kind = IvfRq(distance_type="cosine") if rq else IvfFlat(distance_type="cosine")
+    kind: Any = IvfRq(distance_type="cosine", num_bits=_RQ_BITS)
+    if dim % 8:  # IvfRq packs eight dimensions at a time
+        kind = IvfFlat(distance_type="cosine")
     name = f"embedding_{rows}"
     with_retries(partial(table.create_index, "embedding", config=kind, name=name))
     for old in names:

@@ -35,7 +35,7 @@ def conform(rows: pa.Table, schema: pa.Schema, name: str, key: str) -> pa.Table:
 def _cast(column: pa.ChunkedArray, field: pa.Field, name: str) -> pa.ChunkedArray:
     try:
         cast = column.cast(field.type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise MemoryStoreError(
             f"Column '{name}.{field.name}' must be {field.type}. Got {column.type}: {error}."
         ) from error

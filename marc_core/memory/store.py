@@ -152,6 +152,23 @@ class MemoryStore:
         merge(self.tables.runs, "run_id", pa.Table.from_pylist([row], schema=RUNS))
         return run_id
 
+    def remove_orphans(self) -> dict[str, int]:
+        """Delete events and features of videos that have no `videos` row; return their numbers.
+
+        They stay behind when a writer died and its video was changed, or removed, before a rerun.
+        Readers never see them. Only while nobody writes: a writer's rows between two commits look
+        the same. Reads one column of all rows.
+        """
+        self.refresh()
+        known = set(scan(self.tables.videos, ["video_id"])["video_id"].to_pylist())
+        counts = {}
+        for name in ("events", "features"):
+            table = self.tables.all()[name]
+            found = pc.unique(scan(table, ["video_id"])["video_id"]).to_pylist()
+            orphans = sorted(set(found) - known)
+            counts[name] = delete_where(table, is_in("video_id", orphans)) if orphans else 0
+        return counts
+
     def optimize(self, *, purge: bool = False) -> None:
         """Compact small files, build and extend indexes, remove versions older than
         `keep_versions_s`. `purge` also rewrites files that hold deleted features."""

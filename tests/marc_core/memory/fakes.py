@@ -1,0 +1,112 @@
+"""Rows of videos that never were; also a program: `python fakes.py URI ROLE ...` is a writer.
+
+Loaded by conftest.py and run by the tests that need other processes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import sys
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from marc_core import schemas
+from marc_core.config import MemoryConfig
+from marc_core.memory import MemoryStore, features_row
+from marc_core.memory import store as store_module
+from marc_core.types import EventFeatures
+
+DIM = 16
+
+
+def video_row(video_id: str, uri: str, num_events: int | None = 1, **values: Any) -> dict[str, Any]:
+    row = {
+        "video_id": video_id,
+        "uri": uri,
+        "size_bytes": 1,
+        "version": "1",
+        "status": "indexed",
+        "attempts": 1,
+        "num_events": num_events,
+        "duration_s": 36.0,
+        "config_fingerprint": "c1",
+        "indexed_at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    }
+    return row | values
+
+
+def event_row(video_id: str, index: int, **values: Any) -> dict[str, Any]:
+    rng = np.random.default_rng([index, *video_id.encode()])
+    row = {
+        "event_id": schemas.make_event_id(video_id, index),
+        "video_id": video_id,
+        "index": index,
+        "start_s": float(index),
+        "end_s": index + 1.0,
+        "boundary_kind": "shot",
+        "boundary_score": 0.5,
+        "frame_times_s": [float(index)],
+        "embedding": rng.standard_normal(DIM).astype(np.float32),
+        "thumbnail": b"jpeg of " + str(index).encode(),
+    }
+    return row | values
+
+
+def features_of(seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> EventFeatures:
+    generator = torch.Generator().manual_seed(seed)
+    return EventFeatures(
+        groups_TPD=torch.randn(2, 6, 8, generator=generator).to(dtype),
+        grid_hw=(2, 3),
+        times_T=torch.tensor([0.25, 1.0]),
+        num_source_groups=5,
+    )
+
+
+def tables_of(
+    video_id: str, uri: str, num_events: int, model: str = "m1", **event_values: Any
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Return what `publish` takes for one whole video."""
+    events = [event_row(video_id, i, **event_values) for i in range(num_events)]
+    features = [
+        features_row(e["event_id"], video_id, model, features_of(i)) for i, e in enumerate(events)
+    ]
+    return (
+        pa.Table.from_pylist([video_row(video_id, uri, num_events)], schema=schemas.VIDEOS),
+        pa.Table.from_pylist(events, schema=schemas.events_schema(DIM)),
+        pa.Table.from_pylist(features, schema=schemas.FEATURES),
+    )
+
+
+def write_many(uri: str, names: list[str], rounds: int) -> None:
+    """Publish every video `rounds` times, in its own commits."""
+    store = MemoryStore.open(MemoryConfig(uri=uri), embedding_dim=DIM, create=True)
+    for _ in range(rounds):
+        for name in names:
+            store.publish(*tables_of(name, f"/{name}.mp4", 4))
+
+
+def write_and_die(uri: str, after_commits: int) -> None:
+    """Publish a new version of /a.mp4 and be killed after so many merges."""
+    real, done = store_module.merge, []
+
+    def merge(*args: Any, **kwargs: Any) -> None:
+        real(*args, **kwargs)
+        done.append(1)
+        if len(done) == after_commits:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    store_module.merge = merge
+    MemoryStore.open(MemoryConfig(uri=uri)).publish(*tables_of("new", "/a.mp4", 3))
+
+
+if __name__ == "__main__":
+    uri, role, *rest = sys.argv[1:]
+    if role == "die":
+        write_and_die(uri, int(rest[0]))
+    else:
+        write_many(uri, rest[1:], int(rest[0]))

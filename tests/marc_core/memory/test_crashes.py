@@ -1,0 +1,154 @@
+"""Several writers, and writers that die: nothing lost, nothing twice, nothing half visible."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marc_core import schemas
+from marc_core.config import RetrieveConfig
+from marc_core.errors import MemoryStoreError
+from marc_core.memory import MemoryStore, search
+from marc_core.memory import store as store_module
+from marc_core.memory.tables import with_retries
+
+PROGRAM = Path(__file__).with_name("fakes.py")
+
+
+def start(*arguments):
+    command = [sys.executable, "-W", "error", str(PROGRAM), *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def keys(store):
+    store.refresh()
+    columns = {"videos": "video_id", "events": "event_id", "features": "feature_id"}
+    return {
+        name: sorted(store.tables.all()[name].search().to_arrow()[key].to_pylist())
+        for name, key in columns.items()
+    }
+
+
+def expected(*videos):
+    events = sorted(schemas.make_event_id(v, i) for v, n in videos for i in range(n))
+    features = [f"{e}@m1" for e in events]
+    return {"videos": sorted(v for v, _ in videos), "events": events, "features": features}
+
+
+def test_two_processes_at_once_lose_and_double_nothing(config):
+    """They create the memory together and share half of their videos."""
+    writers = [
+        start(config.uri, "write", 3, "both1", "both2", "a1", "a2"),
+        start(config.uri, "write", 3, "both1", "both2", "b1", "b2"),
+    ]
+    for writer in writers:
+        _, errors = writer.communicate(timeout=120)
+        assert writer.returncode == 0, errors
+    names = ("both1", "both2", "a1", "a2", "b1", "b2")
+    assert keys(MemoryStore.open(config)) == expected(*((n, 4) for n in names))
+
+
+def visible(store, fakes):
+    """Return {uri: number of its events that a search can find}."""
+    hits = search(store, np.ones(fakes.DIM, np.float32), k=100, config=RetrieveConfig())
+    uris = [hit.uri for hit in hits]
+    assert len({h.event_id for h in hits}) == len(hits)
+    return {uri: uris.count(uri) for uri in set(uris)}
+
+
+@pytest.mark.parametrize(("commits", "seen"), [(1, "old"), (2, "old"), (3, "new")])
+def test_a_killed_writer_leaves_the_old_or_the_new_version(store, fakes, commits, seen):
+    store.publish(*fakes.tables_of("old", "/a.mp4", 5))
+    store.publish(*fakes.tables_of("other", "/b.mp4", 2))
+    writer = start(store.config.uri, "die", commits)
+    writer.communicate(timeout=60)
+    assert writer.returncode == -9
+    store.refresh()
+    assert visible(store, fakes) == {"/a.mp4": 5 if seen == "old" else 3, "/b.mp4": 2}
+    assert store.get_video("/a.mp4")["video_id"] == seen
+    store.publish(*fakes.tables_of("new", "/a.mp4", 3))
+    if seen == "old":
+        assert keys(store) == expected(("new", 3), ("other", 2))
+    else:
+        assert store.remove_orphans() == {"events": 5, "features": 5}
+        assert keys(store) == expected(("new", 3), ("other", 2))
+
+
+class Crash(Exception):
+    pass
+
+
+def crash_after(monkeypatch, commits):
+    """Let the next publish fail after so many merges."""
+    real, done = store_module.merge, []
+
+    def merge(*args, **kwargs):
+        real(*args, **kwargs)
+        done.append(1)
+        if len(done) == commits:
+            raise Crash
+
+    monkeypatch.setattr(store_module, "merge", merge)
+
+
+@pytest.mark.parametrize("commits", [1, 2, 3])
+@pytest.mark.parametrize("events_before", [0, 2, 7])
+def test_a_rerun_after_any_crash_completes_a_resegmentation(
+    store, fakes, monkeypatch, commits, events_before
+):
+    if events_before:
+        store.publish(*fakes.tables_of("v", "/v.mp4", events_before))
+    with monkeypatch.context() as patch:
+        crash_after(patch, commits)
+        with pytest.raises(Crash):
+            store.publish(*fakes.tables_of("v", "/v.mp4", 4))
+    seen = visible(store, fakes).get("/v.mp4", 0)
+    if commits == 3 or (commits == 2 and events_before):
+        assert seen == 4
+    else:
+        assert seen == events_before
+    store.publish(*fakes.tables_of("v", "/v.mp4", 4))
+    assert keys(store) == expected(("v", 4))
+
+
+def test_orphans_of_a_crash_that_no_rerun_repeats_can_be_removed(store, fakes, monkeypatch):
+    store.publish(*fakes.tables_of("v", "/v.mp4", 2))
+    with monkeypatch.context() as patch:
+        crash_after(patch, 2)
+        with pytest.raises(Crash):
+            store.publish(*fakes.tables_of("gone", "/gone.mp4", 4))
+    assert visible(store, fakes) == {"/v.mp4": 2}
+    assert store.remove_orphans() == {"events": 4, "features": 4}
+    assert store.remove_orphans() == {"events": 0, "features": 0}
+    assert keys(store) == expected(("v", 2))
+
+
+def test_conflicts_are_retried_a_bounded_number_of_times(monkeypatch):
+    pauses = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    answers = [RuntimeError("Commit conflict for version 7"), OSError("Too many concurrent writes")]
+
+    def commit():
+        if answers:
+            raise answers.pop()
+        return 5
+
+    assert with_retries(commit) == 5
+    assert len(pauses) == 2
+
+    def always():
+        raise RuntimeError("Retryable commit conflict for version 3")
+
+    with pytest.raises(MemoryStoreError, match="8 times in a row"):
+        with_retries(always)
+    assert sum(pauses) < 30
+
+
+def test_other_errors_are_not_retried():
+    def commit():
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        with_retries(commit)
