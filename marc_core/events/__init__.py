@@ -1,0 +1,16 @@
+"""Events: shot boundaries (TransNetV2), change points inside long shots, both made into events."""
+
+from marc_core.events.change_points import change_points
+from marc_core.events.segment import segment
+from marc_core.events.shots import ShotDetector, Transition, transitions
+from marc_core.events.transnet import TransNetV2, load_transnet
+
+__all__ = [
+    "ShotDetector",
+    "TransNetV2",
+    "Transition",
+    "change_points",
+    "load_transnet",
+    "segment",
+    "transitions",
+]

