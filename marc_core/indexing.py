@@ -45,12 +45,13 @@ class DecodedVideo:
     """A video after its only decode pass.
 
     times_s: (F,) presentation times. shot_scores: (F,) float32 transition probabilities.
-    sampled_index: (S,) indices into times_s. sampled_frames: (S, H, W, 3) uint8 RGB.
+    dark: (F,) whether a frame is black. sampled_index: (S,) indices into times_s. sampled_frames: (S, H, W, 3) uint8 RGB.
     """
 
     summary: DecodeSummary
     times_s: NDArray[np.float64]
     shot_scores: NDArray[np.float32]
+    dark: NDArray[np.bool_]
     sampled_index: NDArray[np.int64]
     sampled_frames: NDArray[np.uint8]
 
@@ -80,10 +81,12 @@ def decode_video(path: str, decoder: IsolatedDecoder, detector: ShotDetector) ->
             frames.append(chunk.sampled_frames)
             offset += len(chunk.times_s)
         summary = stream.summary
+    shot_scores, dark = detector.finish_with_dark()
     return DecodedVideo(
         summary=summary,
         times_s=np.concatenate(times),
-        shot_scores=detector.finish(),
+        shot_scores=shot_scores,
+        dark=dark,
         sampled_index=np.concatenate(indices),
         sampled_frames=np.concatenate([f for f in frames if len(f)]),
     )
@@ -113,6 +116,7 @@ def encode_video(
         decoded.sampled_index,
         embeddings_SD,
         config.events,
+        dark_F=decoded.dark,
     )
     samples = [samples_of(event, decoded.sampled_index) for event in events]
     fingerprint_ = index_fingerprint(

@@ -17,6 +17,7 @@ import json
 import math
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -101,7 +102,9 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
     fingerprint = index_fingerprint(config, facts.encoder_fingerprint, facts.student_fingerprint)
     todo = plan_work(sources, store.video_states().to_pylist(), fingerprint, config)
     if todo:
-        with _watch(store, todo, progress):
+        with _watch(store, todo, progress), warnings.catch_warnings():
+            # Ray 2.60 has no other way to bound an actor task's retries; pinned below 2.64.
+            warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
             chain(todo, config, facts, fingerprint).write_datasink(
                 MemorySink(config, facts.embedding_dim), ray_remote_args={"num_cpus": 0.1}
             )

@@ -34,6 +34,7 @@ DECODED = pa.schema(
         ("sidecar", pa.string()),
         ("times_s", pa.large_binary()),
         ("shot_scores", pa.large_binary()),
+        ("dark", pa.large_binary()),
         ("sampled_index", pa.large_binary()),
         ("frames", pa.large_binary()),
         ("frames_shape", pa.list_(pa.int64())),
@@ -222,6 +223,7 @@ def _pack_decoded(row: dict[str, Any], decoded: DecodedVideo, sidecar: str) -> p
             "sidecar": sidecar,
             "times_s": decoded.times_s.tobytes(),
             "shot_scores": decoded.shot_scores.tobytes(),
+            "dark": decoded.dark.tobytes(),
             "sampled_index": decoded.sampled_index.tobytes(),
             "frames": decoded.sampled_frames.tobytes(),
             "frames_shape": list(decoded.sampled_frames.shape),
@@ -236,6 +238,7 @@ def _unpack_decoded(row: dict[str, Any]) -> DecodedVideo:
         summary=DecodeSummary(**summary | {"info": VideoInfo(**summary["info"])}),
         times_s=np.frombuffer(row["times_s"], np.float64),
         shot_scores=np.frombuffer(row["shot_scores"], np.float32),
+        dark=np.frombuffer(row["dark"], np.bool_),
         sampled_index=np.frombuffer(row["sampled_index"], np.int64),
         sampled_frames=frames,
     )
