@@ -6,6 +6,7 @@ Loaded by conftest.py and run by the tests that need other processes.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import signal
 import sys
@@ -83,8 +84,11 @@ def tables_of(
 
 
 def write_many(uri: str, names: list[str], rounds: int) -> None:
-    """Publish every video `rounds` times, in its own commits."""
-    store = MemoryStore.open(MemoryConfig(uri=uri), embedding_dim=DIM, create=True)
+    """Publish every video `rounds` times, in its own commits. A last name that is JSON is the
+    storage options."""
+    options = json.loads(names.pop()) if names[-1].startswith("{") else {}
+    config = MemoryConfig(uri=uri, storage_options=options)
+    store = MemoryStore.open(config, embedding_dim=DIM, create=True)
     for _ in range(rounds):
         for name in names:
             store.publish(*tables_of(name, f"/{name}.mp4", 4))
