@@ -57,9 +57,8 @@ def search(
         if len(visible) >= wanted or len(ranked) < depth:
             break
         depth *= _WIDEN
-    best = visible[:wanted]
-    thumbnails = _thumbnails(store, [row["event_id"] for row in best])
-    return [_hit(row, uris, thumbnails) for row in best]
+    best = _with_thumbnails(store, visible[:wanted])
+    return [_hit(row, uris[row["video_id"]]) for row in best]
 
 
 def chronological(hits: Sequence[SearchHit]) -> list[SearchHit]:
@@ -94,7 +93,7 @@ def _rank(
     """Return up to `depth` rows with a `score`, hidden events included."""
     by_text = _by_text(store, text, max(10 * depth, _FUSED_CANDIDATES), where) if text else []
     if not by_text:
-        return _by_vector(store, vector_D, depth, where)
+        return _by_vector(store, vector_D, depth, where, columns=[*_COLUMNS, "thumbnail"])
     by_vector = _by_vector(store, vector_D, max(10 * depth, _FUSED_CANDIDATES), where)
     rows = {row["event_id"]: row for row in [*by_text, *by_vector]}
     rankings = [[row["event_id"] for row in found] for found in (by_vector, by_text)]
@@ -103,7 +102,12 @@ def _rank(
 
 
 def _by_vector(
-    store: MemoryStore, vector_D: NDArray[np.float32], limit: int, where: str | None
+    store: MemoryStore,
+    vector_D: NDArray[np.float32],
+    limit: int,
+    where: str | None,
+    *,
+    columns: Sequence[str] = _COLUMNS,
 ) -> list[dict[str, Any]]:
     query = (
         store.tables.events.search(vector_D.astype(np.float32), vector_column_name="embedding")
@@ -111,42 +115,45 @@ def _by_vector(
         .nprobes(store.config.nprobes)
         .refine_factor(store.config.refine_factor)
     )
-    found = _run(query, "_distance", limit, where)
+    found = _run(query, [*columns, "_distance"], limit, where)
     found.sort(key=lambda row: (row["_distance"], row["event_id"]))
     return [{**row, "score": 1.0 - row["_distance"]} for row in found]
 
 
 def _by_text(store: MemoryStore, text: str, limit: int, where: str | None) -> list[dict[str, Any]]:
     query = store.tables.events.search(text, query_type="fts", fts_columns="text")
-    found = _run(query, "_score", limit, where)
+    found = _run(query, [*_COLUMNS, "_score"], limit, where)
     found.sort(key=lambda row: (-row["_score"], row["event_id"]))
     return found
 
 
-def _run(query: Any, ranked_by: str, limit: int, where: str | None) -> list[dict[str, Any]]:
+def _run(query: Any, columns: list[str], limit: int, where: str | None) -> list[dict[str, Any]]:
     if where is not None:
         query = query.where(where, prefilter=True)
-    return list(query.select([*_COLUMNS, ranked_by]).limit(limit).to_arrow().to_pylist())
+    return list(query.select(columns).limit(limit).to_arrow().to_pylist())
 
 
-def _thumbnails(store: MemoryStore, event_ids: list[str]) -> dict[str, bytes]:
-    if not event_ids:
-        return {}
-    found = scan(store.tables.events, ["event_id", "thumbnail"], is_in("event_id", event_ids))
-    return dict(zip(*found.to_pydict().values(), strict=True))
+def _with_thumbnails(store: MemoryStore, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows that carry thumbnails; of a fused ranking, only the chosen rows' are read."""
+    missing = [row["event_id"] for row in rows if "thumbnail" not in row]
+    if not missing:
+        return rows
+    found = scan(store.tables.events, ["event_id", "thumbnail"], is_in("event_id", missing))
+    thumbnails = dict(zip(*found.to_pydict().values(), strict=True))
+    return [{"thumbnail": thumbnails.get(row["event_id"]), **row} for row in rows]
 
 
-def _hit(row: dict[str, Any], uris: dict[str, str], thumbnails: dict[str, bytes]) -> SearchHit:
+def _hit(row: dict[str, Any], uri: str) -> SearchHit:
     return SearchHit(
         event_id=row["event_id"],
         video_id=row["video_id"],
-        uri=uris[row["video_id"]],
+        uri=uri,
         index=row["index"],
         start_s=row["start_s"],
         end_s=row["end_s"],
         score=float(row["score"]),
         text=row["text"],
-        thumbnail=thumbnails.get(row["event_id"]) or b"",
+        thumbnail=row["thumbnail"] or b"",
     )
 
 
