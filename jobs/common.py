@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,18 +25,21 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     """Connect to a cluster (`address`, or RAY_ADDRESS), or start a local one for this process."""
     import ray
 
+    # Ray starts its processes by fork and immediate exec, which LanceDB's threads survive.
+    warnings.filterwarnings("ignore", message="lancedb fork support", category=RuntimeWarning)
     address = address or os.environ.get("RAY_ADDRESS")
     started = not ray.is_initialized()
     if started and address:
         ray.init(address=address, logging_level=logging.WARNING)
     elif started:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         ray.init(
             include_dashboard=False,
             log_to_driver=bool(os.environ.get("MARC_WORKER_LOGS")),
             logging_level=logging.ERROR,
             runtime_env={"env_vars": _worker_env()},
         )
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
         yield

@@ -52,10 +52,11 @@ def demo(
 
 def _render(archive: Path, num_videos: int, seed: int) -> list[WorldVideo]:
     """Render the archive unless it is there; the world is deterministic, so a file is final."""
-    from marc_core.world import WorldConfig, sample_video, write_mp4
+    from marc_core.world import archive_config, sample_video, write_mp4
 
     archive.mkdir(parents=True, exist_ok=True)
-    videos = [sample_video(seed * 1000 + i, WorldConfig()) for i in range(num_videos)]
+    config = archive_config()
+    videos = [sample_video(seed * 1000 + i, config) for i in range(num_videos)]
     for video in track(videos, description="rendering", console=console, transient=True):
         path = archive / f"{video.name}.mp4"
         if not path.exists():

@@ -7,10 +7,12 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from marc_core.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from marc_core.memory import MemoryStore
 
 from marc_core.config import MethodConfig, load_config
 from marc_core.errors import ConfigError
@@ -66,6 +68,8 @@ def config_for_memory(
     The memory knows the configuration it was indexed with, so a question needs no preset: the
     models are those of the last indexing run unless `preset`, `files` or `overrides` say more.
     """
+    from marc_core.memory import MemoryStore
+
     given = [*memory_override(memory), *overrides]
     first = load_config(cls, preset=preset or "tiny", files=files or (), overrides=given)
     store = MemoryStore.open(first.memory)

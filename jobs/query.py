@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -22,8 +22,9 @@ from jobs.options import (
     quoted,
 )
 from marc_core.config import AskConfig, MethodConfig, load_config
-from marc_core.memory import MemoryStore
-from marc_core.types import Answer, Citation, SearchHit
+
+if TYPE_CHECKING:
+    from marc_core.types import Answer, Citation, SearchHit
 
 out = type(console)()
 
@@ -129,6 +130,8 @@ def status(
 
     Example: marc status --memory runs/memory --failures
     """
+    from marc_core.memory import MemoryStore
+
     with clear_errors():
         resolved = load_config(MethodConfig, overrides=memory_override(memory))
         store = MemoryStore.open(resolved.memory)
@@ -139,7 +142,11 @@ def status(
         return
     table = Table(title=f"Memory {resolved.memory.uri}", show_header=False, title_justify="left")
     for key, value in report.items():
-        table.add_row(key.replace("_", " "), _text(value))
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                table.add_row(f"{key.replace('_', ' ')}: {name}", _text(inner))
+        else:
+            table.add_row(key.replace("_", " "), _text(value))
     out.print(table)
     if failures:
         reasons = Table("video", "status", "class", "attempts", "reason")
@@ -160,6 +167,8 @@ def delete(
 
     Example: marc delete /videos/door.mp4 --memory runs/memory
     """
+    from marc_core.memory import MemoryStore
+
     with clear_errors():
         resolved = load_config(MethodConfig, overrides=memory_override(memory))
         counts = MemoryStore.open(resolved.memory).delete_video(video)
@@ -251,5 +260,5 @@ def _name(uri: str) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k} {_text(v)}" for k, v in value.items()) or "none"
+        return "\n".join(f"{k}: {_text(v)}" for k, v in value.items()) or "none"
     return f"{value:,.2f}" if isinstance(value, float) else str(value)

@@ -216,8 +216,8 @@ class IndexConfig(MethodConfig):
     """Encoder actors; 0 means one per GPU, or one when there is none."""
     encode_gpus: float = 1.0
     """GPUs of an encoder actor on clusters that have them."""
-    write_videos: int = 16
-    """Videos written to the memory in one commit (our choice)."""
+    write_videos: int = 4
+    """Videos written to the memory in one commit; what a killed job has to repeat (our choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
