@@ -8,6 +8,10 @@ from typing import Literal
 
 from marc_core.config import MethodConfig
 from marc_core.errors import ConfigError
+from marc_core.world.config import WorldConfig
+
+HELD_OUT_SALT = 1000
+"""Salt of the evaluation's world; training uses others."""
 
 Control = Literal[
     "none", "uniform_frame", "fewer_frames", "low_resolution", "random_groups", "moviechat",
@@ -49,6 +53,11 @@ TEACHER = ArmConfig(events="all", mode="none")
 """The paper's reference: 64 frames, no compression."""
 
 
+def held_out_world() -> WorldConfig:
+    """Return the world of the default benchmark: videos of 3 - 6 scenes, its own salt."""
+    return WorldConfig(salt=HELD_OUT_SALT)
+
+
 def default_arms() -> dict[str, ArmConfig]:
     """Return the two that the paper's headline compares: 64 frames, and one frame's tokens."""
     return {"teacher": TEACHER, "marc": ArmConfig()}
@@ -69,12 +78,12 @@ class EvaluateConfig(MethodConfig):
     """Form of the question files; auto recognises Video-R1's evaluation files."""
     questions: int = 300
     """Questions of the world; of other benchmarks at most this many, evenly chosen, 0 = all."""
-    questions_per_video: int = 10
-    """Questions asked about one world video (our choice: 30 videos for 300 questions)."""
-    world_salt: int = 1000
-    """Salt of the held-out world: no training run uses it."""
+    questions_per_type: int = 1
+    """Questions of each type about one world video (our choice: about 22 videos for 300)."""
+    world: WorldConfig = field(default_factory=held_out_world)
+    """The world's videos; its salt is used by no training run."""
     seed: int = 0
-    """Seed of the world's videos, of random controls and of the bootstrap."""
+    """First seed of the world's videos; seed of random controls and of the bootstrap."""
     use_memory: bool = False
     """Answer from the memory at `memory.uri` (`marc index` first), not from raw videos."""
     prompt: Literal["auto", "direct", "video-r1"] = "auto"
@@ -104,7 +113,7 @@ class EvaluateConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Raise ConfigError for the first value that breaks a rule."""
-        for name in ("questions_per_video", "batch_size", "resamples", "video_timeout_s"):
+        for name in ("questions_per_type", "batch_size", "resamples", "video_timeout_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0. Got {getattr(self, name)}.")
         for name in ("questions", "workers", "worker_gpus", "probe_videos"):

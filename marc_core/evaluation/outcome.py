@@ -29,8 +29,9 @@ class Outcome:
 
     scores: by metric variant, in [0, 1]; empty unless answered.
     events: indices of the events that the student saw, in order of time.
-    evidence_rank: 1 for evidence at the top of the retrieval, ...; 0 where the question does not
-        name one event or nothing was retrieved; -1 where it was not found.
+    evidence_rank: rank of the best event with evidence in the retrieval, from 1; 0 where the
+        question does not name one event or nothing was retrieved; -1 where no event holds it.
+    evidence_shown: share of the events with evidence that the student saw; -1 without any.
     timings_s: wall-clock seconds by step. Steps that one call did for several questions (decode,
         vision, generate) are divided equally among them.
     alone_s: steps timed for this question by itself; empty unless it was probed.
@@ -53,6 +54,7 @@ class Outcome:
     generated_tokens: int = 0
     events: tuple[int, ...] = ()
     evidence_rank: int = 0
+    evidence_shown: float = -1.0
     timings_s: dict[str, float] = field(default_factory=dict)
     alone_s: dict[str, float] = field(default_factory=dict)
     peak_rss_bytes: int = 0
@@ -72,7 +74,9 @@ class Outcome:
 
 def answered(sample: Sample, arm: str, text: str, **facts: Any) -> Outcome:
     """Return the outcome of an answer, scored under both variants."""
-    scores = {variant: metrics.score(sample, text, variant) for variant in VARIANTS}
+    scores: dict[str, float] = {
+        variant: metrics.score(sample, text, variant) for variant in VARIANTS
+    }
     return Outcome(**_identity(sample, arm), status=ANSWERED, text=text, scores=scores, **facts)
 
 
@@ -114,8 +118,14 @@ def scored(outcomes: Iterable[Outcome], variant: Variant) -> list[Scored]:
     return rows
 
 
-_ARROW = {"str": pa.string(), "int": pa.int64(), "tuple[str, ...]": pa.list_(pa.string()),
-          "tuple[int, ...]": pa.list_(pa.int64()), "dict[str, float]": pa.string()}  # fmt: skip
+_ARROW = {
+    "str": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "tuple[str, ...]": pa.list_(pa.string()),
+    "tuple[int, ...]": pa.list_(pa.int64()),
+    "dict[str, float]": pa.string(),
+}
 
 OUTCOMES = pa.schema([(f.name, _ARROW[str(f.type)]) for f in dataclasses.fields(Outcome)])
 """Arrow schema of Outcome; dictionaries are JSON text."""
