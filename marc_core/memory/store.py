@@ -1,15 +1,17 @@
 """The memory: what is written, in which order, and what a reader may see of it.
 
-    publish:  lookup stale ─> features ─> events ──────────> videos ──────────> delete stale
-                              (merge)     (ONE merge: all     (ONE merge: adds    (only what the
-                                           events of all       the new row and     lookup found)
-                                           videos, surplus     removes the old
-                                           ones deleted)       version's)
+    publish:  look up ──> features ──> events ──────────> videos ───────────> delete stale
+              what is     (merge)      (ONE merge: all    (ONE merge: adds    (only what the
+              there                     events of all      the new row and     look-up found)
+                                        videos, surplus    removes the old
+                                        ones deleted)      version's)
 
 A video is visible while its `videos` row has num_events > 0, so the videos commit is the switch
-from one content version of a uri to the next. A crash between two commits leaves rows that the
-rerun overwrites, because every key is derived from source and position (docs/memory.md has the
-table of crash windows).
+from one content version of a uri to the next. A video that is there already and is now cut
+otherwise loses its features before the events commit and gets the new ones after it: a reader
+finds no features for a moment, never features of another cut. A crash between two commits leaves
+rows that the rerun overwrites, because every key is derived from source and position
+(docs/memory.md has the table of crash windows).
 """
 
 from __future__ import annotations
@@ -104,8 +106,13 @@ class MemoryStore:
         self.refresh()
         old_ids = self._older_versions(videos)
         ids = videos["video_id"].to_pylist()
-        merge(self.tables.features, "feature_id", features)
-        merge(self.tables.events, "event_id", events, replace_where=self._surplus(events, ids))
+        surplus, recut = self._differences(events, ids)
+        is_late = pc.is_in(features["video_id"], pa.array(sorted(recut), pa.string()))
+        if recut:
+            delete_where(self.tables.features, is_in("video_id", sorted(recut)))
+        merge(self.tables.features, "feature_id", features.filter(pc.invert(is_late)))
+        merge(self.tables.events, "event_id", events, replace_where=surplus)
+        merge(self.tables.features, "feature_id", features.filter(is_late))
         merge(self.tables.videos, "video_id", videos, replace_where=_rows_of(old_ids))
         self._delete_stale_features(ids, features)
         if old_ids:
@@ -255,11 +262,18 @@ class MemoryStore:
         known = scan(self.tables.videos, ["video_id"], condition)["video_id"].to_pylist()
         return sorted(set(known) - set(videos["video_id"].to_pylist()))
 
-    def _surplus(self, events: pa.Table, video_ids: list[str]) -> str | None:
-        """Return the condition that deletes events of an earlier, finer segmentation, if any."""
+    def _differences(self, events: pa.Table, video_ids: list[str]) -> tuple[str | None, set[str]]:
+        """Compare with the events that are there.
+
+        Returns the condition that deletes surplus ones (None when there are none), and the videos
+        of which an event is there with another span, or is surplus.
+        """
+        columns = ["event_id", "start_s", "end_s", "video_id"]
         ours = is_in("video_id", video_ids)
-        known = scan(self.tables.events, ["event_id"], ours)["event_id"].to_pylist()
-        return ours if set(known) - set(events["event_id"].to_pylist()) else None
+        known = _tuples(scan(self.tables.events, columns, ours))
+        new = {key: (start, end) for key, start, end, _ in _tuples(events.select(columns))}
+        recut = {video for key, start, end, video in known if new.get(key) != (start, end)}
+        return (ours if any(row[0] not in new for row in known) else None), recut
 
     def _delete_stale_features(self, video_ids: list[str], features: pa.Table) -> None:
         known = scan(self.tables.features, ["feature_id"], is_in("video_id", video_ids))
@@ -277,6 +291,10 @@ class MemoryStore:
 
 def _rows_of(video_ids: list[str]) -> str | None:
     return is_in("video_id", video_ids) if video_ids else None
+
+
+def _tuples(table: pa.Table) -> list[tuple[Any, ...]]:
+    return list(zip(*table.to_pydict().values(), strict=True))
 
 
 def _id_or_uri(value: str) -> str:

@@ -1,16 +1,19 @@
 """Several writers, and writers that die: nothing lost, nothing twice, nothing half visible."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 
 from marc_core import schemas
 from marc_core.config import RetrieveConfig
 from marc_core.errors import MemoryStoreError
-from marc_core.memory import MemoryStore, search
+from marc_core.memory import MemoryStore, features_row, search
 from marc_core.memory import store as store_module
 from marc_core.memory.tables import with_retries
 
@@ -58,7 +61,7 @@ def visible(store, fakes):
     return {uri: uris.count(uri) for uri in set(uris)}
 
 
-@pytest.mark.parametrize(("commits", "seen"), [(1, "old"), (2, "old"), (3, "new")])
+@pytest.mark.parametrize(("commits", "seen"), [(1, "old"), (2, "old"), (4, "new")])
 def test_a_killed_writer_leaves_the_old_or_the_new_version(store, fakes, commits, seen):
     store.publish(*fakes.tables_of("old", "/a.mp4", 5))
     store.publish(*fakes.tables_of("other", "/b.mp4", 2))
@@ -93,7 +96,7 @@ def crash_after(monkeypatch, commits):
     monkeypatch.setattr(store_module, "merge", merge)
 
 
-@pytest.mark.parametrize("commits", [1, 2, 3])
+@pytest.mark.parametrize("commits", [1, 2, 3, 4])
 @pytest.mark.parametrize("events_before", [0, 2, 7])
 def test_a_rerun_after_any_crash_completes_a_resegmentation(
     store, fakes, monkeypatch, commits, events_before
@@ -105,12 +108,49 @@ def test_a_rerun_after_any_crash_completes_a_resegmentation(
         with pytest.raises(Crash):
             store.publish(*fakes.tables_of("v", "/v.mp4", 4))
     seen = visible(store, fakes).get("/v.mp4", 0)
-    if commits == 3 or (commits == 2 and events_before):
+    if commits == 4 or (commits >= 2 and events_before):
         assert seen == 4
     else:
         assert seen == events_before
     store.publish(*fakes.tables_of("v", "/v.mp4", 4))
     assert keys(store) == expected(("v", 4))
+
+
+def cut(fakes, event_s, num_events):
+    """Return a video cut into events of `event_s`; its features tell their cut by their times."""
+    videos, events, _ = fakes.tables_of("v", "/v.mp4", num_events)
+    rows, features = events.to_pylist(), []
+    for row in rows:
+        row |= {"start_s": row["index"] * event_s, "end_s": (row["index"] + 1) * event_s}
+        times = torch.tensor([row["start_s"], row["end_s"]])
+        its = dataclasses.replace(fakes.features_of(), times_T=times)
+        features.append(features_row(row["event_id"], "v", "m1", its))
+    return (
+        videos,
+        pa.Table.from_pylist(rows, schema=events.schema),
+        pa.Table.from_pylist(features, schema=schemas.FEATURES),
+    )
+
+
+@pytest.mark.parametrize("commits", [1, 2, 3, 4])
+@pytest.mark.parametrize("num_events", [2, 4, 6])
+def test_no_event_ever_has_the_features_of_another_cut(
+    store, fakes, monkeypatch, commits, num_events
+):
+    store.publish(*cut(fakes, 10.0, 4))
+    with monkeypatch.context() as patch:
+        crash_after(patch, commits)
+        with pytest.raises(Crash):
+            store.publish(*cut(fakes, 7.0, num_events))
+    for _ in range(2):
+        events = store.events_of("v").to_pylist()
+        found = store.load_features([e["event_id"] for e in events], "m1")
+        for event in events:
+            if event["event_id"] in found:
+                times = found[event["event_id"]].times_T.tolist()
+                assert times == [event["start_s"], event["end_s"]]
+        store.publish(*cut(fakes, 7.0, num_events))
+    assert len(found) == num_events
 
 
 def test_orphans_of_a_crash_that_no_rerun_repeats_can_be_removed(store, fakes, monkeypatch):
