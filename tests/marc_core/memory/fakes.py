@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,6 +96,19 @@ def write_many(uri: str, names: list[str], rounds: int) -> None:
             store.publish(*tables_of(name, f"/{name}.mp4", 4))
 
 
+def race(uri: str, rounds: int, ready: Path, go: Path) -> None:
+    """Publish one new video a round, each at a moment that the other process knows too."""
+    store = MemoryStore.open(MemoryConfig(uri=uri), embedding_dim=DIM, create=True)
+    store.publish(*tables_of("warm", "/warm.mp4", 1))
+    ready.touch()
+    while not go.exists():
+        time.sleep(0.01)
+    start = go.stat().st_mtime + 0.2
+    for i in range(rounds):
+        time.sleep(max(0.0, start + 0.25 * i - time.time()))
+        store.publish(*tables_of(f"v{i}", f"/{i}.mp4", 4))
+
+
 def write_and_die(uri: str, after_commits: int) -> None:
     """Publish a new version of /a.mp4 and be killed after so many merges."""
     real, done = store_module.merge, []
@@ -112,5 +127,7 @@ if __name__ == "__main__":
     uri, role, *rest = sys.argv[1:]
     if role == "die":
         write_and_die(uri, int(rest[0]))
+    elif role == "race":
+        race(uri, int(rest[0]), Path(rest[1]), Path(rest[2]))
     else:
         write_many(uri, rest[1:], int(rest[0]))

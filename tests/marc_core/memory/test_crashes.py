@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,22 @@ def test_two_processes_at_once_lose_and_double_nothing(config):
         assert writer.returncode == 0, errors
     names = ("both1", "both2", "a1", "a2", "b1", "b2")
     assert keys(MemoryStore.open(config)) == expected(*((n, 4) for n in names))
+
+
+def test_two_processes_that_insert_the_same_video_at_the_same_moment(config, tmp_path):
+    """Without declared primary keys this doubles rows."""
+    go = tmp_path / "go"
+    flags = [tmp_path / f"ready{i}" for i in range(2)]
+    writers = [start(config.uri, "race", 12, flag, go) for flag in flags]
+    deadline = time.monotonic() + 60
+    while not all(f.exists() for f in flags) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    go.touch()
+    for writer in writers:
+        _, errors = writer.communicate(timeout=120)
+        assert writer.returncode == 0, errors
+    names = [("warm", 1)] + [(f"v{i}", 4) for i in range(12)]
+    assert keys(MemoryStore.open(config)) == expected(*names)
 
 
 def visible(store, fakes):
