@@ -1,4 +1,5 @@
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,19 @@ def test_the_vector_index_is_trained_anew_when_the_table_has_grown(store, config
     store.publish(*fakes.tables_of("v3", "/3.mp4", 300))
     small.optimize()
     assert trained() == ["embedding_1200"]
+
+
+def test_upkeep_while_others_write(store, config, fakes):
+    def write(first):
+        mine = MemoryStore.open(config)
+        for i in range(first, first + 8):
+            mine.publish(*fakes.tables_of(f"v{i}", f"/{i}.mp4", 3, text="dog"))
+
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(write, first) for first in (0, 100)]
+        upkeep = pool.submit(lambda: [store.optimize() for _ in range(4)])
+        for task in (*writers, upkeep):
+            task.result()
+    status = store.status()
+    assert (status["videos"], status["events"], status["features"]) == (16, 48, 48)
+    assert len(store.load_features([f"v{i}:00002" for i in range(8)], "m1")) == 8
