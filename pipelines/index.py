@@ -21,7 +21,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -98,7 +98,7 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         encoder_fingerprint=facts.encoder_fingerprint,
         create=True,
     )
-    store.record_run(config_to_yaml(config))
+    store.record_run(config_to_yaml(without_credentials(config)))
     fingerprint = index_fingerprint(config, facts.encoder_fingerprint, facts.student_fingerprint)
     todo = plan_work(sources, store.video_states().to_pylist(), fingerprint, config)
     if todo:
@@ -111,6 +111,11 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         _record_lost(store, todo, fingerprint, config)
         store.optimize()
     return _report(store, sources, todo, time.monotonic() - started)
+
+
+def without_credentials(config: IndexConfig) -> IndexConfig:
+    """Return `config` without object store options, which may hold keys, for the record."""
+    return replace(config, archive_options={}, memory=replace(config.memory, storage_options={}))
 
 
 def chain(

@@ -123,6 +123,8 @@ def test_killed_driver_resumes(many: Path, tmp_path: Path) -> None:
     wait_for_rows(memory, 3)
     os.kill(job.pid, signal.SIGKILL)
     job.wait()
+    assert job.stdout is not None
+    job.stdout.close()  # what is left of its Ray holds the other end a little longer
     report = finish(start_index(many, memory))
     assert report["skipped"] >= 3
     assert report["skipped"] + report["indexed"] == NUM_VIDEOS

@@ -1,0 +1,128 @@
+"""Resident memory while many videos are indexed: is it flat?
+
+    python -m benchmarks.index_memory [--videos 200]
+
+Indexes small world videos through the real pipeline and samples, once a second, the proportional
+memory (PSS, shared pages counted once) of every process of the run. Reports the median of each
+fifth of the time between the first and the last video, and the slope.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.clips import hardware
+from jobs.common import ray_session
+from marc_core.config import IndexConfig, load_config
+from marc_core.world import WorldConfig, sample_video, write_mp4
+from pipelines.index import index_archive
+
+
+def pss_bytes() -> dict[str, int]:
+    """Return the PSS of this process's descendants, by kind of process."""
+    parents, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+                names[int(entry.name)] = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    import os
+
+    totals: dict[str, int] = {}
+    for pid, command in names.items():
+        ancestor = pid
+        while ancestor > 1 and ancestor != os.getpid():
+            ancestor = parents.get(ancestor, 0)
+        if ancestor == os.getpid():
+            kind = _kind(command)
+            totals[kind] = totals.get(kind, 0) + _pss(pid)
+    return totals
+
+
+def _kind(command: list[bytes]) -> str:
+    line = b" ".join(command).decode(errors="replace")
+    for name in ("DecodeStage", "EncodeStage", "marc_core.video.child", "raylet", "gcs_server"):
+        if name in line:
+            return name
+    return "other workers" if line.startswith("ray::") else "driver and rest"
+
+
+def _pss(pid: int) -> int:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--videos", type=int, default=200)
+    args = parser.parse_args()
+    samples: list[tuple[float, int, dict[str, int]]] = []
+    done = [0]
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = Path(scratch) / "archive"
+        archive.mkdir()
+        config = WorldConfig(size_px=224)
+        for i in range(args.videos):
+            write_mp4(sample_video(50_000 + i, config), archive / f"{i:04d}.mp4")
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(1.0):
+                samples.append((time.monotonic(), done[0], pss_bytes()))
+
+        thread = threading.Thread(target=watch)
+        index = load_config(
+            IndexConfig,
+            preset="tiny",
+            overrides=[f"archive=['{archive}']", f"memory.uri='{scratch}/memory'"],
+        )
+        with ray_session():
+            thread.start()
+            report = index_archive(index, lambda n, *_: done.__setitem__(0, n))
+            stop.set()
+            thread.join()
+    print(json.dumps(summary(samples, report.to_json()), indent=2))
+
+
+def summary(samples: list, report: dict) -> dict:
+    """Medians by fifth of the run, in MiB, and the growth over the last three fifths."""
+    working = [s for s in samples if 0 < s[1] < report["indexed"]]
+    fifths = [working[len(working) * i // 5 : len(working) * (i + 1) // 5] for i in range(5)]
+    kinds = sorted({k for _, _, totals in working for k in totals})
+
+    def mib(part: list, kind: str) -> float:
+        return round(statistics.median(t.get(kind, 0) for _, _, t in part) / 2**20, 1)
+
+    total = np.array([sum(t.values()) for _, _, t in working]) / 2**20
+    videos = np.array([n for _, n, _ in working])
+    late = len(working) * 2 // 5
+    slope = np.polyfit(videos[late:], total[late:], 1)[0] if len(set(videos[late:])) > 1 else 0.0
+    return {
+        "hardware": hardware(),
+        "report": {k: report[k] for k in ("indexed", "failed", "events", "video_hours", "wall_s")},
+        "total_mib_by_fifth": [
+            round(statistics.median(sum(t.values()) for _, _, t in p) / 2**20, 1) for p in fifths
+        ],
+        "mib_by_fifth": {k: [mib(p, k) for p in fifths] for k in kinds},
+        "slope_mib_per_100_videos_late": round(float(slope) * 100, 2),
+    }
+
+
+if __name__ == "__main__":
+    main()
