@@ -121,8 +121,12 @@ def _feature_bytes(features: Any) -> int:
     )
 
 
-def _index_state(table: Any) -> dict[str, str]:
+def _index_state(table: Any) -> dict[str, dict[str, Any]]:
     return {
-        i.columns[0]: f"{i.index_type}, {i.num_indexed_rows} rows, {i.num_unindexed_rows} not yet"
+        i.columns[0]: {
+            "type": i.index_type,
+            "indexed_rows": i.num_indexed_rows,
+            "unindexed_rows": i.num_unindexed_rows,
+        }
         for i in table.list_indices()
     }
