@@ -35,9 +35,9 @@ GROWTH = (0.075, 0.155)
 HIDER_RADIUS, COVER_RADIUS = 0.085, 0.19
 SLOW_SCENE_S = 3.4
 """Shortest scene in which a slow object goes far enough to be seen moving."""
-SLOW_SHARE = 2 / 3
-"""Share of slow movers in scenes long enough; a quarter of the scenes is too short, so that slow
-and fast come out equally often."""
+SLOW_SHARE = 0.74
+"""Share of slow movers in scenes long enough; a quarter of the scenes is too short and moves
+more often, so that slow and fast come out equally often."""
 PLACING_TRIES = 120
 
 
@@ -57,13 +57,7 @@ def sample_objects(
     Actions keep off the first and last tenth and the transitions (`fade_in_s`, `fade_out_s`).
     """
     window = (max(0.1 * length_s, fade_in_s), length_s - max(0.1 * length_s, fade_out_s))
-    allowed = [
-        action
-        for action in config.actions or ACTIONS
-        if SHORTEST_S.get(action, 0.0) <= length_s
-        and (action not in PAIR_ACTIONS or config.max_objects > 1)
-    ]
-    allowed = allowed or ["stays still"]
+    allowed = allowed_actions(config, length_s)
     action = stream.weighted(allowed, [ACTION_WEIGHTS[a] for a in allowed])
     look = Look(colours=stream.shuffled(list(COLOURS)), shapes=stream.shuffled(SHAPES))
     if action in PAIR_ACTIONS:
@@ -79,6 +73,28 @@ def sample_objects(
         if placed is not None:
             objects.append(placed)
     return tuple(objects)
+
+
+def allowed_actions(config: WorldConfig, length_s: float) -> list[str]:
+    """Return what the main object of a scene of `length_s` may do, "stays still" if nothing."""
+    allowed = [
+        action
+        for action in config.actions or ACTIONS
+        if SHORTEST_S.get(action, 0.0) <= length_s
+        and (action not in PAIR_ACTIONS or config.max_objects > 1)
+    ]
+    return allowed or ["stays still"]
+
+
+def action_shares(config: WorldConfig) -> dict[str, float]:
+    """Return how often the main object does what, over all scene lengths; they sum to 1."""
+    shares: dict[str, float] = {}
+    for length_s in config.scene_lengths_s:
+        allowed = allowed_actions(config, length_s)
+        total = sum(ACTION_WEIGHTS[a] for a in allowed) * len(config.scene_lengths_s)
+        for action in allowed:
+            shares[action] = shares.get(action, 0.0) + ACTION_WEIGHTS[action] / total
+    return shares
 
 
 def _fits(action: str, length_s: float, look: Look) -> bool:

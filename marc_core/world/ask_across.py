@@ -15,6 +15,9 @@ from marc_core.world.states import event_at
 from marc_core.world.streams import Stream
 from marc_core.world.types import WorldEvent
 
+OUTER_KEPT = 0.4
+"""Share of the events in the first and last quarter that are asked "when": most events beside the
+middle lie there, and all four answers should come out equally often."""
 PART_MARGIN = 0.03
 """An event asked "when" has its middle at least so far (of the video) from a quarter's end."""
 
@@ -147,6 +150,8 @@ def when(naming: Naming, stream: Stream) -> list[Draft]:
         if name is None or event.index == middle.index or not margin < share % 1 < 1 - margin:
             continue
         right = PARTS[int(share)]
+        if right in (PARTS[0], PARTS[-1]) and not stream.chance(OUTER_KEPT):
+            continue
         drafts.append(
             Draft(
                 text=ask(stream, "when", scene=name),

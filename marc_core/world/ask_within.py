@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+from marc_core.world.actors import action_shares
 from marc_core.world.ask_static import pool
 from marc_core.world.drafts import Draft, ask
 from marc_core.world.naming import Naming
 from marc_core.world.phrases import ACTION_TEXT, PROPERTIES, SECONDS, SIZE_CHANGES
+from marc_core.world.states import event_at
 from marc_core.world.streams import Stream
 from marc_core.world.types import WorldEvent, WorldObject
-from marc_core.world.words import ACTION_WEIGHTS, ACTIONS, COLOURS, DIRECTIONS, SHAPES, SPEEDS
+from marc_core.world.words import ACTIONS, COLOURS, DIRECTIONS, SHAPES, SPEEDS
 
 CONFUSED = (
     ("stays still", "appears", "vanishes", "blinks"),
     ("grows", "shrinks", "changes colour", "changes shape"),
     ("moves", "hits", "passes", "hides"),
 )
-"""Actions that one frame cannot tell apart; half of the questions offer just these."""
-NOTHING_SHARE = 0.2
-"""Share of "nothing" among the answers to "what changes"."""
+"""Actions that one frame cannot tell apart; many questions offer just these."""
+CONFUSED_SHARE = 0.6
+"""Share of the rarest action of a group that is asked about with its group as options."""
+BECOMES_SHARE = 0.5
+"""Share of the questions that ask what an object becomes, not what changes about it."""
+NOTHING_SHARE = 0.22
+"""Share of the videos asked "what changes" about an object that does not: then all four answers
+come out equally often."""
 LONGER_S = 1.5
 """Options of "how long" are at least so far from the true length."""
 
 
 def action(naming: Naming, stream: Stream) -> list[Draft]:
     """What the main object of an event does."""
+    shares = action_shares(naming.video.config)
     drafts = []
     for event in naming.video.events:
         thing = event.objects[0]
         name = naming.thing(stream, event, thing)
         if name is not None:
             text = ask(stream, "action", thing=name)
-            drafts.append(_draft(event, text, thing.action, _other_actions(stream, thing.action)))
+            wrong = _other_actions(stream, thing.action, shares)
+            drafts.append(_draft(event, text, thing.action, wrong))
     return [
         Draft(
             text=d.text,
@@ -43,18 +52,23 @@ def action(naming: Naming, stream: Stream) -> list[Draft]:
     ]
 
 
-def _other_actions(stream: Stream, right: str) -> list[str]:
+def _other_actions(stream: Stream, right: str, shares: dict[str, float]) -> list[str]:
     """Return three wrong actions, drawn as often as they are right elsewhere.
 
-    So the options alone do not tell which of them is the answer.
+    So the options alone do not tell which of them is the answer: in a `CONFUSED` group all four
+    are equally often right (common actions come in their group more rarely), and otherwise wrong
+    ones are drawn in proportion to what is left of their share.
     """
-    if stream.chance(0.5):
-        return [a for group in CONFUSED if right in group for a in group if a != right]
-    left = [a for a in ACTIONS if a != right]
+    group = next(g for g in CONFUSED if right in g)
+    lowest = {a: min(shares.get(b, 0.0) for b in g) for g in CONFUSED for a in g}
+    if stream.chance(CONFUSED_SHARE * lowest[right] / shares[right]):
+        return [a for a in group if a != right]
+    rest = {a: shares.get(a, 0.0) - CONFUSED_SHARE * lowest[a] for a in ACTIONS if a != right}
     wrong: list[str] = []
     for _ in range(3):
-        wrong.append(stream.weighted(left, [ACTION_WEIGHTS[a] for a in left]))
-        left.remove(wrong[-1])
+        weights = list(rest.values()) if sum(rest.values()) > 0 else [1.0] * len(rest)
+        wrong.append(stream.weighted(list(rest), weights))
+        del rest[wrong[-1]]
     return wrong
 
 
@@ -101,7 +115,7 @@ def speed(naming: Naming, stream: Stream) -> list[Draft]:
 
 def attribute_change(naming: Naming, stream: Stream) -> list[Draft]:
     """What changes about an object, or what it becomes."""
-    nothing = stream.chance(NOTHING_SHARE)
+    becomes, nothing = stream.chance(BECOMES_SHARE), stream.chance(NOTHING_SHARE)
     drafts = []
     for event in naming.video.events:
         for thing in event.objects:
@@ -109,12 +123,13 @@ def attribute_change(naming: Naming, stream: Stream) -> list[Draft]:
             if name is None:
                 continue
             changed = _changed(thing)
-            if (changed == "nothing") == nothing and not (changed == "size" and stream.chance(0.5)):
+            thinned = changed == "size" and stream.chance(0.5)
+            if becomes and changed != "nothing" and not thinned:
+                drafts.append(_becomes(naming, stream, event, thing, name))
+            if not becomes and (changed == "nothing") == nothing and not thinned:
                 text = ask(stream, "change_what", thing=name)
                 wrong = [p for p in PROPERTIES if p != changed]
                 drafts.append(_draft(event, text, changed, wrong))
-            if changed != "nothing" and not nothing:
-                drafts.append(_becomes(naming, stream, event, thing, name))
     return drafts
 
 
@@ -150,10 +165,16 @@ def _becomes(
 
 
 def how_long(naming: Naming, stream: Stream) -> list[Draft]:
-    """How many seconds an event lasts, rounded; options are the lengths of the world's scenes."""
+    """How many seconds an event lasts, rounded; options are the lengths of the world's scenes.
+
+    Not the event in the middle of the video: long events are met there more often.
+    """
     lengths = [round(s) for s in naming.video.config.scene_lengths_s]
+    middle = event_at(naming.video, naming.video.duration_s / 2)
     drafts = []
     for event in naming.video.events:
+        if event.index == middle.index and len(naming.video.events) > 1:
+            continue
         name = naming.scene(stream, event)
         wrong = [n for n in lengths if abs(n - event.duration_s) >= LONGER_S]
         if name is None or not wrong:

@@ -36,49 +36,54 @@ def background(
     """
     first, second, texture = BACKGROUNDS[name]
     side = size_px + 2 * margin_px
-    fine = np.arange(2 * side, dtype=np.float64)
-    u = (fine + 0.5 - 2 * margin_px) / (2 * size_px)
-    x, y = np.meshgrid(u + phase[0] + 8, u + phase[1] + 8)
+    u = (np.arange(2 * side, dtype=np.float64) + 0.5 - 2 * margin_px) / (2 * size_px)
     if texture == "gradient":
-        weight = np.broadcast_to(np.clip(u * 64, 0, 64)[:, None], x.shape).astype(np.int32)
+        weight = np.broadcast_to(np.clip(u * 64, 0, 64).astype(np.int16)[:, None], (u.size, u.size))
     else:
-        weight = _texture(texture, x, y).astype(np.int32) * 64
+        weight = _texture(texture, u + phase[0] + 8, u + phase[1] + 8).astype(np.int16) * 64
     coarse = weight[::2, ::2] + weight[1::2, ::2] + weight[::2, 1::2] + weight[1::2, 1::2]
-    a, b = np.array(first, dtype=np.int32), np.array(second, dtype=np.int32)
-    image = ((256 - coarse[..., None]) * a + coarse[..., None] * b + 128) >> 8
-    return _frozen(image.astype(np.uint8))
+    share = np.arange(257, dtype=np.int32)[:, None]
+    palette = ((256 - share) * np.array(first) + share * np.array(second) + 128) >> 8
+    return _frozen(palette.astype(np.uint8)[coarse])
 
 
 def _texture(name: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return where the second colour is; x and y are frame coordinates, shifted by the phase."""
+    """Return (N, N) where the second colour is, from frame coordinates shifted by the phase (N,).
+
+    Every texture is built from stripes along one axis, because a remainder per pixel is slow.
+    """
+    rows, columns = y[:, None], x[None, :]
     if name == "rows":
-        return y * 6 % 1 < 0.5
+        return np.broadcast_to(rows * 6 % 1 < 0.5, (y.size, x.size))
     if name == "columns":
-        return x * 6 % 1 < 0.5
+        return np.broadcast_to(columns * 6 % 1 < 0.5, (y.size, x.size))
     if name == "diagonal":
-        return (x + y) * 4 % 1 < 0.5
+        step = x[1] - x[0]
+        along = (x[0] + y[0] + step * np.arange(2 * x.size - 1)) * 4 % 1 < 0.5
+        return np.lib.stride_tricks.sliding_window_view(along, x.size)
     if name == "checks":
-        return (x * 6 % 2 < 1) ^ (y * 6 % 2 < 1)
+        return (columns * 6 % 2 < 1) ^ (rows * 6 % 2 < 1)
     if name == "dots":
-        dx, dy = x * 6 % 1 - 0.5, y * 6 % 1 - 0.5
+        dx, dy = columns * 6 % 1 - 0.5, rows * 6 % 1 - 0.5
         return dx * dx + dy * dy < 0.06
     if name == "grid":
-        return (x * 5 % 1 < 0.14) | (y * 5 % 1 < 0.14)
+        return (columns * 5 % 1 < 0.14) | (rows * 5 % 1 < 0.14)
     if name == "bricks":
-        shifted = x * 3 + 0.5 * (y * 6 % 2 < 1)
-        return (y * 6 % 1 < 0.16) | (shifted % 1 < 0.09)
+        joints = np.where(rows * 6 % 2 < 1, (columns * 3 + 0.5) % 1 < 0.09, columns * 3 % 1 < 0.09)
+        return joints | (rows * 6 % 1 < 0.16)
     assert name == "dashes", name
-    return (y * 3 % 1 < 0.2) & (x * 3 % 1 < 0.55)
+    return (rows * 3 % 1 < 0.2) & (columns * 3 % 1 < 0.55)
 
 
 @lru_cache(maxsize=4096)
 def patch(
     shape: str, colour: str, radius_q: int, shift_x: int, shift_y: int
 ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Return an object's window: (N, N, 3) premultiplied colour and (N, N, 1) free background.
+    """Return an object's window: premultiplied colour and free background, (N, 3 N) each.
 
-    A pixel becomes `colour + (background * free) / OPAQUE`. radius_q and the shifts of the centre
-    from the middle pixel's corner are in sub-pixels. N is odd.
+    A value becomes `colour + background * free / OPAQUE`; the channels of a pixel lie side by
+    side, so that blending runs along whole rows. radius_q and the shifts of the centre from the
+    middle pixel's corner are in sub-pixels. N is odd.
     """
     radius = radius_q / SUBPIXELS
     edge = max(0.7, 0.10 * radius)
@@ -92,8 +97,9 @@ def patch(
     fill = np.array(COLOURS[colour], dtype=np.int32)
     line = np.array(OUTLINE, dtype=np.int32)
     ink = (fill * inner[..., None] + line * (outer - inner)[..., None]) // OPAQUE
-    free = (OPAQUE - outer)[..., None]
-    return _frozen(ink.astype(np.int16)), _frozen(free.astype(np.int16))
+    free = np.repeat((OPAQUE - outer)[..., None], 3, axis=2)
+    wide = (2 * half + 1, -1)
+    return _frozen(ink.astype(np.int16).reshape(wide)), _frozen(free.astype(np.int16).reshape(wide))
 
 
 def _coverage(outside: FloatArray) -> NDArray[np.int32]:
@@ -117,8 +123,9 @@ def _distance(shape: str, x: FloatArray, y: FloatArray, r: np.float32) -> FloatA
         return (ax + ay - f(1.18) * r) * f(0.7071)
     if shape == "triangle":
         low = y - f(0.22) * r
-        sides = ax * f(0.866) - low * f(0.5)
-        return np.maximum(low, sides) - f(0.6) * r
+        sides: FloatArray = ax * f(0.866) - low * f(0.5)
+        inner: FloatArray = np.maximum(low, sides)
+        return inner - f(0.6) * r
     assert shape == "plus", shape
     long, short = f(1.0) * r, f(0.36) * r
     upright = np.maximum(ax - short, ay - long)
@@ -134,19 +141,20 @@ def paste(
     row: int,
     column: int,
 ) -> None:
-    """Blend a window into frame (H, W, 3) in place, its middle pixel at (row, column)."""
-    half = ink.shape[0] // 2
+    """Blend a window into frame (H, W, 3), contiguous, in place; its middle is (row, column)."""
+    side, half = ink.shape[0], ink.shape[0] // 2
     top, left = row - half, column - half
     height, width = frame.shape[:2]
-    r0, r1 = max(0, -top), min(ink.shape[0], height - top)
-    c0, c1 = max(0, -left), min(ink.shape[1], width - left)
+    r0, r1 = max(0, -top), min(side, height - top)
+    c0, c1 = max(0, -left), min(side, width - left)
     if r0 >= r1 or c0 >= c1:
         return
-    target = frame[top + r0 : top + r1, left + c0 : left + c1]
-    mixed = target * free[r0:r1, c0:c1]
+    flat = frame.reshape(height, 3 * width)
+    target = flat[top + r0 : top + r1, 3 * (left + c0) : 3 * (left + c1)]
+    mixed = target * free[r0:r1, 3 * c0 : 3 * c1]
     mixed += OPAQUE // 2
     mixed >>= 7
-    mixed += ink[r0:r1, c0:c1]
+    mixed += ink[r0:r1, 3 * c0 : 3 * c1]
     target[...] = mixed
 
 
