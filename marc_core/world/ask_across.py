@@ -14,6 +14,7 @@ from marc_core.world.phrases import ACTION_BASE, ACTION_TEXT, ORDER_JOIN, PARTS,
 from marc_core.world.states import event_at
 from marc_core.world.streams import Stream
 from marc_core.world.types import WorldEvent
+from marc_core.world.words import ALSO_SEEN
 
 OUTER_KEPT = 0.4
 """Share of the events in the first and last quarter that are asked "when": most events beside the
@@ -113,7 +114,9 @@ def which_event(naming: Naming, stream: Stream) -> list[Draft]:
     places = [e.background for e in events]
     drafts = []
     for act, who in doing.items():
-        if act not in ACTION_BASE or len({e for e, _ in who}) > 1 or len(events) < 2:
+        unclear = any(other in doing for other in ALSO_SEEN.get(act, ()))
+        once = len({e for e, _ in who}) == 1 and len(events) > 1
+        if act not in ACTION_BASE or unclear or not once:
             continue
         event = events[who[0][0]]
         evidence = (event.index,)
@@ -132,7 +135,7 @@ def which_event(naming: Naming, stream: Stream) -> list[Draft]:
             )
         right = noun(event.objects[who[0][1]])
         if len(who) == 1 and right == mains[event.index] and mains.count(right) == 1:
-            text = ask(stream, "which_object", acts=ACTION_TEXT[act])
+            text = ask(stream, "which_object", acts=ACTION_TEXT[act].removeprefix("only "))
             wrong = [m for m in dict.fromkeys(mains) if m != right]
             drafts.append(Draft(text=text, right=right, wrong=wrong, evidence=evidence, named=()))
     return drafts

@@ -10,7 +10,7 @@ from marc_core.world.types import WorldEvent
 def describe_event(event: WorldEvent) -> str:
     """Return one sentence that says all of an event.
 
-    "In the forest scene, the red circle moves left slowly, the blue ring stays still."
+    "In the forest scene, the red circle moves left slowly, the blue ring does nothing."
     """
     clauses = ", ".join(clause(event, thing) for thing in event.objects)
     return CAPTION_PATTERN.format(place=place(event), clauses=clauses)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from marc_core.world.phrases import noun, place
 from marc_core.world.streams import Stream
@@ -21,9 +23,20 @@ class Naming:
         self, *, background: str | None = None, colour: str | None = None, shape: str | None = None
     ) -> bool:
         """Say whether exactly one event has that background and an object of that look."""
-        events = [*self.video.events, *self.rivals]
-        found = (e for e in events if background in (None, e.background))
-        return sum(shows(e, colour=colour, shape=shape) for e in found) == 1
+        return self._counts[background, colour, shape] == 1
+
+    @cached_property
+    def _counts(self) -> Counter[tuple[str | None, str | None, str | None]]:
+        """Return how many events fit (background, colour, shape), None standing for any."""
+        counts: Counter[tuple[str | None, str | None, str | None]] = Counter()
+        for event in (*self.video.events, *self.rivals):
+            looks: set[tuple[str | None, str | None]] = {(None, None)}
+            for thing in event.objects:
+                colours = [None, *(c for _, c in thing.colours)]
+                shapes = [None, *(s for _, s in thing.shapes)]
+                looks.update((c, s) for c in colours for s in shapes)
+            counts.update((b, c, s) for b in (None, event.background) for c, s in looks)
+        return counts
 
     def thing(
         self, stream: Stream, event: WorldEvent, thing: WorldObject, *, hide: str = ""

@@ -13,8 +13,8 @@ from marc_core.world.types import WorldEvent, WorldObject
 from marc_core.world.words import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SPEEDS
 
 ACTION_TEXT: Final[dict[str, str]] = {
-    "stays still": "stays still",
-    "moves": "moves",
+    "stays still": "does nothing",
+    "moves": "only moves",
     "appears": "appears",
     "vanishes": "vanishes",
     "blinks": "blinks",
@@ -26,7 +26,8 @@ ACTION_TEXT: Final[dict[str, str]] = {
     "passes": "passes another object",
     "hides": "hides behind another object",
 }
-"""Actions as options of a question, without saying with whom."""
+"""Actions as options of a question, without saying with whom. No two fit one object: who hits
+another object does more than "only moves", who blinks or grows does not "do nothing"."""
 
 ACTION_BASE: Final[dict[str, str]] = {
     "moves": "move",
@@ -70,7 +71,7 @@ ASK: Final[dict[str, tuple[str, ...]]] = {
 }
 
 CAPTION: Final[dict[str, str]] = {
-    "stays still": "{thing} stays still",
+    "stays still": "{thing} does nothing",
     "moves": "{thing} moves {direction} {speed}",
     "appears": "{thing} appears",
     "vanishes": "{thing} vanishes",

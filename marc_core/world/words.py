@@ -77,5 +77,13 @@ IN_PLACE_ACTIONS: Final = (
     "changes shape",
 )
 
+ALSO_SEEN: Final[dict[str, tuple[str, ...]]] = {
+    "moves": ("hits", "passes", "hides"),
+    "appears": ("blinks",),
+    "vanishes": ("blinks", "hides"),
+}
+"""Actions during which the first one is seen, too: who hides also moves. "Which object moves?" is
+asked only where none of them occurs."""
+
 SHORTEST_S: Final[dict[str, float]] = {"blinks": 3.4, "hits": 3.4, "passes": 3.4, "hides": 3.4}
 """Shortest scene in seconds in which frames one second apart show the action; others: 2 s."""
