@@ -66,7 +66,7 @@ def sample_objects(
         objects = [_single(stream, look, action, window, length_s)]
     fewest = max(config.min_objects, len(objects))
     for _ in range(stream.between(fewest, config.max_objects) - len(objects)):
-        extra = "stays still"
+        extra = "does nothing"
         if stream.chance(config.extra_action):
             extra = stream.choice([a for a in IN_PLACE_ACTIONS if _fits(a, length_s, look)])
         placed = _bystander(stream, look, objects, extra, window, length_s)
@@ -76,14 +76,14 @@ def sample_objects(
 
 
 def allowed_actions(config: WorldConfig, length_s: float) -> list[str]:
-    """Return what the main object of a scene of `length_s` may do, "stays still" if nothing."""
+    """Return what the main object of a scene of `length_s` may do, "does nothing" if nothing."""
     allowed = [
         action
         for action in config.actions or ACTIONS
         if SHORTEST_S.get(action, 0.0) <= length_s
         and (action not in PAIR_ACTIONS or config.max_objects > 1)
     ]
-    return allowed or ["stays still"]
+    return allowed or ["does nothing"]
 
 
 def action_shares(config: WorldConfig) -> dict[str, float]:
@@ -106,7 +106,7 @@ def _fits(action: str, length_s: float, look: Look) -> bool:
 def _plain(stream: Stream, look: Look, index: int, *, radius: float) -> WorldObject:
     return WorldObject(
         index=index,
-        action="stays still",
+        action="does nothing",
         path=((0.0, 0.5, 0.5),),
         radii=((0.0, radius),),
         colours=((0.0, look.colours.pop(0)),),

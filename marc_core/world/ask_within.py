@@ -13,7 +13,7 @@ from marc_core.world.types import WorldEvent, WorldObject
 from marc_core.world.words import ACTIONS, COLOURS, DIRECTIONS, SHAPES, SPEEDS
 
 CONFUSED = (
-    ("stays still", "appears", "vanishes", "blinks"),
+    ("does nothing", "appears", "vanishes", "blinks"),
     ("grows", "shrinks", "changes colour", "changes shape"),
     ("moves", "hits", "passes", "hides"),
 )

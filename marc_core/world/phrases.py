@@ -13,7 +13,7 @@ from marc_core.world.types import WorldEvent, WorldObject
 from marc_core.world.words import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SPEEDS
 
 ACTION_TEXT: Final[dict[str, str]] = {
-    "stays still": "does nothing",
+    "does nothing": "does nothing",
     "moves": "only moves",
     "appears": "appears",
     "vanishes": "vanishes",
@@ -71,7 +71,7 @@ ASK: Final[dict[str, tuple[str, ...]]] = {
 }
 
 CAPTION: Final[dict[str, str]] = {
-    "stays still": "{thing} does nothing",
+    "does nothing": "{thing} does nothing",
     "moves": "{thing} moves {direction} {speed}",
     "appears": "{thing} appears",
     "vanishes": "{thing} vanishes",

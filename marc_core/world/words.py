@@ -48,7 +48,7 @@ SPEEDS: Final[dict[str, tuple[float, float]]] = {"slowly": (0.085, 0.11), "fast"
 """Speed in frame sides per second."""
 
 ACTIONS: Final = (
-    "stays still",
+    "does nothing",
     "moves",
     "appears",
     "vanishes",
