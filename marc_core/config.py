@@ -170,7 +170,8 @@ class MemoryConfig:
     refine_factor: int = 5
     """Candidates re-scored with full vectors, as a multiple of k (without it recall@3 is 0.6)."""
     keep_versions_s: float = 3600.0
-    """Old table versions younger than this survive clean-up, for readers still on them."""
+    """Old table versions younger than this survive clean-up, for readers still on them (never below
+    60 s, whatever is set)."""
     store_features: bool = True
     """Store the student's stage-1 features at index time: queries then touch no decoder and no
     vision tower (about 0.6 GB an hour for the 3B student, less by event_ratio)."""
