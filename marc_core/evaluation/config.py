@@ -97,7 +97,8 @@ class EvaluateConfig(MethodConfig):
     output: str = "runs/evaluate"
     """Folder of shards, result.json and report.html. A rerun with the same settings resumes."""
     workers: int = 0
-    """Actors that hold the student; 0 means one per GPU, or one per two CPUs."""
+    """Actors that hold the student; 0 means one per GPU. Without GPUs: one per CPU for the small
+    students of presets, one in all for others."""
     worker_gpus: float = 1.0
     """GPUs of an actor on clusters that have them."""
     batch_size: int = 16
@@ -108,12 +109,10 @@ class EvaluateConfig(MethodConfig):
     """Bootstrap draws (our choice)."""
     probe_videos: int = 4
     """Videos whose first question is also timed alone, step by step (prefill, token)."""
-    video_timeout_s: float = 3600.0
-    """Hard limit on one video's questions in all arms (our choice)."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for the first value that breaks a rule."""
-        for name in ("questions_per_type", "batch_size", "resamples", "video_timeout_s"):
+        for name in ("questions_per_type", "batch_size", "resamples"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0. Got {getattr(self, name)}.")
         for name in ("questions", "workers", "worker_gpus", "probe_videos"):

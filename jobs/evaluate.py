@@ -1,0 +1,155 @@
+"""`marc evaluate`, and `python -m jobs.evaluate` for `ray job submit`: run a benchmark."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from jobs.common import clear_errors, console, print_json, ray_session
+from jobs.index import progress_bar
+from jobs.options import ConfigOption, DryRunOption, JsonOption, PresetOption
+from marc_core.config import config_to_yaml, load_config
+from marc_core.evaluation.compare import compare_results
+from marc_core.evaluation.config import EvaluateConfig
+from marc_core.evaluation.metrics import VARIANTS, Variant
+from marc_core.evaluation.report import render_report
+from marc_core.evaluation.result import load_result
+from marc_core.evaluation.shards import Files
+
+
+def evaluate(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. only_arms=[marc]"),
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option("--benchmark", "-b", help="world, or one of the paper's six.")
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--compare", help="Compare two results instead: A.json B.json."),
+    ] = None,
+    arms: Annotated[
+        tuple[str, str] | None, typer.Option("--arms", help="With --compare: these two arms.")
+    ] = None,
+    preset: PresetOption = "tiny",
+    config: ConfigOption = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, or a local Ray."),
+    ] = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Answer a benchmark under one or several arms and score it, or compare two results.
+
+    Writes result.json and report.html. A rerun with the same settings resumes.
+
+    Example: marc evaluate --benchmark world output=runs/world
+    """
+    with clear_errors():
+        if compare is not None:
+            found = compare_files(*compare, arms=arms)
+            print_json(found) if as_json else print_comparison(found)
+            return
+        named = [] if benchmark is None else [f"benchmark={benchmark}"]
+        resolved = load_config(
+            EvaluateConfig, preset=preset, files=config or [], overrides=[*named, *(settings or [])]
+        )
+        if dry_run:
+            sys.stdout.write(config_to_yaml(resolved))
+            return
+        result = run_evaluation(resolved, address=address)
+    print_json({k: v for k, v in result.items() if k != "rows"}) if as_json else print_result(
+        result, resolved
+    )
+
+
+def run_evaluation(config: EvaluateConfig, *, address: str | None = None) -> dict[str, Any]:
+    """Run the evaluation on a cluster or a local Ray; write and return its result.
+
+    Raises MarcError of whatever the user can mend.
+    """
+    from pipelines.evaluate import evaluate_benchmark
+
+    with ray_session(address), progress_bar() as progress:
+        result = evaluate_benchmark(config, progress)
+    files = Files(config.output)
+    files.write("result.json", (json.dumps(result, indent=1) + "\n").encode())
+    files.write("report.html", render_report(result).encode())
+    return result
+
+
+def compare_files(
+    a: str | Path, b: str | Path, *, arms: tuple[str, str] | None = None
+) -> dict[str, Any]:
+    """Compare two result files (or their folders); see `compare_results`. Raises ResultError."""
+    first, second = load_result(a), load_result(b)
+    variant: Variant = first["manifest"]["variant"]
+    names = {"arm_a": arms[0], "arm_b": arms[1]} if arms else {}
+    return compare_results(first, second, variant=variant, **names)
+
+
+def print_result(result: dict[str, Any], config: EvaluateConfig) -> None:
+    """Print one line an arm in both variants, and where the rest is."""
+    manifest = result["manifest"]
+    title = (
+        f"{manifest['benchmark']}: {manifest['questions']} questions, {manifest['videos']} videos"
+    )
+    table = Table(title=title, title_justify="left")
+    for name in ("arm", *VARIANTS, "visual tokens", "answered", "recall@3"):
+        table.add_column(name, justify="left" if name == "arm" else "right")
+    for name, arm in result["arms"].items():
+        overall = [arm["scores"][v]["overall"] for v in VARIANTS]
+        recall = arm["retrieval"]["recall_at_3"]
+        table.add_row(
+            name,
+            *(interval_text(o) for o in overall),
+            f"{arm['tokens']['visual_tokens'] or 0:.1f}",
+            f"{arm['answered']} of {arm['questions']}",
+            "" if recall is None else f"{recall:.1%}",
+        )
+    console.print(table)
+    console.print(f"{result['seconds']:.0f} s; {config.output}/report.html, result.json")
+
+
+def interval_text(overall: dict[str, Any] | None) -> str:
+    """Return "71.3 (68.0 - 74.5)" in percent, or a dash without answers."""
+    if overall is None:
+        return "-"
+    mean, low, high = (100 * overall[k] for k in ("mean", "low", "high"))
+    return f"{mean:.1f} ({low:.1f} - {high:.1f})"
+
+
+def print_comparison(found: dict[str, Any]) -> None:
+    """Print overall and task differences of every compared arm."""
+    for key, (x, y) in found["changed"].items():
+        console.print(f"[dim]{key}: {x} -> {y}[/dim]", highlight=False)
+    for pair in found["arms"]:
+        same = pair["a"] == pair["b"]
+        table = Table(title=pair["a"] if same else f"{pair['a']} -> {pair['b']}",
+                      title_justify="left")  # fmt: skip
+        for name in ("task", "questions", "first", "second", "difference", "p (McNemar)"):
+            table.add_column(name, justify="left" if name == "task" else "right")
+        for task, row in (("all", pair["overall"]), *pair["tasks"].items()):
+            difference = {"mean": row["difference"], "low": row["low"], "high": row["high"]}
+            table.add_row(
+                task, str(row["num"]), f"{row['mean_a']:.1%}", f"{row['mean_b']:.1%}",
+                interval_text(difference), f"{row['p_mcnemar']:.3g}",
+            )  # fmt: skip
+        console.print(table)
+        console.print(f"{len(pair['flips'])} questions answered right by only one of the two")
+
+
+def main() -> None:
+    """Run `evaluate` as a program of its own."""
+    typer.run(evaluate)
+
+
+if __name__ == "__main__":
+    main()

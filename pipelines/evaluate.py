@@ -1,0 +1,239 @@
+"""A benchmark's way to its numbers: one Ray Data chain.
+
+    questions - what the shards already hold = todo, one row a video
+      todo --> AnswerStage --------------> ShardSink --> <output>/shards/*.parquet
+               actors with the student;    one file
+               a video is decoded and      a video
+               encoded once for all of
+               its questions and arms
+    shards --> result.json, report.html    (jobs/evaluate.py)
+
+Every question of every arm ends as a row: answered, missing (no such file), or failed with a
+reason. A rerun with the same settings does what is not answered; new arms are added to old ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasink
+from ray.data.block import BlockAccessor
+
+from marc_core.evaluation.config import EvaluateConfig
+from marc_core.evaluation.manifest import make_manifest, run_fingerprint
+from marc_core.evaluation.outcome import ANSWERED, FAILED, Outcome, from_table, to_table, unanswered
+from marc_core.evaluation.questions import load_questions, make_loader
+from marc_core.evaluation.result import make_result
+from marc_core.evaluation.sample import Sample
+from marc_core.evaluation.shards import Shards
+from pipelines.stages import recorded
+
+Progress = Callable[[int, int, int], None]
+"""Called with (videos done, videos failed, videos to do)."""
+
+WORK = pa.schema([("samples", pa.string()), ("arms", pa.list_(pa.string())), ("probe", pa.bool_())])
+"""A video to do: its samples as JSON, the arms still to run, whether steps are timed alone."""
+
+
+def evaluate_benchmark(
+    config: EvaluateConfig, progress: Progress = lambda *_: None
+) -> dict[str, Any]:
+    """Answer every question under every arm that the output does not hold yet; return the result.
+
+    Needs an initialised Ray. Raises BenchmarkError, ModelLoadError, ConfigError; what is wrong
+    with a single video becomes its rows instead.
+    """
+    started = time.monotonic()
+    samples, data = load_questions(config)
+    student, encoder = ray.get(_fingerprints.options(num_cpus=0.1).remote(config))
+    shards = Shards(config.output, run_fingerprint(config, data, student, encoder))
+    todo = plan_work(samples, shards.read(), config)
+    if todo:
+        with _watch(shards, len(todo), progress):
+            chain(todo, config).write_datasink(
+                ShardSink(config.output, shards.folder.rsplit("/", 1)[1]),
+                ray_remote_args={"num_cpus": 0.1},
+            )
+    outcomes = complete(samples, shards.read(), config)
+    manifest = make_manifest(
+        config, samples, data_hash=data, student_fingerprint=student, encoder_fingerprint=encoder
+    )
+    return make_result(config, manifest, outcomes, time.monotonic() - started)
+
+
+def chain(todo: Sequence[dict[str, Any]], config: EvaluateConfig) -> Dataset:
+    """Return the lazy chain from work rows to rows of outcomes."""
+    DataContext.get_current().max_errored_blocks = -1  # a lost block becomes worker_lost rows
+    actors, cpus, gpus = pool_size(config, len(todo))
+    return ray.data.from_arrow(
+        [pa.Table.from_pylist([row], schema=WORK) for row in todo]
+    ).map_batches(
+        AnswerStage,
+        fn_constructor_args=(config,),
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=cpus,  # one thread each on CPUs; a GPU actor mostly waits for its GPU
+        num_gpus=gpus,
+        compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
+        max_restarts=-1,
+        max_task_retries=1,
+    )
+
+
+def pool_size(config: EvaluateConfig, num_videos: int) -> tuple[int, float, float]:
+    """Return (actors, CPUs and GPUs of an actor) for this cluster.
+
+    Without GPUs a preset's small student gets an actor a CPU, any other one actor with all
+    threads: its weights would not fit the memory several times.
+    """
+    resources = ray.cluster_resources()
+    cpus, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
+    if gpus and config.worker_gpus:
+        actors = config.workers or max(1, int(gpus / config.worker_gpus))
+        return min(actors, num_videos), 0.9, config.worker_gpus
+    small = config.student.model.startswith("preset:")
+    actors = config.workers or (max(1, int(cpus)) if small else 1)
+    return min(actors, num_videos), 0.9, 0.0
+
+
+def plan_work(
+    samples: Sequence[Sample], known: Sequence[Outcome], config: EvaluateConfig
+) -> list[dict[str, Any]]:
+    """Return one row a video with its unanswered questions and the arms that miss them.
+
+    A video whose arms are all answered is left out; a missing or failed one is tried again.
+    """
+    arms = list(config.chosen_arms())
+    done = {(o.problem_id, o.arm) for o in known if o.status == ANSWERED}
+    rows: list[dict[str, Any]] = []
+    for part in by_video(samples):
+        left = [arm for arm in arms if any((s.problem_id, arm) not in done for s in part)]
+        if left:
+            rows.append(
+                {
+                    "samples": json.dumps([dataclasses.asdict(s) for s in part]),
+                    "arms": left,
+                    "probe": len(rows) < config.probe_videos,
+                }
+            )
+    return rows
+
+
+def by_video(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Group samples by the video they are about, videos in order of their first sample."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.path, []).append(sample)
+    return list(groups.values())
+
+
+def complete(
+    samples: Sequence[Sample], outcomes: Sequence[Outcome], config: EvaluateConfig
+) -> list[Outcome]:
+    """Return exactly one outcome a question and arm; what no worker finished is recorded so."""
+    found = {(o.problem_id, o.arm): o for o in outcomes}
+    lost = "worker_lost: no worker finished this video; see the job's log. Rerun to retry."
+    return [
+        found.get((sample.problem_id, arm)) or unanswered(sample, arm, FAILED, lost)
+        for arm in config.chosen_arms()
+        for sample in samples
+    ]
+
+
+class AnswerStage:
+    """Holds the student, the encoder and the loader of videos."""
+
+    def __init__(self, config: EvaluateConfig) -> None:
+        import torch
+
+        from marc_core.embed import load_encoder
+        from marc_core.models import load_student
+
+        if not torch.cuda.is_available() and config.student.model.startswith("preset:"):
+            torch.set_num_threads(1)
+        self.config = config
+        self.encoder = load_encoder(config.encoder)
+        self.student = load_student(config.student)
+        self.loader = make_loader(config, self.encoder)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Map a WORK row to the video's rows of outcomes."""
+        (row,) = batch.to_pylist()
+        samples = [sample_from_json(s) for s in json.loads(row["samples"])]
+        table, failure = recorded(lambda: self.answer(samples, row["arms"], row["probe"]))
+        if table is not None:
+            return table
+        reason = "{kind}: {message}".format(**json.loads(failure or "{}"))
+        return to_table([unanswered(s, a, FAILED, reason) for a in row["arms"] for s in samples])
+
+    def answer(self, samples: list[Sample], arms: list[str], probe: bool) -> pa.Table:
+        """Answer one video's questions under these arms."""
+        from marc_core.evaluation.evaluator import Evaluator
+
+        config = dataclasses.replace(self.config, only_arms=tuple(arms))
+        evaluator = Evaluator(config, self.student, self.encoder, self.loader)
+        return to_table(evaluator.run(samples, probe=probe))
+
+
+class ShardSink(Datasink):
+    """Writes one Parquet file a video."""
+
+    def __init__(self, output: str, run: str) -> None:
+        self.output, self.run = output, run
+
+    def write(self, blocks: Iterable[Any], ctx: Any) -> int:
+        """Write rows of outcomes; repeating a write changes nothing. Returns the rows."""
+        shards = Shards(self.output, self.run)
+        rows = 0
+        for block in blocks:
+            outcomes = from_table(BlockAccessor.for_block(block).to_arrow())
+            for video in dict.fromkeys(o.video for o in outcomes):
+                shards.write([o for o in outcomes if o.video == video])
+            rows += len(outcomes)
+        return rows
+
+
+def sample_from_json(values: dict[str, Any]) -> Sample:
+    """Return a Sample from `dataclasses.asdict` and JSON, whose tuples became lists."""
+    evidence = tuple((a, b) for a, b in values["evidence"])
+    tuples = {name: tuple(values[name]) for name in ("options", "tags")}
+    return Sample(**values | tuples | {"evidence": evidence})
+
+
+@ray.remote(max_retries=3)
+def _fingerprints(config: EvaluateConfig) -> tuple[str, str]:
+    """Computed by a task, so that the driver loads no model."""
+    from marc_core.embed import load_encoder
+    from marc_core.models import student_fingerprint
+
+    return student_fingerprint(config.student), load_encoder(config.encoder).fingerprint
+
+
+@contextmanager
+def _watch(shards: Shards, total: int, progress: Progress) -> Iterator[None]:
+    """Report progress from the shards themselves."""
+    stop, before = threading.Event(), shards.count()
+
+    def look() -> None:
+        progress(min(total, shards.count() - before), 0, total)
+
+    def loop() -> None:
+        while not stop.wait(1.0):
+            look()
+
+    thread = threading.Thread(target=loop, name="marc-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        look()
