@@ -188,6 +188,8 @@ class MethodConfig:
     compress: CompressConfig = field(default_factory=CompressConfig)
     retrieve: RetrieveConfig = field(default_factory=RetrieveConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+    archive_options: dict[str, str] = field(default_factory=dict)
+    """Object store options of the archive (endpoint_override, region, scheme, ...)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +203,6 @@ class IndexConfig(MethodConfig):
         "*.m2ts", "*.mts", "*.flv", "*.wmv", "*.3gp", "*.ogv", "*.gif",
     )  # fmt: skip
     """File names taken from folders, case-insensitive. A file named itself is always taken."""
-    archive_options: dict[str, str] = field(default_factory=dict)
-    """Object store options of the archive (endpoint_override, region, scheme, ...)."""
     max_failed_fraction: float = 0.5
     """Share of failed videos above which the job's exit code is not zero (our choice)."""
     max_attempts: int = 3
@@ -212,7 +212,7 @@ class IndexConfig(MethodConfig):
     decode_workers: int = 0
     """Decode actors; 0 means one per CPU of the cluster left beside the encoder."""
     decode_cpus: float = 0.8
-    """CPUs a decode actor asks for; below 1, so that encoder and writer find a slot (our choice)."""
+    """CPUs of a decode actor; below 1, so that encoder and writer find a slot (our choice)."""
     encode_workers: int = 0
     """Encoder actors; 0 means one per GPU, or one when there is none."""
     encode_gpus: float = 1.0

@@ -45,7 +45,8 @@ class DecodedVideo:
     """A video after its only decode pass.
 
     times_s: (F,) presentation times. shot_scores: (F,) float32 transition probabilities.
-    dark: (F,) whether a frame is black. sampled_index: (S,) indices into times_s. sampled_frames: (S, H, W, 3) uint8 RGB.
+    dark: (F,) whether a frame is black. sampled_index: (S,) indices into times_s.
+    sampled_frames: (S, H, W, 3) uint8 RGB.
     """
 
     summary: DecodeSummary
@@ -275,6 +276,7 @@ def _feature_rows(
     import torch
 
     from marc_core.compress import compress_event
+    from marc_core.compress.stages import stage1_fingerprint
     from marc_core.memory import features_row
 
     rows = []
@@ -287,18 +289,19 @@ def _feature_rows(
             features_row(
                 schemas.make_event_id(source.video_id, event.index),
                 source.video_id,
-                student.fingerprint,
+                stage1_fingerprint(student.fingerprint, config.compress),
                 compress_event(features, config.compress),
             )
         )
     return pa.Table.from_pylist(rows, schema=schemas.FEATURES)
 
 
-def cap_frames(positions: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Return at most `most` of the positions, evenly spread, first and last included."""
+def cap_frames(positions: NDArray[Any], most: int) -> NDArray[Any]:
+    """Return at most `most` of the positions (or times), evenly spread, first and last included."""
     if len(positions) <= most:
         return positions
-    return positions[np.linspace(0, len(positions) - 1, most).round().astype(np.int64)]
+    picked: NDArray[Any] = positions[np.linspace(0, len(positions) - 1, most).round().astype(int)]
+    return picked
 
 
 def thumbnail(frame_HWC: NDArray[np.uint8]) -> bytes:
