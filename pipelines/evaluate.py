@@ -18,6 +18,7 @@ import dataclasses
 import json
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -57,7 +58,9 @@ def evaluate_benchmark(
     shards = Shards(config.output, run_fingerprint(config, data, student, encoder))
     todo = plan_work(samples, shards.read(), config)
     if todo:
-        with _watch(shards, len(todo), progress):
+        with _watch(shards, len(todo), progress), warnings.catch_warnings():
+            # Ray 2.60 has no other way to say how often an actor's task may be tried again.
+            warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
             chain(todo, config).write_datasink(
                 ShardSink(config.output, shards.folder.rsplit("/", 1)[1]),
                 ray_remote_args={"num_cpus": 0.1},

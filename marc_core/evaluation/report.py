@@ -15,6 +15,8 @@ _INK, _GRID = "#222222", "#d9d9d9"
 STEPS = ("decode", "embed", "retrieve", "vision", "compress", "generate")
 """Steps of a question, in their order."""
 MAX_EXAMPLES = 40
+MAX_BARS = 4
+"""Arms drawn as bars of every task; the table has all of them."""
 
 
 def render_report(result: dict[str, Any]) -> str:
@@ -65,9 +67,9 @@ def overall_plot(arms: dict[str, Any], variant: str) -> str:
 
 
 def task_plot(arms: dict[str, Any], variant: str) -> str:
-    """Return bars of every task for up to six arms, as SVG; nothing for a single task."""
+    """Return bars of every task for the first arms, as SVG; nothing for a single task."""
     tasks = _names(arms, variant, "tasks")
-    shown = dict(list(arms.items())[: len(COLOURS)])
+    shown = dict(list(arms.items())[:MAX_BARS])
     if len(tasks) < 2:
         return ""
     height = 0.8 / len(shown)

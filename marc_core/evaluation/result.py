@@ -36,13 +36,15 @@ def make_result(
     order = {name: i for i, name in enumerate(config.chosen_arms())}
     rows = sorted(outcomes, key=lambda o: (order[o.arm], o.problem_id))
     by_arm = {arm: [o for o in rows if o.arm == arm] for arm in order}
-    return {
+    result = {
         "format": FORMAT,
         "manifest": manifest,
         "seconds": seconds,
         "arms": {arm: summary(config, part) for arm, part in by_arm.items() if part},
         "rows": [_row(o) for o in rows],
     }
+    # A fresh result equals the same one read back from its file, lists for tuples included.
+    return dict(json.loads(json.dumps(result)))
 
 
 def summary(config: EvaluateConfig, outcomes: Sequence[Outcome]) -> dict[str, Any]:

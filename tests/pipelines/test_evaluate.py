@@ -1,0 +1,116 @@
+"""The evaluation chain on a real Ray, with small random models written as a preset would be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from marc_core.config import load_config
+from marc_core.evaluation.compare import compare_results
+from marc_core.evaluation.config import EvaluateConfig
+from marc_core.evaluation.outcome import FAILED, answered, unanswered
+from marc_core.evaluation.questions import load_questions
+from pipelines.evaluate import (
+    by_video,
+    complete,
+    evaluate_benchmark,
+    plan_work,
+    pool_size,
+    sample_from_json,
+)
+
+SMALL = ("student.max_new_tokens=2", "resamples=50", "workers=1", "probe_videos=1")
+
+
+def configure(output: Path, *overrides: str) -> EvaluateConfig:
+    return load_config(
+        EvaluateConfig, preset="tiny", overrides=[f"output='{output}'", *SMALL, *overrides]
+    )
+
+
+def test_work_is_one_row_a_video_without_what_is_answered() -> None:
+    config = EvaluateConfig(questions=30)
+    samples, _ = load_questions(config)
+    rows = plan_work(samples, [], config)
+    assert len(rows) == len({s.path for s in samples}) == 3
+    back = [sample_from_json(s) for r in rows for s in json.loads(r["samples"])]
+    assert back == samples
+    first = by_video(samples)[0]
+    known = [answered(s, arm, "A") for s in first for arm in ("teacher", "marc")]
+    assert len(plan_work(samples, known, config)) == 2
+    half = [o for o in known if o.arm == "teacher"]
+    assert plan_work(samples, half, config)[0]["arms"] == ["marc"]
+    failed = [unanswered(s, arm, FAILED, "x") for s in first for arm in ("teacher", "marc")]
+    assert len(plan_work(samples, failed, config)) == 3
+
+
+def test_lost_questions_become_rows() -> None:
+    config = EvaluateConfig(questions=3)
+    samples, _ = load_questions(config)
+    outcomes = complete(samples, [answered(samples[0], "marc", "A")], config)
+    assert len(outcomes) == 6
+    assert sum(o.error.startswith("worker_lost") for o in outcomes) == 5
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+class TestOnRay:
+    def test_world_end_to_end_resumes_and_adds_arms(self, tmp_path: Path) -> None:
+        config = configure(tmp_path, "questions=20", "only_arms=[marc]")
+        seen: list[tuple[int, int, int]] = []
+        first = evaluate_benchmark(config, lambda *counts: seen.append(counts))
+        marc = first["arms"]["marc"]
+        assert (marc["questions"], marc["answered"]) == (20, 20)
+        assert marc["tokens"]["visual_tokens"] == 9
+        assert seen[-1] == (2, 0, 2)
+        assert first["manifest"]["student_fingerprint"]
+        shards = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
+        assert len(shards) == 2
+
+        again = evaluate_benchmark(config)
+        assert again["rows"] == first["rows"]
+        assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")} == shards
+
+        next(iter(shards)).unlink()
+        both = evaluate_benchmark(dataclasses.replace(config, only_arms=("marc", "teacher")))
+        assert _texts(both, "marc") == _texts(first)
+        assert both["arms"]["teacher"]["answered"] == 20
+        assert len(list(tmp_path.rglob("*.parquet"))) == 3  # one again with both, one added
+        found = compare_results(first, both)
+        assert found["arms"][0]["overall"]["difference"] == 0
+
+    def test_files_and_missing_files(self, tmp_path: Path, archive: Path) -> None:
+        names = ["good0.mp4", "good1.mp4", "text.mp4", "gone.mp4"]
+        rows = [
+            {"problem_id": i, "problem": "What moves?", "data_type": "video",
+             "problem_type": "multiple choice", "options": ["A. cat", "B. dog"],
+             "solution": "<answer>B</answer>", "path": f"./{name}"}
+            for i, name in enumerate(names)
+        ]  # fmt: skip
+        (tmp_path / "rows.json").write_text(json.dumps(rows))
+        result = evaluate_benchmark(
+            configure(
+                tmp_path / "out", "benchmark=mvbench", f"data='{tmp_path / 'rows.json'}'",
+                f"videos='{archive}'", "only_arms=[marc]",
+            )
+        )  # fmt: skip
+        marc = result["arms"]["marc"]
+        assert (marc["answered"], marc["missing"], marc["failed"]) == (2, 1, {"unreadable": 1})
+        assert {"decode", "embed", "vision", "generate"} <= set(marc["seconds"])
+        broken = [r for r in result["rows"] if r["status"] == "failed"]
+        assert "text.mp4" in broken[0]["error"]
+
+    def test_pool_has_an_actor_a_cpu_for_small_students_only(self, tmp_path: Path) -> None:
+        config = configure(tmp_path, "workers=0")
+        assert pool_size(config, 10) == (2, 0.9, 0.0)
+        assert pool_size(config, 1)[0] == 1
+        large = dataclasses.replace(config.student, model="Qwen/Qwen2.5-VL-3B-Instruct")
+        assert pool_size(dataclasses.replace(config, student=large), 10)[0] == 1
+
+
+def _texts(result: dict[str, Any], arm: str = "marc") -> list[str]:
+    return [r["text"] for r in result["rows"] if r["arm"] == arm]
