@@ -1,7 +1,9 @@
 """Videos in: listing, probing, decoding. See docs/video.md."""
 
-from marc_core.video.backend import open_decoding as decode
+from marc_core.video.admission import admit_decord
+from marc_core.video.backend import decode
 from marc_core.video.decode import Decoding, probe
+from marc_core.video.decord_backend import DecordDecoding
 from marc_core.video.exact import read_frames
 from marc_core.video.isolated import DecodeStream, IsolatedDecoder
 from marc_core.video.sidecar import Caption, Sidecar, read_sidecar
@@ -11,8 +13,10 @@ __all__ = [
     "Caption",
     "DecodeStream",
     "Decoding",
+    "DecordDecoding",
     "IsolatedDecoder",
     "Sidecar",
+    "admit_decord",
     "decode",
     "list_videos",
     "local_copy",

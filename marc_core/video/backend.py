@@ -7,13 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marc_core.video.decode import Decoding
+from marc_core.video.decord_backend import DecordDecoding
 
 if TYPE_CHECKING:
     from marc_core.config import VideoConfig
 
 
-def open_decoding(
+def decode(
     path: str | Path, config: VideoConfig, *, on_frame: Callable[[], None] | None = None
-) -> Decoding:
-    """Open `path` with the backend that `config.backend` asks for, where it is admitted."""
-    return Decoding(path, config, on_frame=on_frame)
+) -> Decoding | DecordDecoding:
+    """Open `path` for one pass: `with decode(path, config) as d: for chunk in d: ...`.
+
+    `d.info` is there at once, `d.summary` after the last chunk. PyAV decodes, unless
+    `config.backend` asks for decord and the file is admitted; the summary says which and why.
+    `on_frame` is called while frames are decoded. Raises UnreadableVideoError, EmptyVideoError,
+    VideoLimitError.
+    """
+    if config.backend == "pyav":
+        return Decoding(path, config, on_frame=on_frame)
+    decoding = DecordDecoding(path, config, on_frame=on_frame)
+    if decoding.refusal is None:
+        return decoding
+    reason = f"decord refused: {decoding.refusal}"
+    return Decoding(path, config, on_frame=on_frame, reason=reason)

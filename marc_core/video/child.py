@@ -24,7 +24,7 @@ from typing import Any
 from marc_core.config import VideoConfig
 from marc_core.errors import VideoError, VideoLimitError
 from marc_core.video import wire
-from marc_core.video.backend import open_decoding
+from marc_core.video.backend import decode
 from marc_core.video.exact import read_frames
 
 _ALIVE_INTERVAL_S = 1.0
@@ -83,7 +83,7 @@ def _no_memory(request: dict[str, Any]) -> str:
 
 def _serve_decode(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
     sign = _SignOfLife(fd)
-    with open_decoding(request["path"], config, on_frame=sign) as decoding:
+    with decode(request["path"], config, on_frame=sign) as decoding:
         wire.send(fd, "info", asdict(decoding.info), {})
         for chunk in decoding:
             wire.send(fd, "chunk", {}, wire.chunk_arrays(chunk))

@@ -39,17 +39,6 @@ def probe(path: str | Path, config: VideoConfig) -> VideoInfo:
         return video.info
 
 
-def decode(
-    path: str | Path, config: VideoConfig, *, on_frame: Callable[[], None] | None = None
-) -> Decoding:
-    """Open `path` for one pass: `with decode(path, config) as d: for chunk in d: ...`.
-
-    Then `d.summary` holds the DecodeSummary. `on_frame` is called after each decoded frame.
-    Raises UnreadableVideoError, EmptyVideoError, VideoLimitError.
-    """
-    return Decoding(path, config, on_frame=on_frame)
-
-
 class Decoding:
     """A running decode by PyAV. Iterate once; `info` is there at once, `summary` at the end."""
 

@@ -54,7 +54,7 @@ class OpenVideo:
         self.num_errors = 0
         self._container = container
         self._config = config
-        self.stream = _video_stream(path, container)
+        self.stream = video_stream(path, container)
         self.stream.thread_count = 1
         _check_size(path, self.stream.width, self.stream.height, config)
         self.step_s = 1.0 / (_fps(self.stream) or DEFAULT_FPS)
@@ -134,11 +134,11 @@ def open_video(path: str | Path, config: VideoConfig) -> Iterator[OpenVideo]:
     frame decodes) and VideoLimitError (too large or too long for `config`).
     """
     name = str(path)
-    with _open_container(name) as container:
+    with open_container(name) as container:
         yield OpenVideo(name, container, config)
 
 
-def _open_container(name: str) -> InputContainer:
+def open_container(name: str) -> InputContainer:
     if not os.path.isfile(name):
         raise UnreadableVideoError(f"'{name}' is not a file.")
     if os.path.getsize(name) == 0:
@@ -154,7 +154,7 @@ def _open_container(name: str) -> InputContainer:
         ) from error
 
 
-def _video_stream(path: str, container: InputContainer) -> VideoStream:
+def video_stream(path: str, container: InputContainer) -> VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream):
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"

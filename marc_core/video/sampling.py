@@ -9,6 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SHOT_WIDTH, SHOT_HEIGHT = 48, 27
 """Size of the shot detector's frames (TransNetV2's input)."""
@@ -137,3 +143,13 @@ def output_size(
 
 def _even(length: float) -> int:
     return max(2, int(length + 1e-6) // 2 * 2)
+
+
+def area_weights(length_in: int, length_out: int) -> NDArray[np.float32]:
+    """Return (length_out, length_in) weights that average areas; every row sums to 1."""
+    edges = np.arange(length_out + 1) * length_in / length_out
+    left = np.maximum(edges[:-1, None], np.arange(length_in)[None])
+    right = np.minimum(edges[1:, None], np.arange(1, length_in + 1)[None])
+    overlap = np.clip(right - left, 0.0, None)
+    weights: NDArray[np.float32] = overlap / overlap.sum(axis=1, keepdims=True)
+    return weights.astype(np.float32)
