@@ -51,9 +51,7 @@ _Tick = Callable[[], None] | None
 class DecordDecoding:
     """A running decode by decord, with the interface of `Decoding`."""
 
-    def __init__(self, path: str | Path, config: VideoConfig, *, on_frame: _POSITION = re.compile(r"\[[\d:]+\] \S+:\d+: ")
-
-_Tick = None) -> None:
+    def __init__(self, path: str | Path, config: VideoConfig, *, on_frame: _Tick = None) -> None:
         self._path, self._config, self._on_frame = str(path), config, on_frame
         with open_video(path, config) as video:
             self.info = video.info
