@@ -58,7 +58,7 @@ class WorldConfig:
         object.__setattr__(self, "actions", tuple(self.actions))
         for rule, ok in _rules(self):
             if not ok:
-                name = rule.split()[0]
+                name = rule.split()[0].rstrip(",")
                 raise ConfigError(f"WorldConfig: {rule}. Got {getattr(self, name)}.")
 
 
