@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from marc_core.config import StudentConfig
 from marc_core.errors import MarcError
 
 console = Console(stderr=True)
@@ -71,3 +72,15 @@ def clear_errors() -> Iterator[None]:
 def print_json(value: Any) -> None:
     """Print one JSON document to standard output."""
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def use_one_thread_for(student: StudentConfig) -> None:
+    """Let a preset of a few million parameters run in one thread.
+
+    Measured: two OpenMP threads on a busy machine made its tokens up to 60 times slower. Students
+    of real size keep torch's default.
+    """
+    import torch
+
+    if student.model.startswith("preset:"):
+        torch.set_num_threads(1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import track
 
-from jobs.common import clear_errors, console, print_json, ray_session
+from jobs.common import clear_errors, console, print_json, ray_session, use_one_thread_for
 from jobs.index import print_report, progress_bar
 from jobs.options import JsonOption, quoted
 from jobs.query import answer_to_json, out, print_answer
@@ -84,13 +84,13 @@ def _ask(
 ) -> list[dict[str, Any]]:
     """Ask questions whose answers the world knows; print each with its citations."""
     from marc_core.answer import answer_question
-
     from marc_core.embed import load_encoder
     from marc_core.memory import MemoryStore
     from marc_core.models import load_student
 
     overrides = [f"memory.uri={quoted(str(memory))}"]
     config = load_config(AskConfig, preset="tiny", overrides=overrides)
+    use_one_thread_for(config.student)
     store = MemoryStore.open(config.memory)
     encoder, student = load_encoder(config.encoder), load_student(config.student)
     results = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from jobs.common import clear_errors, console, print_json
+from jobs.common import clear_errors, console, print_json, use_one_thread_for
 from jobs.options import (
     Args,
     ConfigOption,
@@ -59,7 +59,6 @@ def search(
     Example: marc search "a red circle moves left" --memory runs/memory -k 5
     """
     from marc_core.answer import find_events
-
     from marc_core.embed import load_encoder
 
     with clear_errors():
@@ -99,7 +98,6 @@ def ask(
     Example: marc ask "Which way does the red circle move?" -o left -o right --memory runs/memory
     """
     from marc_core.answer import answer_question
-
     from marc_core.embed import load_encoder
     from marc_core.models import load_student
 
@@ -107,6 +105,7 @@ def ask(
         overrides = _filters(video, camera, tag, from_s, to_s, k) + (settings or [])
         resolved, store = config_for_memory(AskConfig, memory, preset, config, overrides)
         resolved = dataclasses.replace(resolved, question=question, options=tuple(option or ()))
+        use_one_thread_for(resolved.student)
         answer = answer_question(
             question,
             store=store,

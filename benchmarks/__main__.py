@@ -1,0 +1,29 @@
+"""Run every benchmark and write its JSON to benchmarks/results/: `python -m benchmarks`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+HELPERS = {"__init__", "__main__", "clips", "odd_files"}
+
+
+def main() -> None:
+    modules = sorted(p.stem for p in HERE.glob("*.py") if p.stem not in HELPERS)
+    failed = []
+    for name in modules:
+        sys.stderr.write(f"benchmarks.{name}\n")
+        command = [sys.executable, "-m", f"benchmarks.{name}"]
+        result = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE)
+        if result.returncode:
+            failed.append(name)
+        else:
+            (HERE / "results" / f"{name}.json").write_bytes(result.stdout)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
