@@ -149,12 +149,14 @@ def _softmax(scores: list[float]) -> list[float]:
     return [p / total for p in powers]
 
 
-def measure(num_videos: int, config: WorldConfig, *, per_type: int = 2) -> list[dict[str, object]]:
+def measure(
+    num_videos: int, config: WorldConfig, *, per_type: int = 2, types: Sequence[str] = ()
+) -> list[dict[str, object]]:
     """Return one row a question type: chance and the guessers' accuracy on held-out seeds."""
     pairs: dict[str, list[list[tuple[WorldVideo, Question]]]] = {}
     for seed in range(num_videos):
         video = sample_video(seed, config)
-        for q in make_questions(video, seed=0, per_type=per_type, open_share=0.0):
+        for q in make_questions(video, seed=0, per_type=per_type, open_share=0.0, types=types):
             pairs.setdefault(q.type, [[], []])[seed % 2].append((video, q))
     rows = []
     for kind in QUESTION_TYPES:
