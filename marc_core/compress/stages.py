@@ -33,7 +33,7 @@ class CompressedVideo:
 
     groups_KPD: (K, P, D). grid_hw: (h, w), h * w = P. times_K: (K,) float32 seconds, the merged
     centres of the groups. deepstack_LKPD: (L, K, P, D) or None. num_source_groups: temporal groups
-    before any merging. group_interval_s: median distance of the source groups.
+    before any merging. group_interval_s: median distance in time of the K groups, 1 for one.
     """
 
     groups_KPD: torch.Tensor
@@ -104,15 +104,15 @@ def compress_across(
     budgets). Raises AnswerError when there is no event.
     """
     joined = join_events(events)
-    times_T, target = joined.times_T, budget_groups or config.budget_groups
     plan_KT = merge_plan(
         joined.groups_TPD,
-        target,
+        budget_groups or config.budget_groups,
         mode=_mode(config, stage=2),
         counts_T=joined.counts_T,
     )
     merged = _merge(joined, plan_KT, restore_norm=config.restore_norm)
-    steps = times_T.diff()
+    steps = merged.times_T.diff()
+    steps = steps[steps > 0]
     return CompressedVideo(
         groups_KPD=merged.groups_TPD,
         grid_hw=merged.grid_hw,

@@ -94,7 +94,7 @@ class Qwen3Adapter(Adapter):
         assert all(layer is not None for layer in layers), "Qwen3-VL needs deepstack features"
         per_layer: Any = [
             [features_KPD.flatten(0, 1).to(dtype) for features_KPD in same_layer]
-            for same_layer in zip(*layers, strict=True)  # type: ignore[arg-type]
+            for same_layer in zip(*layers, strict=True)
         ]
         return BaseModelOutputWithDeepstackFeatures(
             pooler_output=_flat(videos, dtype),

@@ -44,6 +44,7 @@ def position_ids(
     start, at, remaining = 0, 0, list(blocks)
     while at < len(is_video_S):
         if is_video_S[at]:
+            assert remaining, "more runs of video tokens than visual blocks"
             block = remaining.pop(0)
             pieces.append(_block_positions(block) + start)
             at += block.num_tokens

@@ -76,6 +76,9 @@ def smart_resize(height: int, width: int, *, unit: int, max_pixels: int) -> tupl
         shrink = math.sqrt(height * width / max_pixels)
         new_height = max(unit, math.floor(height / shrink / unit) * unit)
         new_width = max(unit, math.floor(width / shrink / unit) * unit)
+        # A side shorter than one unit was enlarged: the other side must pay for it.
+        new_height = min(new_height, max(unit, max_pixels // new_width // unit * unit))
+        new_width = min(new_width, max(unit, max_pixels // new_height // unit * unit))
     return new_height, new_width
 
 
@@ -90,6 +93,8 @@ def frames_to_patches(
     height, width = smart_resize(
         frames_FHWC.shape[1], frames_FHWC.shape[2], unit=settings.unit, max_pixels=max_pixels
     )
+    if not frames_FHWC.flags.writeable:
+        frames_FHWC = frames_FHWC.copy()  # torch warns about read-only arrays
     x_FCHW = torch.from_numpy(np.ascontiguousarray(frames_FHWC)).permute(0, 3, 1, 2)
     if tuple(x_FCHW.shape[2:]) != (height, width):
         x_FCHW = F.interpolate(x_FCHW, size=(height, width), mode="bicubic", antialias=True)
