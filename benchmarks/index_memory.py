@@ -20,52 +20,27 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.clips import hardware
+from benchmarks.processes import descendants, pss_bytes
 from jobs.common import ray_session
 from marc_core.config import IndexConfig, load_config
 from marc_core.world import WorldConfig, sample_video, write_mp4
 from pipelines.index import index_archive
 
 
-def pss_bytes() -> dict[str, int]:
-    """Return the PSS of this process's descendants, by kind of process."""
-    parents, names = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-                names[int(entry.name)] = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-    import os
-
+def memory_by_kind() -> dict[str, int]:
+    """Return the PSS of this process and all below it, by kind of process."""
     totals: dict[str, int] = {}
-    for pid, command in names.items():
-        ancestor = pid
-        while ancestor > 1 and ancestor != os.getpid():
-            ancestor = parents.get(ancestor, 0)
-        if ancestor == os.getpid():
-            kind = _kind(command)
-            totals[kind] = totals.get(kind, 0) + _pss(pid)
+    for pid, line in descendants().items():
+        kind = _kind(line)
+        totals[kind] = totals.get(kind, 0) + pss_bytes(pid)
     return totals
 
 
-def _kind(command: list[bytes]) -> str:
-    line = b" ".join(command).decode(errors="replace")
+def _kind(line: str) -> str:
     for name in ("DecodeStage", "EncodeStage", "marc_core.video.child", "raylet", "gcs_server"):
         if name in line:
             return name
     return "other workers" if line.startswith("ray::") else "driver and rest"
-
-
-def _pss(pid: int) -> int:
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
 
 
 def main() -> None:
@@ -84,7 +59,7 @@ def main() -> None:
 
         def watch() -> None:
             while not stop.wait(1.0):
-                samples.append((time.monotonic(), done[0], pss_bytes()))
+                samples.append((time.monotonic(), done[0], memory_by_kind()))
 
         thread = threading.Thread(target=watch)
         index = load_config(
