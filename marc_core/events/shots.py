@@ -11,7 +11,7 @@ continued by its first frame (25 times) and its last (25 times and up to a full 
 So every frame goes through the convolutions twice. Here the convolutions run once, over the
 whole video piece by piece; the two look-up branches and the classifier see the same windows as
 the authors'. All that differs is what a convolution finds beyond a window's border: the real
-frames instead of zeros. Where that could matter, because a score lies within
+frames instead of zeros, and the rounding of bfloat16. Where that could matter, because a score lies within
 `shot_recheck_margin` of the threshold, the window is predicted again exactly as the authors do,
 in float32.
 """
@@ -19,6 +19,7 @@ in float32.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -211,29 +212,49 @@ def transitions(
 ) -> list[Transition]:
     """Return the runs of frames whose score is above `threshold`, in order.
 
-    Two runs become one where what lies between them is no shot: shorter than 0.5 s (needs
-    `times_s`), or all black (needs `dark_F`), as between a fade-out and its fade-in.
+    With `times_s`, runs become one where no shot lies between them: less than 0.5 s that is not
+    black (`dark_F`). With both, a fade to black and back is one transition from half the
+    threshold on, because its two halves bear each other out (our choice).
     """
+    runs = _runs(scores_F, threshold)
+    if times_s is None:
+        return runs
+    shown_s = np.diff(times_s, append=times_s[-1:])
+    if dark_F is not None:
+        shown_s = np.where(dark_F, 0.0, shown_s)
+        runs = sorted(runs + _fades(scores_F, threshold, shown_s, dark_F), key=lambda t: t.first)
+    before_s = np.concatenate([[0.0], np.cumsum(shown_s)])
+    merged: list[Transition] = []
+    for run in runs:
+        if merged and before_s[run.first] - before_s[merged[-1].last + 1] < MIN_SHOT_S:
+            run = _union(merged.pop(), run)
+        merged.append(run)
+    return merged
+
+
+def _runs(scores_F: NDArray[np.float32], threshold: float) -> list[Transition]:
     above = np.concatenate([[False], scores_F > threshold, [False]])
-    edges = np.flatnonzero(above[1:] != above[:-1])
-    runs: list[Transition] = []
-    for first, end in edges.reshape(-1, 2).tolist():
-        run = Transition(first=first, last=end - 1, peak=float(scores_F[first:end].max()))
-        if runs and _no_shot_between(runs[-1].last + 1, first, times_s, dark_F):
-            before = runs.pop()
-            peak = max(before.peak, run.peak)
-            run = Transition(first=before.first, last=run.last, peak=peak)
-        runs.append(run)
-    return runs
+    edges = np.flatnonzero(above[1:] != above[:-1]).reshape(-1, 2)
+    return [
+        Transition(first=first, last=end - 1, peak=float(scores_F[first:end].max()))
+        for first, end in edges.tolist()
+    ]
 
 
-def _no_shot_between(
-    first: int,
-    end: int,
-    times_s: NDArray[np.float64] | None,
-    dark_F: NDArray[np.bool_] | None,
-) -> bool:
-    """Whether frames [first, end) are too short or too dark to be a shot."""
-    if times_s is not None and times_s[end] - times_s[first] < MIN_SHOT_S:
-        return True
-    return dark_F is not None and bool(dark_F[first:end].all())
+def _fades(
+    scores_F: NDArray[np.float32],
+    threshold: float,
+    shown_s: NDArray[np.float64],
+    dark_F: NDArray[np.bool_],
+) -> list[Transition]:
+    """Return pairs of weak runs with black between them and no more than 0.5 s of other frames."""
+    found = []
+    for a, b in pairwise(_runs(scores_F, threshold / 2)):
+        between = slice(a.last + 1, b.first)
+        if dark_F[between].any() and shown_s[between].sum() < MIN_SHOT_S:
+            found.append(_union(a, b))
+    return found
+
+
+def _union(a: Transition, b: Transition) -> Transition:
+    return Transition(first=a.first, last=max(a.last, b.last), peak=max(a.peak, b.peak))

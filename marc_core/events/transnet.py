@@ -47,34 +47,68 @@ class DilatedBlock(nn.Module):
     start of a video they are 8 frames of zeros, which is the reference code's zero padding.
     """
 
-    def __init__(self, in_channels: int, filters: int) -> None:
+    def __init__(self, in_channels: int, filters: int, row_padding: int) -> None:
         super().__init__()
         self.spatial = nn.ModuleList(
-            nn.Conv2d(in_channels, 2 * filters, 3, padding=1, bias=False) for _ in DILATIONS
+            nn.Conv2d(in_channels, 2 * filters, 3, padding=(row_padding, 1), bias=False)
+            for _ in DILATIONS
         )
         self.temporal = nn.ModuleList(
             nn.Conv2d(2 * filters, filters, (3, 1), dilation=(d, 1)) for d in DILATIONS
         )
 
-    def forward(self, x_FHWC: Tensor, tails: list[Tensor], last: bool) -> Tensor:
+    def forward(
+        self, x_FHWC: Tensor, tails: list[Tensor], last: bool, zero_rows: tuple[int, int] = (0, 0)
+    ) -> Tensor:
         """Return the (G, H, W, 4 * filters) outputs that the new frames make possible.
 
         They lag the input by 8 frames: G = F - 8 at a video's start, F later, and F + 8 when
         `last` says that zeros follow. `tails` (empty at the start) is brought up to date.
+        `zero_rows` of zeros are put above and below the output's rows.
         """
-        H, W = x_FHWC.shape[1:3]
         images = x_FHWC.permute(0, 3, 1, 2)
         branches = []
-        for i, d in enumerate(DILATIONS):
-            y_FPC = self.spatial[i](images).permute(0, 2, 3, 1).flatten(1, 2)
-            zeros = y_FPC.new_zeros(_REACH, *y_FPC.shape[1:])
-            before = tails[i] if i < len(tails) else zeros
-            y_FPC = torch.cat([before, y_FPC, zeros] if last else [before, y_FPC])
-            tails[i : i + 1] = [y_FPC[-2 * _REACH :].clone()]
-            inner = y_FPC[_REACH - d : len(y_FPC) - _REACH + d]
-            branches.append(self.temporal[i](inner[None].permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
-        out = torch.cat(branches, dim=-1)
-        return out.reshape(out.shape[1], H, W, out.shape[3])
+        for i in range(len(DILATIONS)):
+            y_FHWC = self.spatial[i](images).permute(0, 2, 3, 1)
+            tail = tails[i] if i < len(tails) else torch.zeros_like(y_FHWC[:_REACH])
+            pieces = _joined(tail, y_FHWC, last)
+            tails[i : i + 1] = [pieces[-1][-2 * _REACH :].clone()]
+            branches.append([self._temporal(i, piece) for piece in pieces])
+        return _assembled(branches, zero_rows)
+
+    def _temporal(self, branch: int, y_FHWC: Tensor) -> Tensor:
+        """(F, H, W, 2 * filters) -> (F - 16, H, W, filters): all branches drop 8 at either end."""
+        spare, (H, W) = _REACH - DILATIONS[branch], y_FHWC.shape[1:3]
+        y_CFP = y_FHWC[spare : len(y_FHWC) - spare].flatten(1, 2).permute(2, 0, 1)
+        out: Tensor = self.temporal[branch](y_CFP[None]).permute(0, 2, 3, 1)
+        return out.reshape(-1, H, W, out.shape[3])
+
+
+def _joined(tail: Tensor, y_FHWC: Tensor, last: bool) -> list[Tensor]:
+    """Return overlapping runs of frames whose temporal outputs, in turn, are those of
+    tail + y (+ 8 frames of zeros when `last`), without copying the long middle.
+    """
+    after = [torch.zeros_like(tail[:_REACH])] if last else []
+    if len(y_FHWC) <= 4 * _REACH:
+        return [torch.cat([tail, y_FHWC, *after])]
+    pieces = [torch.cat([tail, y_FHWC[: 2 * _REACH]]), y_FHWC]
+    return [*pieces, torch.cat([y_FHWC[-2 * _REACH :], *after])] if last else pieces
+
+
+def _assembled(branches: list[list[Tensor]], zero_rows: tuple[int, int]) -> Tensor:
+    """Join pieces along frames and branches along channels, with rows of zeros around."""
+    top, bottom = zero_rows
+    _, H, W, C = branches[0][0].shape
+    F = sum(len(piece) for piece in branches[0])
+    out = branches[0][0].new_empty(F, top + H + bottom, W, C * len(branches))
+    out[:, :top] = 0
+    out[:, top + H :] = 0
+    for i, pieces in enumerate(branches):
+        first = 0
+        for piece in pieces:
+            out[first : first + len(piece), top : top + H, :, i * C : (i + 1) * C] = piece
+            first += len(piece)
+    return out
 
 
 @dataclass
@@ -83,7 +117,7 @@ class StageState:
 
     first: list[Tensor] = field(default_factory=list)
     second: list[Tensor] = field(default_factory=list)
-    shortcut: list[Tensor] = field(default_factory=list)
+    shortcut: Tensor | None = None
     means: list[Tensor] = field(default_factory=list)
 
 
@@ -92,16 +126,24 @@ class Stage(nn.Module):
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
-        self.first = DilatedBlock(in_channels, filters)
-        self.second = DilatedBlock(4 * filters, filters)
+        self.first = DilatedBlock(in_channels, filters, row_padding=1)
+        self.second = DilatedBlock(4 * filters, filters, row_padding=0)
 
     def forward(self, x_FHWC: Tensor, state: StageState, last: bool) -> Tensor:
-        """(F, H, W, C) -> (G, H // 2, W // 2, 4 * filters), lagging by 16 frames."""
-        first = self.first(x_FHWC, state.first, last).relu_()
+        """(F, H, W, C) -> (G, H // 2, W // 2, 4 * filters), lagging by 16 frames.
+
+        The pooling ignores the last row of an odd H, so the second block does not compute it: it
+        takes its zero padding from the first block's output, and below only where H is even.
+        """
+        H = x_FHWC.shape[1]
+        first = self.first(x_FHWC, state.first, last, zero_rows=(1, 1 - H % 2)).relu_()
         x = self.second(first, state.second, last).relu_()
-        shortcut = torch.cat([*state.shortcut, first])
-        state.shortcut = [shortcut[len(x) :].clone()]
-        x.add_(shortcut[: len(x)])
+        shortcut = first[:, 1 : 1 + x.shape[1]]
+        waiting = state.shortcut if state.shortcut is not None else shortcut[:0]
+        x[: len(waiting)] += waiting
+        used = len(x) - len(waiting)
+        x[len(waiting) :] += shortcut[:used]
+        state.shortcut = shortcut[used:].clone()
         return functional.avg_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 

