@@ -162,7 +162,8 @@ def _with_splits(
         for target_s in np.linspace(start_s, end_s, parts + 1)[1:-1]:
             frame = int(np.searchsorted(edges_s, target_s))
             since_s = edges_s[frame] - edges_s[result[-1].frame]
-            if frame < end and since_s >= config.min_event_s <= end_s - edges_s[frame]:
+            shorter_s = min(since_s, end_s - edges_s[frame])
+            if result[-1].frame < frame < end and shorter_s >= config.min_event_s:
                 result.append(_Boundary(frame=frame, kind="max_length", score=0.0))
     return result
 
