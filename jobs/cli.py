@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from jobs.demo import demo
+from jobs.evaluate import evaluate
 from jobs.index import index
 from jobs.query import ask, delete, search, status
 from jobs.submit import submit
@@ -16,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (demo, index, search, ask, status, delete, submit):
+for command in (demo, index, search, ask, evaluate, status, delete, submit):
     app.command()(command)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,18 +14,17 @@ from jobs.common import clear_errors, console, print_json, ray_session
 from jobs.index import progress_bar
 from jobs.options import ConfigOption, DryRunOption, JsonOption, PresetOption
 from marc_core.config import config_to_yaml, load_config
-from marc_core.evaluation.compare import compare_results
-from marc_core.evaluation.config import EvaluateConfig
-from marc_core.evaluation.metrics import VARIANTS, Variant
-from marc_core.evaluation.report import render_report
-from marc_core.evaluation.result import load_result
-from marc_core.evaluation.shards import Files
+
+if TYPE_CHECKING:
+    from marc_core.evaluation.config import EvaluateConfig
+
+VARIANTS = ("official", "video-r1")
 
 
 def evaluate(
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. only_arms=[marc]"),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. questions=100"),
     ] = None,
     benchmark: Annotated[
         str | None, typer.Option("--benchmark", "-b", help="world, or one of the paper's six.")
@@ -52,6 +51,8 @@ def evaluate(
 
     Example: marc evaluate --benchmark world output=runs/world
     """
+    from marc_core.evaluation.config import EvaluateConfig
+
     with clear_errors():
         if compare is not None:
             found = compare_files(*compare, arms=arms)
@@ -75,6 +76,8 @@ def run_evaluation(config: EvaluateConfig, *, address: str | None = None) -> dic
 
     Raises MarcError of whatever the user can mend.
     """
+    from marc_core.evaluation.report import render_report
+    from marc_core.evaluation.shards import Files
     from pipelines.evaluate import evaluate_benchmark
 
     with ray_session(address), progress_bar() as progress:
@@ -89,10 +92,12 @@ def compare_files(
     a: str | Path, b: str | Path, *, arms: tuple[str, str] | None = None
 ) -> dict[str, Any]:
     """Compare two result files (or their folders); see `compare_results`. Raises ResultError."""
+    from marc_core.evaluation.compare import compare_results
+    from marc_core.evaluation.result import load_result
+
     first, second = load_result(a), load_result(b)
-    variant: Variant = first["manifest"]["variant"]
     names = {"arm_a": arms[0], "arm_b": arms[1]} if arms else {}
-    return compare_results(first, second, variant=variant, **names)
+    return compare_results(first, second, variant=first["manifest"]["variant"], **names)
 
 
 def print_result(result: dict[str, Any], config: EvaluateConfig) -> None:

@@ -165,7 +165,7 @@ class AnswerStage:
         self.config = config
         self.encoder = load_encoder(config.encoder)
         self.student = load_student(config.student)
-        self.loader = make_loader(config, self.encoder)
+        self.loader = None if config.use_memory else make_loader(config, self.encoder)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Map a WORK row to the video's rows of outcomes."""
@@ -180,10 +180,16 @@ class AnswerStage:
     def answer(self, samples: list[Sample], arms: list[str], probe: bool) -> pa.Table:
         """Answer one video's questions under these arms."""
         from marc_core.evaluation.evaluator import Evaluator
+        from marc_core.evaluation.memory_evaluator import MemoryEvaluator
+        from marc_core.memory import MemoryStore
 
         config = dataclasses.replace(self.config, only_arms=tuple(arms))
-        evaluator = Evaluator(config, self.student, self.encoder, self.loader)
-        return to_table(evaluator.run(samples, probe=probe))
+        if self.loader is not None:
+            evaluator = Evaluator(config, self.student, self.encoder, self.loader)
+            return to_table(evaluator.run(samples, probe=probe))
+        store = MemoryStore.open(config.memory, embedding_dim=self.encoder.dim)
+        asked = MemoryEvaluator(config, self.student, self.encoder, store)
+        return to_table(asked.run(samples))
 
 
 class ShardSink(Datasink):

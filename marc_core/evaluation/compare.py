@@ -6,9 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from marc_core.evaluation.manifest import SAME_TO_COMPARE
 from marc_core.evaluation.metrics import Variant
-from marc_core.evaluation.result import ResultError
+from marc_core.evaluation.result import SAME_TO_COMPARE, ResultError
 from marc_core.evaluation.stats import paired
 
 Rows = Mapping[str, Mapping[str, Any]]

@@ -73,7 +73,8 @@ class EvaluateConfig(MethodConfig):
     data: str = ""
     """The benchmark's question file, or a folder of them. The world needs none."""
     videos: str = ""
-    """Folder under which the benchmark's videos lie. The world needs none."""
+    """Folder under which the benchmark's videos lie. The world needs none; with one, its videos
+    are written there as mp4 files (those that are missing) and decoded like any other."""
     form: Literal["auto", "video-r1", "official"] = "auto"
     """Form of the question files; auto recognises Video-R1's evaluation files."""
     questions: int = 300
@@ -135,6 +136,11 @@ class EvaluateConfig(MethodConfig):
         bad = [name for name in self.arms if not name.replace("-", "").replace("_", "").isalnum()]
         if bad:
             raise ConfigError(f"Arm names are letters, digits, - and _. Got '{bad[0]}'.")
+        if self.use_memory and self.prompt == "video-r1":
+            raise ConfigError(
+                "With use_memory the prompt is the one of `marc ask`. Got prompt=video-r1: leave "
+                "it at auto."
+            )
         if self.use_memory:
             for name, arm in self.chosen_arms().items():
                 if arm.control != "none" or arm.mode == "none" or arm.events == "oracle":

@@ -21,7 +21,7 @@ from marc_core.evaluation.arms import Seen, VideoArms, event_vectors
 from marc_core.evaluation.config import ArmConfig, EvaluateConfig
 from marc_core.evaluation.footage import Footage, Loader, clip
 from marc_core.evaluation.outcome import FAILED, MISSING, Outcome, answered, unanswered
-from marc_core.evaluation.prompts import PromptStyle, build_prompt
+from marc_core.evaluation.prompts import build_prompt, prompt_style
 from marc_core.evaluation.sample import Sample
 
 if TYPE_CHECKING:
@@ -32,13 +32,6 @@ if TYPE_CHECKING:
     from marc_core.models import Student
 
 T = TypeVar("T")
-
-
-def prompt_style(config: EvaluateConfig) -> PromptStyle:
-    """Return the prompt of this run: "auto" is direct for MARC's presets, video-r1 for others."""
-    if config.prompt != "auto":
-        return config.prompt
-    return "direct" if config.student.model.startswith("preset:") else "video-r1"
 
 
 class Evaluator:
@@ -151,7 +144,9 @@ class Evaluator:
                 evidence_shown=shown.evidence_shown,
                 timings_s=shared | shown.seconds | {"generate": each_s},
                 alone_s=alone[i] if i < len(alone) else {},
-                kv_cache_bytes=self._kv_bytes(answer.prompt_tokens + answer.generated_tokens),
+                kv_cache_bytes=kv_bytes(
+                    self.student, answer.prompt_tokens + answer.generated_tokens
+                ),
                 **peaks,
             )
             for i, (sample, shown, answer) in enumerate(zip(samples, seen, answers, strict=True))
@@ -171,12 +166,13 @@ class Evaluator:
         (answer,) = self.student.generate([prompt], [seen.video], max_new_tokens=most)
         return time.perf_counter() - started, answer.generated_tokens
 
-    def _kv_bytes(self, tokens: int) -> int:
-        """Key-value cache of one question: 2 x layers x KV heads x head size x tokens x width."""
-        text: Any = self.student.model.config.get_text_config()
-        head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        a_token = 2 * text.num_hidden_layers * text.num_key_value_heads * head
-        return int(a_token * tokens * self.student.dtype.itemsize)
+
+def kv_bytes(student: Student, tokens: int) -> int:
+    """Return the key-value cache of one question: 2 x layers x KV heads x head size x tokens."""
+    text: Any = student.model.config.get_text_config()
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    a_token = 2 * text.num_hidden_layers * text.num_key_value_heads * head
+    return int(a_token * tokens * student.dtype.itemsize)
 
 
 def by_clip(samples: Sequence[Sample]) -> list[list[Sample]]:

@@ -13,16 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from marc_core.config import fingerprint
 from marc_core.evaluation.config import EvaluateConfig
-from marc_core.evaluation.evaluator import prompt_style
 from marc_core.evaluation.metrics import judged_by_rule
-from marc_core.evaluation.prompts import THINK_TEMPLATE, TYPE_TEMPLATE
+from marc_core.evaluation.prompts import THINK_TEMPLATE, TYPE_TEMPLATE, prompt_style
 from marc_core.evaluation.sample import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-SAME_TO_COMPARE = ("benchmark", "data_hash", "questions", "prompt")
-"""Manifest fields that must agree before two results can be compared question by question."""
 
 _PACKAGES = ("marc-video", "torch", "transformers", "ray", "numpy", "pyarrow", "av", "lancedb")
 _OPERATIONAL = ("output", "workers", "worker_gpus", "batch_size", "resamples", "probe_videos",
@@ -74,6 +70,7 @@ def settings(config: EvaluateConfig) -> dict[str, Any]:
     plain = dataclasses.asdict(config)
     for name in (*_OPERATIONAL, "arms", "only_arms", "data", "videos"):
         plain.pop(name)
+    plain["world_files"] = config.benchmark == "world" and bool(config.videos)
     plain["memory"].pop("storage_options")
     plain["student"].pop("device")
     plain["encoder"].pop("device")

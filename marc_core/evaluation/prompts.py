@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from marc_core.evaluation.config import EvaluateConfig
 from marc_core.evaluation.sample import ProblemType, Sample
 
 PromptStyle = Literal["direct", "video-r1"]
@@ -60,3 +61,13 @@ def _direct(sample: Sample) -> str:
 
     options = sample.options if sample.problem_type == "multiple choice" else ()
     return question_text(sample.problem, options)
+
+
+def prompt_style(config: EvaluateConfig) -> PromptStyle:
+    """Return the prompt of this run: "auto" is direct for MARC's presets and wherever a memory
+    answers (as `marc ask` does), video-r1 for other students."""
+    if config.use_memory:
+        return "direct"
+    if config.prompt != "auto":
+        return config.prompt
+    return "direct" if config.student.model.startswith("preset:") else "video-r1"

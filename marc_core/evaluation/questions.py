@@ -21,14 +21,17 @@ def load_questions(config: EvaluateConfig) -> tuple[list[Sample], str]:
     The hash covers the question files as they are, or the world's generated questions.
     """
     if config.benchmark == "world":
-        from marc_core.evaluation.world_source import world_hash, world_samples
+        from marc_core.evaluation.world_source import world_hash, world_samples, write_videos
 
         samples = world_samples(
             config.world,
             questions=config.questions,
             per_type=config.questions_per_type,
             seed=config.seed,
+            folder=config.videos,
         )
+        if config.videos:
+            write_videos(config.world, samples)
         return samples, world_hash(config.world, samples)
     samples = load_benchmark(config.benchmark, config.data, config.videos, form=config.form)
     return evenly(samples, config.questions), data_hash(config.data)
@@ -44,7 +47,7 @@ def evenly(samples: list[Sample], most: int) -> list[Sample]:
 
 def make_loader(config: EvaluateConfig, encoder: DualEncoder) -> Loader:
     """Return what turns the benchmark's paths into footage."""
-    if config.benchmark == "world":
+    if config.benchmark == "world" and not config.videos:
         from marc_core.evaluation.world_source import WorldLoader
 
         return WorldLoader(config.world, config.video.sample_fps)

@@ -25,6 +25,10 @@ TOP = (1, 3)
 """Ranks k at which retrieval is scored: the share of questions with evidence in the top k."""
 
 
+SAME_TO_COMPARE = ("benchmark", "data_hash", "questions", "prompt")
+"""Manifest fields that must agree before two results can be compared question by question."""
+
+
 class ResultError(MarcError):
     """A result file is missing, of another format, or does not fit another one."""
 

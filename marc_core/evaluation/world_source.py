@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from marc_core.world import (
     make_questions,
     render_frames,
     sample_video,
+    write_mp4,
 )
 
 PREFIX = "world:"
@@ -34,22 +36,36 @@ _KINDS: dict[Literal["multiple_choice", "open", "numerical"], ProblemType] = {
 }
 
 
-def world_samples(config: WorldConfig, *, questions: int, per_type: int, seed: int) -> list[Sample]:
+def world_samples(
+    config: WorldConfig, *, questions: int, per_type: int, seed: int, folder: str = ""
+) -> list[Sample]:
     """Return the first `questions` questions of the videos `seed`, `seed` + 1, ...
 
-    Each video is asked up to `per_type` questions of every type; 0 questions means 300.
+    Each video is asked up to `per_type` questions of every type; 0 questions means 300. With a
+    `folder` the samples name mp4 files in it, else the videos' seeds.
     """
     samples: list[Sample] = []
     wanted, video_seed = questions or 300, seed
     while len(samples) < wanted:
         video = sample_video(video_seed, config)
         made = make_questions(video, seed=seed, per_type=per_type)
-        samples += [world_sample(video, q, i) for i, q in enumerate(made)]
+        samples += [world_sample(video, q, i, folder) for i, q in enumerate(made)]
         video_seed += 1
     return samples[:wanted]
 
 
-def world_sample(video: WorldVideo, question: Question, index: int) -> Sample:
+def write_videos(config: WorldConfig, samples: list[Sample]) -> int:
+    """Write the mp4 files that the samples name and that do not exist; return how many."""
+    written = 0
+    for path in dict.fromkeys(s.path for s in samples):
+        if not Path(path).exists():
+            seed = int(Path(path).stem.rsplit("-", 1)[1])
+            write_mp4(sample_video(seed, config), path)
+            written += 1
+    return written
+
+
+def world_sample(video: WorldVideo, question: Question, index: int, folder: str = "") -> Sample:
     """Return a question of the world as a Sample: task = type, tags = category and scope."""
     kind = _KINDS[question.kind]
     tags: tuple[str, ...] = (question.category, question.scope)
@@ -65,15 +81,19 @@ def world_sample(video: WorldVideo, question: Question, index: int) -> Sample:
         problem_type=kind,
         options=with_letters(question.options) if question.options else (),
         solution=question.answer,
-        path=f"{PREFIX}{video.config.salt}/{video.seed}",
+        path=str(Path(folder, f"{video.name}.mp4"))
+        if folder
+        else f"{PREFIX}{video.config.salt}/{video.seed}",
         evidence=tuple(spans),
         tags=tags,
     )
 
 
 def world_hash(config: WorldConfig, samples: list[Sample]) -> str:
-    """Return the manifest's data hash: of the world's configuration and of every question."""
-    return fingerprint(config, [dataclasses.asdict(s) for s in samples])
+    """Return the manifest's data hash: of the world's configuration and of every question,
+    the same for rendered frames and for files."""
+    rows = [dataclasses.asdict(s) | {"path": ""} for s in samples]
+    return fingerprint(config, rows)
 
 
 class WorldLoader:

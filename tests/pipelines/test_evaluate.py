@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from marc_core.config import load_config
+from marc_core.config import IndexConfig, load_config
 from marc_core.evaluation.compare import compare_results
 from marc_core.evaluation.config import EvaluateConfig
 from marc_core.evaluation.outcome import FAILED, answered, unanswered
@@ -22,6 +22,7 @@ from pipelines.evaluate import (
     pool_size,
     sample_from_json,
 )
+from pipelines.index import index_archive
 
 SMALL = ("student.max_new_tokens=2", "resamples=50", "workers=1", "probe_videos=1")
 
@@ -103,6 +104,27 @@ class TestOnRay:
         assert {"decode", "embed", "vision", "generate"} <= set(marc["seconds"])
         broken = [r for r in result["rows"] if r["status"] == "failed"]
         assert "text.mp4" in broken[0]["error"]
+
+    def test_from_a_memory_with_files_of_the_world(self, tmp_path: Path) -> None:
+        folder, memory = tmp_path / "videos", tmp_path / "memory"
+        config = configure(
+            tmp_path / "out", "questions=16", f"videos='{folder}'", f"memory.uri='{memory}'",
+            "use_memory=true", "only_arms=[marc]", "retrieve.bypass_when_fits=false",
+        )  # fmt: skip
+        samples, _ = load_questions(config)
+        assert {Path(s.path) for s in samples} == set(folder.glob("*.mp4"))
+        gone = max(folder.glob("*.mp4"))
+        index = [f"archive=['{folder / min(p.name for p in folder.iterdir())}']"]
+        index_archive(load_config(
+            IndexConfig, preset="tiny", overrides=[*index, f"memory.uri='{memory}'"]
+        ))  # fmt: skip
+        result = evaluate_benchmark(config)
+        marc = result["arms"]["marc"]
+        missing = sum(Path(s.path) == gone for s in samples)
+        assert (marc["answered"], marc["missing"]) == (16 - missing, missing)
+        assert {"retrieve", "features", "compress", "generate"} <= set(marc["seconds"])
+        assert marc["tokens"]["visual_tokens"] == 9
+        assert marc["retrieval"]["named"] > 0
 
     def test_pool_has_an_actor_a_cpu_for_small_students_only(self, tmp_path: Path) -> None:
         config = configure(tmp_path, "workers=0")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from marc_core.evaluation.config import TEACHER, ArmConfig, EvaluateConfig
-from marc_core.evaluation.evaluator import Evaluator, by_clip, prompt_style
+from marc_core.evaluation.evaluator import Evaluator, by_clip
+from marc_core.evaluation.prompts import prompt_style
 
 ARMS = {
     "teacher": TEACHER,
