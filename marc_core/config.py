@@ -138,6 +138,12 @@ class CompressConfig:
     value; our choice)."""
     budget_groups: int = 1
     """N_target in temporal groups: 1 = one frame's tokens (paper, section 4)."""
+    adaptive: bool = False
+    """Make `budget_groups` a ceiling: groups more alike than `adaptive_similarity` are merged
+    below it, so that a still scene costs less than an eventful one (our choice)."""
+    adaptive_similarity: float = 0.95
+    """Mean patch cosine of neighbours from which on an adaptive budget merges them (our choice:
+    neighbouring groups of one unchanged scene lie above it)."""
     restore_norm: bool = False
     """Rescale merged tokens to the mean norm of their sources (our choice, off as in the paper)."""
 
@@ -318,7 +324,7 @@ _NOT_NEGATIVE = {
     "child_memory_bytes", "change_point_penalty", "change_point_min_shot_s", "min_event_s",
     "temperature", "window", "keep_versions_s", "decode_workers", "encode_workers", "encode_gpus",
 }  # fmt: skip
-_FRACTION = {"shot_threshold", "max_failed_fraction", "event_ratio"}
+_FRACTION = {"adaptive_similarity", "shot_threshold", "max_failed_fraction", "event_ratio"}
 
 
 def check_config(config: Any, prefix: str = "") -> None:

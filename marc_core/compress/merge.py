@@ -12,6 +12,7 @@ Letters: T source groups, K merged groups, P tokens (patches) of a group, D chan
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -41,6 +42,7 @@ def merge_plan(
     window: int = 0,
     mode: MergeMode = "plain",
     counts_T: torch.Tensor | None = None,
+    merge_above: float | None = None,
 ) -> torch.Tensor:
     """Return W (K, T) float32 on the CPU, rows summing to 1, K = max(1, min(target, T)).
 
@@ -50,14 +52,20 @@ def merge_plan(
     run (paper: short-term memory window m; the fixed runs and the last resort are our reading).
     mode: "plain" averages the two (paper); "weighted" by the source groups that each holds, which
     starts at `counts_T` (T,) or at 1 each; "none" is the identity whatever the target.
-    Ties go to the earlier pair.
+    merge_above: go on below the target while the most similar pair is at least this similar
+    (adaptive budget); the target is then a ceiling. Ties go to the earlier pair.
     """
     num_groups = x_TPD.shape[0]
-    if mode == "none" or target >= num_groups:
+    if mode == "none" or (target >= num_groups and merge_above is None):
         return torch.eye(num_groups)
     counts = np.ones(num_groups) if counts_T is None else counts_T.double().cpu().numpy()
     plan = _merge_gram(
-        similarity_gram(x_TPD), max(1, target), window or num_groups, mode == "weighted", counts
+        similarity_gram(x_TPD),
+        max(1, target),
+        window or num_groups,
+        mode == "weighted",
+        counts,
+        math.inf if merge_above is None else merge_above,
     )
     return torch.from_numpy(plan).float()
 
@@ -81,8 +89,9 @@ def _merge_gram(
     window: int,
     weighted: bool,
     counts: NDArray[np.float64],
+    merge_above: float = math.inf,
 ) -> NDArray[np.float64]:
-    """Merge adjacent groups until `target` are left; gram_PTT is overwritten.
+    """Merge adjacent groups until `target` are left and none is alike; gram_PTT is overwritten.
 
     Row and column a of the Gram array stand for the merged group that begins at source group a;
     merging is linear, so they are combined with the same weights as the features would be.
@@ -92,7 +101,7 @@ def _merge_gram(
     alive = list(range(num_groups))
     similarity = [_cosine(gram_PTT, a, a + 1) for a in range(num_groups - 1)]
     run_end = [min(num_groups, (a // window + 1) * window) for a in range(num_groups)]
-    while len(alive) > target:
+    while len(alive) > target or max(similarity, default=-math.inf) >= merge_above:
         inside = [i for i in range(len(alive) - 1) if alive[i + 1] < run_end[alive[i]]]
         i = max(inside or range(len(alive) - 1), key=lambda j: (similarity[j], -j))
         a, b = alive[i], alive[i + 1]

@@ -100,8 +100,9 @@ def compress_across(
     """Stage 2: join the events in the given order and merge to `budget_groups` groups.
 
     The order is the caller's (chronological in `answer_question`). Events of other grids are
-    resized to the largest one first. budget_groups: overrides the configuration's (adaptive
-    budgets). Raises AnswerError when there is no event.
+    resized to the largest one first. budget_groups: overrides the configuration's. With
+    `config.adaptive` the budget is a ceiling: neighbours that are alike merge below it.
+    Raises AnswerError when there is no event.
     """
     joined = join_events(events)
     plan_KT = merge_plan(
@@ -109,6 +110,7 @@ def compress_across(
         budget_groups or config.budget_groups,
         mode=_mode(config, stage=2),
         counts_T=joined.counts_T,
+        merge_above=config.adaptive_similarity if config.adaptive else None,
     )
     merged = _merge(joined, plan_KT, restore_norm=config.restore_norm)
     steps = merged.times_T.diff()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from marc_core.config import PRESETS_DIR, StudentConfig, fingerprint
 from marc_core.errors import ModelLoadError
@@ -35,7 +36,7 @@ def load_student(config: StudentConfig) -> Student:
         model: Any = AutoModelForImageTextToText.from_pretrained(
             directory, dtype=_dtype(config), use_safetensors=True
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelLoadError(
             f"Student '{config.model}' cannot be loaded from {directory}: {error}. It must hold "
             "config.json, tokenizer files and safetensors weights (save_pretrained)."

@@ -131,3 +131,14 @@ def test_bfloat16_stays_bfloat16_and_is_close():
 def test_zero_tokens_do_not_break_the_similarity():
     x = torch.zeros(4, 2, 3)
     assert merge_plan(x, 2).isfinite().all()
+
+
+def test_adaptive_merges_below_the_ceiling_only_what_is_alike():
+    still = torch.ones(6, 2, 4) + 1e-3 * features(num=6, tokens=2, dim=4)
+    other = -torch.ones(1, 2, 4)
+    x = torch.cat([still, other, still])
+    assert merge_plan(x, 8, merge_above=0.95).gt(0).sum(1).tolist() == [6, 1, 6]
+    assert merge_plan(x, 99, merge_above=0.95).shape == (3, 13)
+    assert merge_plan(x, 2, merge_above=0.95).shape == (2, 13)
+    assert merge_plan(x, 8).shape == (8, 13)
+    assert merge_plan(still, 4, merge_above=0.95).shape == (1, 6)

@@ -138,3 +138,13 @@ def test_stored_features_are_named_by_stage_1_settings_only():
 def test_tokens_and_groups():
     assert tokens_of(3, (9, 9)) == 243
     assert [groups_for_tokens(n, (9, 9)) for n in (10, 81, 161, 162)] == [1, 1, 1, 2]
+
+
+def test_adaptive_budget_is_a_ceiling():
+    """A still event takes one group, a changing one all that the ceiling allows."""
+    still = event(8)
+    still = replace(still, groups_TPD=still.groups_TPD[:1].expand(8, -1, -1))
+    config = CompressConfig(mode="plain", budget_groups=4, adaptive=True, adaptive_similarity=0.999)
+    assert compress_across([still], config).groups_KPD.shape[0] == 1
+    assert compress_across([event(8)], config).groups_KPD.shape[0] == 4
+    assert compress_across([still], replace(config, adaptive=False)).groups_KPD.shape[0] == 4
