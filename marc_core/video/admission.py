@@ -31,10 +31,14 @@ _PARAMETER_SETS = {"h264": frozenset({7}), "hevc": frozenset({33})}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inspection:
-    """Result of the pass over the packets: why not decord (None: admitted), and frame times."""
+    """Result of the pass over the packets: why not decord (None: admitted), and frame times.
+
+    `last_shown_s`: how long the last frame is shown; None where its packet does not say.
+    """
 
     refusal: str | None
     times_s: tuple[float, ...] = ()
+    last_shown_s: float | None = None
 
 
 def admit_decord(path: str | Path, info: VideoInfo) -> str | None:
@@ -63,10 +67,13 @@ def _refused_by_class(info: VideoInfo) -> str | None:
         return f"container {info.container} (admitted: {', '.join(sorted(_CONTAINERS))})"
     if info.codec not in _CODECS:
         return f"codec {info.codec} (admitted: {', '.join(sorted(_CODECS))})"
+    if info.rotation_deg:
+        return f"rotation by {info.rotation_deg} degrees, which decord applies to some files only"
     return None
 
 
 def _inspect_packets(stream: VideoStream, info: VideoInfo) -> Inspection:
+    shown: dict[int, int | None] = {}
     pts: list[int] = []
     parameter_sets: set[bytes] = set()
     extradata = stream.codec_context.extradata
@@ -86,13 +93,18 @@ def _inspect_packets(stream: VideoStream, info: VideoInfo) -> Inspection:
             if packet.is_keyframe:
                 parameter_sets |= set(_sequence_sets(packet, info.codec, length_bytes))
             pts.append(packet.pts)
+            shown[packet.pts] = packet.duration
     except av.FFmpegError as error:
         return Inspection(refusal=f"its packets cannot all be read: {error.strerror}")
-    return _judge(pts, parameter_sets, stream, info)
+    return _judge(pts, shown, parameter_sets, stream, info)
 
 
 def _judge(
-    pts: list[int], parameter_sets: set[bytes], stream: VideoStream, info: VideoInfo
+    pts: list[int],
+    shown: dict[int, int | None],
+    parameter_sets: set[bytes],
+    stream: VideoStream,
+    info: VideoInfo,
 ) -> Inspection:
     base = stream.time_base
     refusal = None
@@ -110,7 +122,12 @@ def _judge(
         refusal = f"{info.num_frames} frames promised, {len(pts)} packets found"
     if refusal is not None or base is None:
         return Inspection(refusal=refusal)
-    return Inspection(refusal=None, times_s=tuple(float(p * base) for p in sorted(pts)))
+    last = shown[max(pts)]
+    return Inspection(
+        refusal=None,
+        times_s=tuple(float(p * base) for p in sorted(pts)),
+        last_shown_s=float(last * base) if last else None,
+    )
 
 
 def _nal_length_bytes(codec: str, extradata: bytes | None) -> int:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
@@ -24,7 +23,7 @@ import numpy as np
 from marc_core.types import DecodeSummary, FrameChunk
 from marc_core.video.admission import inspect
 from marc_core.video.decode import Decoding
-from marc_core.video.pyav import OpenVideo, open_video
+from marc_core.video.pyav import open_video
 from marc_core.video.sampling import (
     SHOT_HEIGHT,
     SHOT_WIDTH,
@@ -55,10 +54,16 @@ class DecordDecoding:
         self._path, self._config, self._on_frame = str(path), config, on_frame
         with open_video(path, config) as video:
             self.info = video.info
-            self._plan = _Plan.of(video, config)
+            step_s = video.step_s
+            self._size = output_size(
+                video.first.width, video.first.height, config.frame_max_pixels, video.pixel_shape
+            )
         found = inspect(path, self.info)
-        self.refusal = found.refusal or self._plan.refusal()
+        self.refusal = found.refusal
+        if self._size[0] < MIN_WIDTH:
+            self.refusal = f"sampled frames are narrower than {MIN_WIDTH} pixels"
         self._times_s = found.times_s
+        self._last_shown_s = found.last_shown_s or step_s
         self._summary: DecodeSummary | None = None
 
     def __enter__(self) -> DecordDecoding:
@@ -115,23 +120,18 @@ class DecordDecoding:
         return chosen, 1.0 / sampler.interval_s
 
     def _drain_shots(self, out: IO[bytes]) -> None:
-        plan = self._plan
-        width, height = plan.shot_size
-        weights = area_weights(MIN_WIDTH, width)
-        for frames_FHWC in self._read(MIN_WIDTH, height):
+        weights = area_weights(MIN_WIDTH, SHOT_WIDTH)
+        for frames_FHWC in self._read(MIN_WIDTH, SHOT_HEIGHT):
             narrow = np.matmul(weights, frames_FHWC.astype(np.float32))
-            shots = (narrow + 0.5).astype(np.uint8)
-            out.write(np.ascontiguousarray(np.rot90(shots, plan.turns, (1, 2))).data)
+            out.write((narrow + 0.5).astype(np.uint8).data)
 
     def _drain_samples(self, indices: Sequence[int], out: IO[bytes]) -> None:
-        """Write the upright frames at `indices` (increasing) to `out`, reading in sequence."""
-        plan = self._plan
+        """Write the frames at `indices` (increasing) to `out`, reading in sequence."""
         wanted, offset = set(indices), 0
-        for frames_FHWC in self._read(*plan.sampled_size):
+        for frames_FHWC in self._read(*self._size):
             for i in range(len(frames_FHWC)):
                 if offset + i in wanted:
-                    upright = np.rot90(frames_FHWC[i], plan.turns)
-                    out.write(np.ascontiguousarray(upright).data)
+                    out.write(frames_FHWC[i].data)
             offset += len(frames_FHWC)
 
     def _read(self, width: int, height: int) -> Iterator[NDArray[np.uint8]]:
@@ -195,9 +195,7 @@ class DecordDecoding:
         return {t: frames[i] for t, i in found.items()}
 
     def _take_samples(self, file: IO[bytes], count: int) -> NDArray[np.uint8]:
-        width, height = self._plan.sampled_size
-        if self._plan.turns % 2:
-            width, height = height, width
+        width, height = self._size
         return _take(file, (count, height, width, 3) if count else (0, 0, 0, 3))
 
     def _make_summary(self, sample_fps: float) -> DecodeSummary:
@@ -206,7 +204,7 @@ class DecordDecoding:
             num_frames=len(self._times_s),
             num_errors=0,
             start_s=self._times_s[0],
-            end_s=self._times_s[-1] + self._plan.step_s,
+            end_s=self._times_s[-1] + self._last_shown_s,
             backend="decord",
             backend_reason="asked for and admitted",
             sample_fps=sample_fps,
@@ -215,34 +213,6 @@ class DecordDecoding:
 
 class _WrongCountError(Exception):
     """decord's frames are not those that the packets announce."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """Sizes (width, height) of decord's two readers, before rotation."""
-
-    shot_size: tuple[int, int]
-    sampled_size: tuple[int, int]
-    turns: int
-    step_s: float
-
-    @classmethod
-    def of(cls, video: OpenVideo, config: VideoConfig) -> _Plan:
-        first = video.first
-        lying = video.turns % 2 == 1
-        return cls(
-            shot_size=(SHOT_HEIGHT, SHOT_WIDTH) if lying else (SHOT_WIDTH, SHOT_HEIGHT),
-            sampled_size=output_size(
-                first.width, first.height, config.frame_max_pixels, video.pixel_shape
-            ),
-            turns=video.turns,
-            step_s=video.step_s,
-        )
-
-    def refusal(self) -> str | None:
-        if self.sampled_size[0] < MIN_WIDTH:
-            return f"sampled frames are narrower than {MIN_WIDTH} pixels"
-        return None
 
 
 def _take(file: IO[bytes], shape: tuple[int, ...]) -> NDArray[np.uint8]:

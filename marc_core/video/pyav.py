@@ -10,7 +10,9 @@ other files or addresses.
 
 from __future__ import annotations
 
+import math
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -108,9 +110,19 @@ class OpenVideo:
             except av.error.EOFError:
                 return
             except av.FFmpegError as error:
-                raise_if_out_of_memory(error, self.path)
+                self._raise_if_out_of_memory(error)
                 self.num_errors += 1
                 failures += 1
+
+    def _raise_if_out_of_memory(self, error: av.FFmpegError) -> None:
+        """Raise VideoLimitError when lack of memory, not the packet, made the decoder fail.
+
+        Decoders report a failed allocation as damaged data, so what is left is looked at: less
+        than two frames of the deepest pixel format (6 bytes a pixel).
+        """
+        frame_bytes = 6 * self.stream.width * self.stream.height
+        if isinstance(error, MemoryError) or _memory_left_bytes() < 2 * frame_bytes:
+            raise _no_memory(self.path) from error
 
     def _decode_packet(self, packet: Any) -> Iterator[VideoFrame]:
         try:
@@ -118,7 +130,7 @@ class OpenVideo:
         except av.error.EOFError:
             return
         except av.FFmpegError as error:
-            raise_if_out_of_memory(error, self.path)
+            self._raise_if_out_of_memory(error)
             self.num_errors += 1
             return
         for frame in frames:
@@ -146,6 +158,8 @@ def open_container(name: str) -> InputContainer:
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
     try:
         return av.open(f"file:{os.path.abspath(name)}", mode="r", options=options)
+    except MemoryError as error:
+        raise _no_memory(name) from error
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableVideoError(
@@ -217,12 +231,19 @@ def _check_duration(path: str, duration_s: float | None, config: VideoConfig) ->
         )
 
 
-def raise_if_out_of_memory(error: av.FFmpegError, path: str) -> None:
-    """Raise VideoLimitError when a decoder's error is lack of memory: not the packet's fault."""
-    if isinstance(error, MemoryError):
-        raise VideoLimitError(
-            f"Decoding '{path}' needs more memory than allowed. Raise video.child_memory_bytes."
-        ) from error
+def _no_memory(path: str) -> VideoLimitError:
+    return VideoLimitError(
+        f"Decoding '{path}' needs more memory than allowed. Raise video.child_memory_bytes."
+    )
+
+
+def _memory_left_bytes() -> float:
+    """Return how much address space this process may still take; infinite without a limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return math.inf
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return limit - pages * resource.getpagesize()
 
 
 class FrameScaler:
