@@ -80,7 +80,7 @@ def run_evaluation(config: EvaluateConfig, *, address: str | None = None) -> dic
     from marc_core.evaluation.shards import Files
     from pipelines.evaluate import evaluate_benchmark
 
-    with ray_session(address), progress_bar() as progress:
+    with ray_session(address), progress_bar("evaluating", "evaluated") as progress:
         result = evaluate_benchmark(config, progress)
     files = Files(config.output)
     files.write("result.json", (json.dumps(result, indent=1) + "\n").encode())
@@ -101,16 +101,18 @@ def compare_files(
 
 
 def print_result(result: dict[str, Any], config: EvaluateConfig) -> None:
-    """Print one line an arm in both variants, and where the rest is."""
+    """Print one line an arm, in both metric variants where they differ, and where the rest is."""
     manifest = result["manifest"]
     title = (
         f"{manifest['benchmark']}: {manifest['questions']} questions, {manifest['videos']} videos"
     )
     table = Table(title=title, title_justify="left")
-    for name in ("arm", *VARIANTS, "visual tokens", "answered", "recall@3"):
-        table.add_column(name, justify="left" if name == "arm" else "right")
+    differ = any(arm["variants_differ"] for arm in result["arms"].values())
+    variants = VARIANTS if differ else (manifest["variant"],)
+    for name in ("arm", *variants, "tokens", "answered", "recall@3"):
+        table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
     for name, arm in result["arms"].items():
-        overall = [arm["scores"][v]["overall"] for v in VARIANTS]
+        overall = [arm["scores"][v]["overall"] for v in variants]
         recall = arm["retrieval"]["recall_at_3"]
         table.add_row(
             name,

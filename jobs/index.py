@@ -105,9 +105,10 @@ def _run(config: IndexConfig, address: str | None, as_json: bool) -> bool:
 class progress_bar:
     """A bar on a terminal, a line now and then elsewhere (job logs)."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str = "indexing", done: str = "indexed") -> None:
+        self.done = done
         self.bar = Progress(
-            TextColumn("indexing"),
+            TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[failed]} failed"),
@@ -127,7 +128,7 @@ class progress_bar:
     def update(self, done: int, failed: int, total: int) -> None:
         self.bar.update(self.task, completed=done, total=total, failed=failed)
         if not console.is_terminal and time.monotonic() - self.logged > LOG_INTERVAL_S:
-            console.print(f"indexed {done} of {total} videos, {failed} failed")
+            console.print(f"{self.done} {done} of {total} videos, {failed} failed")
             self.logged = time.monotonic()
 
 
