@@ -47,7 +47,7 @@ def evaluate(
 ) -> None:
     """Answer a benchmark under one or several arms and score it, or compare two results.
 
-    Writes result.json and report.html. A rerun with the same settings resumes.
+    Writes result.json, report.html and tables.md. A rerun with the same settings resumes.
 
     Example: marc evaluate --benchmark world output=runs/world
     """
@@ -76,6 +76,7 @@ def run_evaluation(config: EvaluateConfig, *, address: str | None = None) -> dic
 
     Raises MarcError of whatever the user can mend.
     """
+    from marc_core.evaluation.markdown import render_markdown
     from marc_core.evaluation.report import render_report
     from marc_core.evaluation.shards import Files
     from pipelines.evaluate import evaluate_benchmark
@@ -85,6 +86,7 @@ def run_evaluation(config: EvaluateConfig, *, address: str | None = None) -> dic
     files = Files(config.output)
     files.write("result.json", (json.dumps(result, indent=1) + "\n").encode())
     files.write("report.html", render_report(result).encode())
+    files.write("tables.md", render_markdown(result).encode())
     return result
 
 
@@ -141,8 +143,8 @@ def print_comparison(found: dict[str, Any]) -> None:
         same = pair["a"] == pair["b"]
         table = Table(title=pair["a"] if same else f"{pair['a']} -> {pair['b']}",
                       title_justify="left")  # fmt: skip
-        for name in ("task", "questions", "first", "second", "difference", "p (McNemar)"):
-            table.add_column(name, justify="left" if name == "task" else "right")
+        for name in ("task", "n", "first", "second", "difference", "McNemar p"):
+            table.add_column(name, justify="left" if name == "task" else "right", no_wrap=True)
         for task, row in (("all", pair["overall"]), *pair["tasks"].items()):
             difference = {"mean": row["difference"], "low": row["low"], "high": row["high"]}
             table.add_row(

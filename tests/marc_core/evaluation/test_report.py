@@ -14,6 +14,7 @@ from marc_core.config import load_config
 from marc_core.evaluation.compare import changed, compare_results
 from marc_core.evaluation.config import ArmConfig, EvaluateConfig
 from marc_core.evaluation.manifest import make_manifest, run_fingerprint, settings
+from marc_core.evaluation.markdown import render_markdown
 from marc_core.evaluation.outcome import FAILED, MISSING, answered, unanswered
 from marc_core.evaluation.report import render_report
 from marc_core.evaluation.result import ResultError, load_result, make_result, step_table
@@ -110,6 +111,15 @@ def test_report_is_one_page_without_network(result: Any) -> None:
     assert "url(http" not in html
     assert "90.0" in html
     assert render_report(result) == html
+
+
+def test_markdown_has_every_arm_and_task(result: Any) -> None:
+    text = render_markdown(result)
+    assert "| marc | 60.0 (" in text
+    assert "| t0 | 10 | 90.0 | 60.0 |" in text
+    assert "| *static* | 20 | 90.0 | 60.0 |" in text
+    widths = [line.count("|") for line in text.split("\n\n")[0].splitlines()]
+    assert len(set(widths)) == 1
 
 
 def test_answers_are_escaped(make_sample: Any) -> None:
