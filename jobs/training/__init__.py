@@ -1,0 +1,1 @@
+"""Ray Train wiring of the trainings in `marc_core.training`."""

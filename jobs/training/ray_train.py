@@ -1,0 +1,146 @@
+"""Any training function of `marc_core.training`, on 1..N Ray Train workers.
+
+    driver: fit() --> TorchTrainer --> worker: train_fn(config, RaySession)
+                                          report / save --> train.report (all ranks together)
+
+A run with the same output folder continues from its last checkpoint: after a worker's death by
+itself, after the driver's death when it is started again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from marc_core.errors import ConfigError
+from marc_core.training.config import TrainConfig
+from marc_core.training.session import (
+    Restored,
+    Weights,
+    append_curve,
+    read_checkpoint,
+    write_checkpoint,
+)
+
+MAX_FAILURES = 3
+"""Restarts after a worker's death; a bug that repeats ends the run (our choice)."""
+TrainFunction = Callable[[Any, Any], None]
+
+
+class RaySession:
+    """A `Session` inside a Ray Train worker."""
+
+    def __init__(self, output: Path) -> None:
+        import ray.train
+        import ray.train.torch
+
+        self.rank = ray.train.get_context().get_world_rank()
+        self.device = ray.train.torch.get_device()
+        self.output = output
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Return the module in DDP where there are several workers."""
+        import ray.train
+
+        if ray.train.get_context().get_world_size() == 1:
+            return module
+        return nn.parallel.DistributedDataParallel(module)
+
+    def report(self, stage: str, step: int, metrics: dict[str, float]) -> None:
+        """Report metrics; rank 0 also appends them to the curve."""
+        import ray.train
+
+        if self.rank == 0:
+            append_curve(self.output, stage, step, metrics)
+        ray.train.report({"step": step, **metrics})
+
+    def save(self, stage: int, step: int, weights: Weights, optimizer: dict[str, Any]) -> None:
+        """Report a checkpoint; rank 0 uploads it."""
+        import ray.train
+
+        metrics = {"stage_index": float(stage), "step": float(step)}
+        if self.rank != 0:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "checkpoint"
+            write_checkpoint(path, stage, step, weights, optimizer)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
+
+    def restore(self) -> Restored | None:
+        """Return the run's last checkpoint, if there is one."""
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return None
+        with checkpoint.as_directory() as folder:
+            return read_checkpoint(Path(folder))
+
+
+def fit(train_function: TrainFunction, config: TrainConfig) -> None:
+    """Run `train_function(config, session)` on `config.num_workers` workers and wait.
+
+    Raises ConfigError when the cluster has too few CPUs or GPUs: Ray Train would wait for ever.
+    """
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    check_resources(config)
+    output = Path(config.output).resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"function": train_function, "config": config, "output": str(output)},
+        torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.num_workers, use_gpu=config.use_gpu
+        ),
+        run_config=ray.train.RunConfig(
+            name="ray",
+            storage_path=str(output),
+            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    # Read by the controller, which this process starts: a report costs 2 s otherwise.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    trainer.fit()
+
+
+def forget(output: Path) -> None:
+    """Remove a run's checkpoints, so that the next run starts afresh."""
+    shutil.rmtree(output / "ray", ignore_errors=True)
+    for name in ("checkpoint", "checkpoint.old", "checkpoint.new"):
+        shutil.rmtree(output / name, ignore_errors=True)
+    (output / "curves.jsonl").unlink(missing_ok=True)
+
+
+def check_resources(config: TrainConfig) -> None:
+    """Raise ConfigError unless the cluster can ever hold all workers at once."""
+    import ray
+
+    have = ray.cluster_resources()
+    need = {"CPU": float(config.num_workers + 1)}
+    if config.use_gpu:
+        need = {"CPU": 1.0, "GPU": float(config.num_workers)}
+    for name, amount in need.items():
+        if have.get(name, 0.0) < amount:
+            raise ConfigError(
+                f"num_workers={config.num_workers} needs {amount:g} {name} (one CPU is the "
+                f"controller's); the cluster has {have.get(name, 0.0):g}. Lower num_workers, or "
+                "use num_workers=0 to train in this process."
+            )
+
+
+def _worker(loop_config: dict[str, Any]) -> None:
+    torch.set_num_threads(1)
+    session = RaySession(Path(loop_config["output"]))
+    loop_config["function"](loop_config["config"], session)

@@ -1,0 +1,123 @@
+"""Configuration of the tiny preset's training. All values are our choice; see docs/tiny.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from marc_core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of the student's curriculum."""
+
+    name: str = "full"
+    """Name in curves and checkpoints."""
+    kind: Literal["vision", "language"] = "language"
+    """vision: the tower alone against per-token attributes. language: packed questions."""
+    steps: int = 1000
+    """Optimiser steps."""
+    videos_per_step: int = 8
+    """Videos of a batch, per worker."""
+    questions: int = 10
+    """Questions of a video, packed into one sequence."""
+    learning_rate: float = 1e-3
+    """Peak; warm-up over the first 5 %, then a cosine to a tenth."""
+    train_vision: bool = False
+    """Let the answers' gradients reach the vision tower, too (language stages)."""
+    min_scenes: int = 3
+    """Fewest scenes of a video."""
+    max_scenes: int = 6
+    """Most scenes of a video."""
+    caption_share: float = 0.5
+    """Share of videos with a caption of the whole video as one more turn: dense supervision."""
+    open_share: float = 0.5
+    """Share of multiple-choice questions asked without options, answered in words."""
+    compressed_share: float = 0.0
+    """Share of videos shown as three events, compressed to `budgets` groups."""
+    single_share: float = 0.0
+    """Share of videos replaced by one of a single scene (rehearsal of the stage before)."""
+    budgets: tuple[int, ...] = (1, 2, 4, 8)
+    """Groups of compressed videos, all equally likely."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for the first value that breaks a rule."""
+        object.__setattr__(self, "budgets", tuple(self.budgets))
+        for name in ("steps", "videos_per_step", "questions", "learning_rate", "min_scenes"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0. Got {getattr(self, name)}.")
+        for name in ("caption_share", "open_share", "compressed_share", "single_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be in 0 - 1. Got {getattr(self, name)}.")
+        if self.max_scenes < self.min_scenes:
+            raise ConfigError(
+                f"max_scenes must be at least min_scenes. Got {self.max_scenes} < "
+                f"{self.min_scenes}."
+            )
+
+
+def default_stages() -> list[StageConfig]:
+    """Return the curriculum: tower, single scenes, several scenes, whole videos."""
+    return [
+        StageConfig(name="vision", kind="vision", steps=2500, learning_rate=1.5e-3),
+        StageConfig(
+            name="single", steps=2000, videos_per_step=16, min_scenes=1, max_scenes=1, questions=8
+        ),
+        StageConfig(
+            name="several", steps=2000, min_scenes=2, max_scenes=3, single_share=0.2
+        ),
+        StageConfig(
+            name="full", steps=6000, train_vision=True, single_share=0.1, compressed_share=0.2
+        ),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What the student's and the encoder's training share."""
+
+    output: str = "runs/train"
+    """Folder of checkpoints, curves and the final model."""
+    seed: int = 0
+    """Seed of initial weights and of the data: step s of a worker always sees the same videos."""
+    num_workers: int = 1
+    """Ray Train workers; 0 trains in this process, without Ray."""
+    use_gpu: bool = False
+    """One GPU for each worker."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    log_every: int = 25
+    """Steps between points of the curve."""
+    weight_decay: float = 0.01
+    """AdamW's, on matrices only."""
+    clip_norm: float = 1.0
+    """Largest norm of a gradient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftConfig(TrainConfig):
+    """Training of the tiny student."""
+
+    start: str = ""
+    """Directory of a student to continue from; empty starts from random weights."""
+    stages: list[StageConfig] = field(default_factory=default_stages)
+    """Curriculum, in order."""
+    only: list[str] = field(default_factory=list)
+    """Names of stages to run; empty means all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderTrainConfig(TrainConfig):
+    """Training of the tiny dual encoder."""
+
+    start: str = ""
+    """Directory of an encoder to continue from; empty starts from random weights."""
+    steps: int = 3000
+    """Optimiser steps."""
+    videos_per_step: int = 24
+    """Videos of a batch, per worker; their events are one another's negatives."""
+    frames_per_event: int = 3
+    """Frames drawn from each event; their mean embedding is the event's, as in the memory."""
+    learning_rate: float = 1e-3
+    """Peak; warm-up over the first 5 %, then a cosine to a tenth."""

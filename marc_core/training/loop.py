@@ -1,0 +1,90 @@
+"""One stage of training: the same function in this process and in a Ray Train worker.
+
+for each step: task.batch(seed, step, rank) -> forward -> backward -> clip -> AdamW
+every log_every steps: one point of the curve; every save_every steps: save(step)
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from marc_core.training.config import TrainConfig
+
+Report = Callable[[int, dict[str, float]], None]
+Save = Callable[[int], None]
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Return the rate of a step: linear warm-up over 5 %, then a cosine to a tenth of the peak."""
+    warm = max(1, steps // 20)
+    if step < warm:
+        return peak * (step + 1) / warm
+    share = (step - warm) / max(1, steps - warm)
+    return peak * (0.55 + 0.45 * math.cos(math.pi * share))
+
+
+def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """Return AdamW; weight decay on matrices only."""
+    weights = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in weights if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), fused=True)
+
+
+def run_stage(
+    task: Any,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    *,
+    steps: int,
+    peak: float,
+    start: int,
+    report: Report,
+    save: Save,
+    rank: int = 0,
+    forward: nn.Module | None = None,
+) -> None:
+    """Train `task` from step `start` to `steps`.
+
+    forward: the task wrapped for several workers (DDP); its batches still come from `task`.
+    """
+    module = forward or task
+    device = next(task.parameters()).device
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    module.train()
+    since = time.perf_counter()
+    sums: dict[str, float] = {}
+    for step in range(start, steps):
+        rate = learning_rate(step, steps, peak)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = [_to(x, device) for x in task.batch(config.seed, step, rank)]
+        with torch.autocast(device.type, torch.bfloat16):
+            loss, metrics = module(*batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(weights, config.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        for name, value in {"loss": float(loss.detach()), **metrics}.items():
+            sums[name] = sums.get(name, 0.0) + value
+        done = step + 1
+        if done % config.log_every == 0 or done == steps:
+            count = (done - 1) % config.log_every + 1
+            seconds = time.perf_counter() - since
+            means = {name: value / count for name, value in sums.items()}
+            report(done, {**means, "learning_rate": rate, "step_s": seconds / count})
+            since, sums = time.perf_counter(), {}
+        if done % config.save_every == 0 or done == steps:
+            save(done)
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, torch.Tensor) else value

@@ -1,0 +1,120 @@
+"""Training tasks: from (seed, step, rank) to a loss. The loop and Ray know nothing else.
+
+VisionTask    world video -> patches -> tower -> attribute heads
+LanguageTask  world video -> patches -> tower -> packed questions -> answer loss
+EncoderTask   events' frames and texts -> contrastive loss
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from marc_core.models.preprocess import pixel_settings
+from marc_core.training.attributes import AttributeHeads, attribute_loss, attribute_targets
+from marc_core.training.config import StageConfig
+from marc_core.training.footage import (
+    RENDER_SIZES,
+    Footage,
+    make_footage,
+    one_group_each,
+    patches_of,
+    step_rng,
+    train_seed,
+)
+from marc_core.training.packing import PackedBatch, answer_hidden, pack
+from marc_core.training.turns import make_sample
+from marc_core.training.vision_batch import encode_groups
+from marc_core.world import WorldConfig
+
+Metrics = dict[str, float]
+GRID_HW = (6, 6)
+"""Patches of an 84 x 84 frame."""
+
+
+def draw_footage(stage: StageConfig, rng: np.random.Generator) -> Footage:
+    """Return a random training video of a stage."""
+    low, high = stage.min_scenes, stage.max_scenes
+    if rng.random() < stage.single_share:
+        low = high = 1
+    config = WorldConfig(min_scenes=low, max_scenes=high)
+    return make_footage(train_seed(rng), config, size=int(rng.choice(RENDER_SIZES)))
+
+
+class VisionTask(nn.Module):
+    """The vision tower against per-token attributes."""
+
+    def __init__(self, student: Any, tokenizer: Any, stage: StageConfig) -> None:
+        super().__init__()
+        self.visual = student.model.visual
+        self.heads = AttributeHeads(student.config.vision_config.out_hidden_size)
+        self.stage, self.settings = stage, pixel_settings(student.config)
+
+    def batch(self, seed: int, step: int, rank: int) -> tuple[Any, ...]:
+        """Return the patches and targets of one step."""
+        rng = step_rng(seed, self.stage.name, step, rank)
+        low, high = self.stage.min_scenes, self.stage.max_scenes
+        config = WorldConfig(min_scenes=low, max_scenes=high, min_objects=2, max_objects=4)
+        videos = [
+            one_group_each(train_seed(rng), config, size=int(rng.choice(RENDER_SIZES)), rng=rng)
+            for _ in range(self.stage.videos_per_step)
+        ]
+        targets = [attribute_targets(v) for v in videos]
+        patches = torch.cat([patches_of(v, self.settings) for v in videos])
+        return patches, *(torch.cat(parts) for parts in zip(*targets, strict=True))
+
+    def forward(self, patches_TNC: torch.Tensor, *targets: torch.Tensor) -> tuple[Any, Metrics]:
+        """Return the loss and accuracies."""
+        features = encode_groups(self.visual, patches_TNC, GRID_HW)
+        return attribute_loss(self.heads(features), targets)
+
+
+class LanguageTask(nn.Module):
+    """Packed questions about whole videos."""
+
+    def __init__(self, student: Any, tokenizer: Any, stage: StageConfig) -> None:
+        super().__init__()
+        self.student = student
+        self.stage, self.settings = stage, pixel_settings(student.config)
+        self._tokenizer = tokenizer
+        student.model.visual.requires_grad_(stage.train_vision)
+
+    def batch(self, seed: int, step: int, rank: int) -> tuple[Any, ...]:
+        """Return the videos' groups and a generator for their questions."""
+        rng = step_rng(seed, self.stage.name, step, rank)
+        videos = [draw_footage(self.stage, rng) for _ in range(self.stage.videos_per_step)]
+        patches = torch.cat([patches_of(v, self.settings) for v in videos])
+        return patches, videos, rng
+
+    def forward(
+        self, patches_TNC: torch.Tensor, videos: list[Footage], rng: np.random.Generator
+    ) -> tuple[Any, Metrics]:
+        """Return the answers' loss and the share of answer tokens that are right."""
+        with torch.set_grad_enabled(self.stage.train_vision and torch.is_grad_enabled()):
+            features = encode_groups(self.student.model.visual, patches_TNC, GRID_HW)
+        with torch.autocast(features.device.type, enabled=False):
+            batch = self._pack(features.float(), videos, rng)
+        hidden_ND, targets_N = answer_hidden(self.student, batch)
+        logits = self.student.lm_head(hidden_ND).float()
+        loss = nn.functional.cross_entropy(logits, targets_N)
+        right = logits.detach().argmax(-1) == targets_N
+        return loss, {"token_accuracy": float(right.float().mean())}
+
+    def _pack(
+        self, features_TPD: torch.Tensor, videos: list[Footage], rng: np.random.Generator
+    ) -> PackedBatch:
+        parts = features_TPD.split([len(v.event_T) for v in videos])
+        made = [
+            make_sample(v, f, self.stage, self._tokenizer, rng)
+            for v, f in zip(videos, parts, strict=True)
+        ]
+        config = self.student.config
+        return pack(
+            [s for s in made if s is not None],
+            tokenizer=self._tokenizer,
+            video_token=config.video_token_id,
+            per_second=float(config.vision_config.tokens_per_second),
+        ).to(features_TPD.device)

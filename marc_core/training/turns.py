@@ -1,0 +1,111 @@
+"""Questions and captions of the world as training turns, and what the student sees for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from marc_core.compress import compress_across, compress_event
+from marc_core.config import CompressConfig
+from marc_core.models.prompt import question_text
+from marc_core.training.config import StageConfig
+from marc_core.training.footage import Footage
+from marc_core.training.packing import Sample, turn_ids
+from marc_core.types import EventFeatures
+from marc_core.world import Question, describe_event, make_questions
+
+CAPTION_PROMPT = "Describe the video."
+OPTIONS_NEEDED = frozenset({"order"})
+"""Types whose answer cannot be given without seeing the options."""
+EVENTS_SHOWN = 3
+"""k of the retriever (paper, section 4)."""
+
+
+def question_turn(
+    tokenizer: Any, question: Question, *, in_words: bool
+) -> tuple[list[int], list[int]]:
+    """Return a turn; in_words: without options, answered by the words instead of the letter."""
+    if in_words or not question.options:
+        text = question.answer_text if question.options else question.answer
+        return turn_ids(tokenizer, question_text(question.text), text)
+    return turn_ids(tokenizer, question_text(question.text, question.options), question.answer)
+
+
+def caption_turn(
+    tokenizer: Any, footage: Footage, events: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """Return the turn that describes the given events in order."""
+    text = " ".join(describe_event(footage.video.events[e]) for e in events)
+    return turn_ids(tokenizer, CAPTION_PROMPT, text)
+
+
+def make_sample(
+    footage: Footage,
+    features_TPD: torch.Tensor,
+    stage: StageConfig,
+    tokenizer: Any,
+    rng: np.random.Generator,
+) -> Sample | None:
+    """Return a packed sample of one video, or None when no question is left.
+
+    A `compressed_share` of the samples shows three events, merged to a few groups; only questions
+    whose evidence is among them are kept.
+    """
+    shown = tuple(int(e) for e in np.unique(footage.event_T))
+    compressed = rng.random() < stage.compressed_share
+    if compressed:
+        picked = rng.permutation(shown)[: min(EVENTS_SHOWN, len(shown))]
+        shown = tuple(sorted(int(e) for e in picked))
+    turns = _turns(footage, shown, stage, tokenizer, rng)
+    if not turns:
+        return None
+    grid_hw = (3, 3)
+    if not compressed:
+        times = torch.from_numpy(footage.group_times_T)
+        return Sample(features_TPD, times, grid_hw, tuple(turns))
+    budget = int(rng.choice(stage.budgets))
+    video = compress_across(
+        [_merged(footage, features_TPD, e) for e in shown],
+        CompressConfig(),
+        budget_groups=budget,
+    )
+    return Sample(video.groups_KPD, video.times_K, grid_hw, tuple(turns))
+
+
+def _merged(footage: Footage, features_TPD: torch.Tensor, event: int) -> EventFeatures:
+    inside = torch.from_numpy(footage.event_T == event)
+    features = EventFeatures(
+        groups_TPD=features_TPD[inside],
+        grid_hw=(3, 3),
+        times_T=torch.from_numpy(footage.group_times_T)[inside],
+        num_source_groups=int(inside.sum()),
+    )
+    return compress_event(features, CompressConfig())
+
+
+def _turns(
+    footage: Footage,
+    shown: Sequence[int],
+    stage: StageConfig,
+    tokenizer: Any,
+    rng: np.random.Generator,
+) -> list[tuple[list[int], list[int]]]:
+    per_type = 2 if len(footage.video.events) > 1 else 1
+    seed = int(rng.integers(1 << 30))
+    asked = make_questions(footage.video, seed=seed, per_type=per_type)
+    usable = [q for q in asked if set(q.evidence) <= set(shown)]
+    chosen = [usable[i] for i in rng.permutation(len(usable))[: stage.questions]]
+    turns = [
+        question_turn(
+            tokenizer,
+            q,
+            in_words=q.type not in OPTIONS_NEEDED and rng.random() < stage.open_share,
+        )
+        for q in chosen
+    ]
+    if rng.random() < stage.caption_share:
+        turns.append(caption_turn(tokenizer, footage, shown))
+    return turns
