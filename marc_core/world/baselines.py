@@ -1,6 +1,6 @@
 """How far guessing gets: no picture at all, or the true state of a single frame.
 
-    python -m marc_core.world.baselines --videos 1500
+    python -m marc_core.world.baselines --videos 3000
 
 Three guessers, each a conditional logit over a question's options, trained on one half of the
 seeds and scored on the other, per question type:
@@ -18,7 +18,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from marc_core.world.config import WorldConfig
 from marc_core.world.phrases import noun, words_of
@@ -196,10 +196,12 @@ def _asked(featurize: Featurizer, video: WorldVideo, question: Question) -> Aske
 def main() -> None:
     """Print the table as JSON."""
     parser = argparse.ArgumentParser(description="Guessers' accuracy on the world's questions.")
-    parser.add_argument("--videos", type=int, default=1500)
-    videos = parser.parse_args().videos
-    rows = measure(videos, WorldConfig())
-    print(json.dumps({"videos": videos, "config": "WorldConfig()", "rows": rows}, indent=1))
+    parser.add_argument("--videos", type=int, default=3000)
+    parser.add_argument("--min-duration-s", type=float, default=0.0, help="0: 3 - 6 scenes.")
+    given = parser.parse_args()
+    config = WorldConfig(min_duration_s=given.min_duration_s)
+    rows = measure(given.videos, config)
+    print(json.dumps({"videos": given.videos, "config": asdict(config), "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

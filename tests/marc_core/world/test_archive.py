@@ -12,6 +12,8 @@ import pytest
 from marc_core.errors import ConfigError
 from marc_core.world import WorldConfig, render_frames, sample_video, write_archive, write_mp4
 from marc_core.world.mp4 import to_yuv420
+from marc_core.world.sheet import contact_sheet, write_png
+from marc_core.world.words import ACTIONS
 
 SMALL = WorldConfig(size_px=48, scene_lengths_s=(2.2,), max_scenes=3)
 
@@ -76,3 +78,12 @@ def test_names_fit_one_event_of_the_whole_archive(tmp_path: Path) -> None:
 def test_an_archive_needs_a_video(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="num_videos must be 1 or more"):
         write_archive(tmp_path, 0, 0)
+
+
+def test_contact_sheet_has_a_row_for_every_action(tmp_path: Path) -> None:
+    image, captions = contact_sheet()
+    write_png(image, tmp_path / "sheet.png")
+    with av.open(str(tmp_path / "sheet.png")) as container:
+        decoded = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert (decoded == image).all()
+    assert len(captions) == len(ACTIONS)
