@@ -35,7 +35,7 @@ def test_mp4_round_trip_keeps_count_rate_duration_and_picture(tmp_path: Path) ->
 
 
 def test_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:
-    # x264's macroblock tree breaks this on machines with AVX-512, at this size in half the runs.
+    # x264's macroblock tree breaks this on machines with AVX-512, at this size in many runs.
     video = sample_video(5, WorldConfig(size_px=112, scene_lengths_s=(2.2,), max_scenes=3))
     written = {write_mp4(video, tmp_path / "video.mp4").read_bytes() for _ in range(6)}
     assert len(written) == 1
