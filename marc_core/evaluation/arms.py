@@ -165,7 +165,9 @@ class VideoArms:
             return compress_across(events, self._whole)
         if arm.control != "none":
             return controls.apply(events, arm, seed=f"{self.seed}/{problem_id}")
-        config = dataclasses.replace(self.compress, mode=arm.mode, budget_groups=arm.budget_groups)
+        config = dataclasses.replace(
+            self.compress, mode=arm.mode, budget_groups=arm.budget_groups, adaptive=arm.adaptive
+        )
         return compress_across([compress_event(e, config) for e in events], config)
 
 

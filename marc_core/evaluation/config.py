@@ -32,6 +32,8 @@ class ArmConfig:
     """Merge mode; none gives all tokens to the model (the teacher)."""
     budget_groups: int = 1
     """N_target in temporal groups: 1 = one frame's tokens (paper, section 4)."""
+    adaptive: bool = False
+    """Make the budget a ceiling that still scenes do not use up (`compress.adaptive`)."""
     control: Control = "none"
     """Training-free alternative in place of the merge, at equal tokens. uniform_frame: one frame
     for each group of the budget. fewer_frames: two frames for each. low_resolution: all frames,

@@ -109,7 +109,10 @@ def ask_config(config: EvaluateConfig, arm: ArmConfig, sample: Sample, video_id:
         **shared
         | {
             "compress": dataclasses.replace(
-                config.compress, mode=arm.mode, budget_groups=arm.budget_groups
+                config.compress,
+                mode=arm.mode,
+                budget_groups=arm.budget_groups,
+                adaptive=arm.adaptive,
             ),
             "retrieve": dataclasses.replace(config.retrieve, k=k),
             "student": dataclasses.replace(config.student, max_frames=arm.frames),
