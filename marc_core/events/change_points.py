@@ -28,6 +28,8 @@ MAX_LEN = 300
 """Longest segment in samples that the search considers (our choice: five minutes at 1 fps)."""
 _BLOCK = 128
 _NOISE_FLOOR = 1e-6
+_MIN_FOR_NOISE, _NOISE_SAMPLES = 5, 6000
+_RHOS = np.linspace(0.0, 0.8, 81)
 
 Floats = NDArray[np.float64]
 
@@ -59,15 +61,33 @@ def unit_centred(embeddings_TD: NDArray[np.floating]) -> Floats:
 
 
 def noise_variance(x_TD: Floats) -> float:
-    """Return the variance (summed over channels) of the noise on a slowly drifting sequence.
+    """Return the long-run variance (summed over channels) of the noise on a drifting sequence.
 
-    x[t-1] - 2 x[t] + x[t+1] has 6 times the variance of white noise and hardly any drift; the
-    median keeps the changes themselves out of it.
+    Noise is taken as first-order autoregressive: variance V, correlation rho at one sample. Its
+    second differences x[t-k] - 2 x[t] + x[t+k] have variance V (6 - 8 rho^k + 2 rho^2k), which
+    at k = 1 and 2 gives V and rho; drift hardly enters, and medians keep the changes out. A mean
+    over n samples then has variance V (1 + rho) / (1 - rho) / n, whose numerator is returned:
+    for white noise V. Without this, moving pictures are cut at every sway (our choice).
     """
-    if len(x_TD) < 3:
+    if len(x_TD) < _MIN_FOR_NOISE:
         return _NOISE_FLOOR
-    second = x_TD[:-2] - 2 * x_TD[1:-1] + x_TD[2:]
-    return max(float(np.median(np.einsum("td,td->t", second, second))) / 6, _NOISE_FLOOR)
+    near, far = (_second_difference(x_TD, k) for k in (1, 2))
+    rho = float(np.interp(far / max(near, _NOISE_FLOOR), _ratio_of(_RHOS), _RHOS))
+    variance = near / (2 * (1 - rho) * (3 - rho))
+    return max(variance * (1 + rho) / (1 - rho), _NOISE_FLOOR)
+
+
+def _second_difference(x_TD: Floats, k: int) -> float:
+    """Return the median of |x[t-k] - 2 x[t] + x[t+k]|^2 over at most `_NOISE_SAMPLES` times."""
+    middle = np.arange(k, len(x_TD) - k)
+    middle = middle[:: 1 + len(middle) // _NOISE_SAMPLES]
+    second = x_TD[middle - k] - 2 * x_TD[middle] + x_TD[middle + k]
+    return float(np.median(np.einsum("td,td->t", second, second)))
+
+
+def _ratio_of(rho: Floats) -> Floats:
+    """Return the ratio of second-difference variances at 2 and 1 samples, rising from 1."""
+    return (1 + rho) * (3 - rho**2) / (3 - rho)
 
 
 def optimal_cuts(x_TD: Floats, penalty: float, *, min_len: int, max_len: int) -> list[int]:

@@ -10,8 +10,8 @@ continued by its first frame (25 times) and its last (25 times and up to a full 
 
 So every frame goes through the convolutions twice. Here the convolutions run once, over the
 whole video piece by piece; the two look-up branches and the classifier see the same windows as
-the authors'. All that differs is what a convolution finds beyond a window's border: the real
-frames instead of zeros, and the rounding of bfloat16. Where that could matter, because a score lies within
+the authors'. What differs: beyond a window's border a convolution finds the real frames instead
+of zeros, and bfloat16 rounds. Where that could matter, because a score lies within
 `shot_recheck_margin` of the threshold, the window is predicted again exactly as the authors do,
 in float32.
 """

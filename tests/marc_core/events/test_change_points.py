@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 import ruptures
-from benchmarks.joined import Truth, score
 
+from benchmarks.joined import Truth, score
 from marc_core.config import EventConfig
 from marc_core.events import change_points
 from marc_core.events.change_points import noise_variance, optimal_cuts, unit_centred
@@ -73,6 +73,15 @@ def test_a_slow_drift_does_not_enter_the_noise():
     assert noise_variance(x + noise) == pytest.approx(0.01, rel=0.1)
 
 
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.7])
+def test_noise_that_remembers_counts_for_as_much_as_its_means_vary(rho):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6000, 32)) / np.sqrt(32)
+    for t in range(1, len(x)):
+        x[t] = rho * x[t - 1] + np.sqrt(1 - rho**2) * x[t]
+    assert noise_variance(x) == pytest.approx((1 + rho) / (1 - rho), rel=0.15)
+
+
 @pytest.mark.parametrize("T", [0, 1, 2, 7])
 def test_too_short_to_cut(T):
     assert change_points(np.eye(8)[:T], np.arange(float(T)), CONFIG) == []
@@ -91,7 +100,7 @@ def test_segments_are_at_least_four_seconds_long_at_any_rate():
 
 def test_many_samples_keep_their_digits():
     """Float32 prefix sums once made ten times the boundaries."""
-    x = _steps([400] * 10, noise=0.3).astype(np.float32)
+    x = _steps([400] * 10, D=64, noise=0.3).astype(np.float32)
     assert change_points(x, np.arange(4000.0), CONFIG) == list(range(400, 4000, 400))
 
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -33,7 +35,7 @@ def test_events_tile_the_video(video, min_event_s, max_event_s):
     frames = [f for e in events for f in range(e.first_frame, e.end_frame)]
     assert frames == list(range(len(times_s)))
     assert all(e.start_s == times_s[e.first_frame] for e in events)
-    assert all(a.end_s == b.start_s for a, b in zip(events, events[1:], strict=False))
+    assert all(a.end_s == b.start_s for a, b in itertools.pairwise(events))
     assert events[-1].end_s > times_s[-1]
     assert events[0].kind == "start"
     assert all(e.kind != "start" for e in events[1:])
