@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / "archive"
         archive.mkdir()
-        config = WorldConfig(size_px=224)
+        config = WorldConfig(size_px=224, min_scenes=2, max_scenes=3, scene_lengths_s=(2.2, 4.0))
         for i in range(args.videos):
             write_mp4(sample_video(50_000 + i, config), archive / f"{i:04d}.mp4")
         stop = threading.Event()

@@ -16,17 +16,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
 from marc_core.compress import compress_across, compress_event
-from marc_core.compress.stages import stage1_fingerprint
 from marc_core.config import AskConfig
 from marc_core.errors import AnswerError
-from marc_core.indexing import cap_frames
+from marc_core.indexing import cap_frames, features_name
 from marc_core.memory import EventFilter, MemoryStore, chronological, search
 from marc_core.models import Student, question_text
 from marc_core.types import Answer, Citation, EventFeatures, SearchHit, VideoSource
@@ -51,8 +50,7 @@ def answer_question(
     """
     timings: dict[str, float] = {}
     prompt = question_text(question, config.options)
-    with _timed(timings, "retrieve"):
-        hits, retrieval = _choose_events(question, store, encoder, config)
+    hits, retrieval = _choose_events(question, store, encoder, config, timings)
     with _timed(timings, "features"), torch.inference_mode():
         features, origin = _features_of(hits, store, student, config)
     with _timed(timings, "compress"), torch.inference_mode():
@@ -74,21 +72,34 @@ def answer_question(
 
 
 def find_events(
-    query: str, *, store: MemoryStore, encoder: DualEncoder, config: AskConfig
+    query: str,
+    *,
+    store: MemoryStore,
+    encoder: DualEncoder,
+    config: AskConfig,
+    timings: dict[str, float] | None = None,
 ) -> list[SearchHit]:
     """Return the events nearest to `query` that pass the filters, best first.
 
-    Raises AnswerError for an empty query or an unknown video.
+    timings: receives the seconds of "embed" and "retrieve". Raises AnswerError for an empty query
+    or an unknown video.
     """
+    timings = {} if timings is None else timings
     if not query.strip():
         raise AnswerError("A question must not be empty. Got only white space.")
-    (vector_D,) = encoder.encode_texts([query])
-    filters = _filters(store, config)
-    return search(store, vector_D, text=query, config=config.retrieve, filters=filters)
+    with _timed(timings, "embed"):
+        (vector_D,) = encoder.encode_texts([query])
+    with _timed(timings, "retrieve"):
+        filters = _filters(store, config)
+        return search(store, vector_D, text=query, config=config.retrieve, filters=filters)
 
 
 def _choose_events(
-    question: str, store: MemoryStore, encoder: DualEncoder, config: AskConfig
+    question: str,
+    store: MemoryStore,
+    encoder: DualEncoder,
+    config: AskConfig,
+    timings: dict[str, float],
 ) -> tuple[list[SearchHit], Literal["retrieved", "bypassed"]]:
     """Return the events for the student in chronological order, and how they were chosen."""
     filters = _filters(store, config)
@@ -97,7 +108,7 @@ def _choose_events(
         everything = _all_events(store, filters.video_ids[0])
         if 0 < len(everything) <= config.retrieve.k:
             return everything, "bypassed"
-    hits = find_events(question, store=store, encoder=encoder, config=config)
+    hits = find_events(question, store=store, encoder=encoder, config=config, timings=timings)
     if not hits:
         raise AnswerError(
             "No event of the memory passes the filters. Widen them, or index more videos."
@@ -136,7 +147,7 @@ def _features_of(
     hits: Sequence[SearchHit], store: MemoryStore, student: Student, config: AskConfig
 ) -> tuple[list[EventFeatures], Literal["cached", "decoded"]]:
     """Return stage-1 features of the events, in order: all from the memory, or else decoded."""
-    name = stage1_fingerprint(student.fingerprint, config.compress)
+    name = features_name(student.fingerprint, config)
     cached = store.load_features([hit.event_id for hit in hits], name)
     if len(cached) == len(hits):
         return [to_device(cached[hit.event_id], student) for hit in hits], "cached"
@@ -199,5 +210,7 @@ def _citation(hit: SearchHit, retrieval: str) -> Citation:
 @contextmanager
 def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
     started = time.perf_counter()
-    yield
-    timings[step] = time.perf_counter() - started
+    try:
+        yield
+    finally:
+        timings[step] = time.perf_counter() - started

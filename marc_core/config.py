@@ -277,7 +277,7 @@ def load_config(
             layers.append(OmegaConf.load(_preset_file(preset)))
         if stored is not None:
             sections = [f.name for f in dataclasses.fields(MethodConfig)]
-            earlier = OmegaConf.create(stored)
+            earlier: Any = OmegaConf.create(stored)
             layers.append({key: earlier[key] for key in sections if key in earlier})
         for file in files:
             if not Path(file).is_file():

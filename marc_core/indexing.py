@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from marc_core import schemas
-from marc_core.config import IndexConfig, fingerprint
+from marc_core.config import IndexConfig, MethodConfig, fingerprint
 from marc_core.types import DecodeSummary, Event, VideoSource
 
 if TYPE_CHECKING:
@@ -153,6 +153,18 @@ def samples_of(event: Event, sampled_index: NDArray[np.int64]) -> NDArray[np.int
     return np.array([int(np.argmin(np.abs(sampled_index - middle)))])
 
 
+def features_name(student_fingerprint: str, config: MethodConfig) -> str:
+    """Return the name under which an event's features are stored and looked up.
+
+    It changes with everything that decides them besides the frames: student, cap, stage 1.
+    """
+    from marc_core.compress.stages import stage1_fingerprint
+
+    return stage1_fingerprint(
+        fingerprint(student_fingerprint, config.student.max_frames), config.compress
+    )
+
+
 def index_fingerprint(
     config: IndexConfig, encoder_fingerprint: str, student_fingerprint: str | None
 ) -> str:
@@ -161,15 +173,12 @@ def index_fingerprint(
     A video whose stored fingerprint differs is indexed again. Operational settings (time limits,
     numbers of workers) are left out.
     """
-    video, compress = config.video, config.compress
+    video = config.video
     return fingerprint(
         (video.backend, video.sample_fps, video.max_sampled_frames, video.frame_max_pixels),
         config.events,
         encoder_fingerprint,
-        student_fingerprint,
-        (compress.mode, compress.window, compress.event_ratio, compress.restore_norm)
-        if student_fingerprint
-        else None,
+        features_name(student_fingerprint, config) if student_fingerprint else None,
     )
 
 
@@ -276,7 +285,6 @@ def _feature_rows(
     import torch
 
     from marc_core.compress import compress_event
-    from marc_core.compress.stages import stage1_fingerprint
     from marc_core.memory import features_row
 
     rows = []
@@ -289,7 +297,7 @@ def _feature_rows(
             features_row(
                 schemas.make_event_id(source.video_id, event.index),
                 source.video_id,
-                stage1_fingerprint(student.fingerprint, config.compress),
+                features_name(student.fingerprint, config),
                 compress_event(features, config.compress),
             )
         )

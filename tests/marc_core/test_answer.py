@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from marc_core.answer import answer_question, decode_features, find_events
-from marc_core.compress.stages import stage1_fingerprint
 from marc_core.config import AskConfig, IndexConfig, load_config
 from marc_core.embed import load_encoder
 from marc_core.errors import AnswerError
 from marc_core.events import ShotDetector
-from marc_core.indexing import decode_video, encode_video, samples_of
+from marc_core.indexing import decode_video, encode_video, features_name, samples_of
 from marc_core.memory import MemoryStore
 from marc_core.models import load_student
 from marc_core.types import Event
@@ -61,7 +60,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory):
 def test_cached_features_equal_fresh_ones(memory) -> None:
     store, encoder, student, ask, _ = memory
     hits = find_events("the red circle", store=store, encoder=encoder, config=ask)
-    name = stage1_fingerprint(student.fingerprint, ask.compress)
+    name = features_name(student.fingerprint, ask)
     cached = store.load_features([hit.event_id for hit in hits], name)
     with IsolatedDecoder(ask.video) as decoder, torch.inference_mode():
         for hit in hits:
@@ -112,7 +111,7 @@ def test_citations_are_events_of_the_memory_in_order(memory) -> None:
         assert citation.thumbnail.startswith(b"\xff\xd8")
     assert answer.visual_tokens == 9 * ask.compress.budget_groups
     assert answer.visual_tokens < answer.visual_tokens_before
-    assert set(answer.timings_s) == {"retrieve", "features", "compress", "generate"}
+    assert set(answer.timings_s) == {"embed", "retrieve", "features", "compress", "generate"}
 
 
 def test_retrieval_is_bypassed_when_everything_fits(memory) -> None:
