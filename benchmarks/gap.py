@@ -75,8 +75,10 @@ def with_tables(page: str, compact: dict[str, Any]) -> str:
 def gap_table(table: dict[str, Any]) -> str:
     """Return the paired comparison with the teacher as Markdown."""
     lines = [
-        "| arm | retention | minus teacher, points | McNemar p | only teacher right "
-        "| only arm right |",
+        (
+            "| arm | retention | minus teacher, points | McNemar p | only teacher right "
+            "| only arm right |"
+        ),
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for arm, row in table.items():

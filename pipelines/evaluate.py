@@ -28,6 +28,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasink
 from ray.data.block import BlockAccessor
 
+from marc_core.config import fingerprint
 from marc_core.evaluation.config import EvaluateConfig
 from marc_core.evaluation.manifest import make_manifest, run_fingerprint
 from marc_core.evaluation.outcome import ANSWERED, FAILED, Outcome, from_table, to_table, unanswered
@@ -35,6 +36,7 @@ from marc_core.evaluation.questions import load_questions, make_loader
 from marc_core.evaluation.result import make_result
 from marc_core.evaluation.sample import Sample
 from marc_core.evaluation.shards import Shards
+from marc_core.memory import MemoryStore
 from pipelines.stages import recorded
 
 Progress = Callable[[int, int, int], None]
@@ -49,13 +51,17 @@ def evaluate_benchmark(
 ) -> dict[str, Any]:
     """Answer every question under every arm that the output does not hold yet; return the result.
 
-    Needs an initialised Ray. Raises BenchmarkError, ModelLoadError, ConfigError; what is wrong
-    with a single video becomes its rows instead.
+    Needs an initialised Ray. Raises BenchmarkError, ModelLoadError, MemoryStoreError, ConfigError;
+    what is wrong with a single video becomes its rows instead.
     """
     started = time.monotonic()
     samples, data = load_questions(config)
     student, encoder = ray.get(_fingerprints.options(num_cpus=0.1).remote(config))
-    shards = Shards(config.output, run_fingerprint(config, data, student, encoder))
+    basis = data
+    if config.use_memory:  # refuses a missing memory, or one of another encoder, before any work
+        store = MemoryStore.open(config.memory, encoder_fingerprint=encoder)
+        basis = fingerprint(data, store.last_config())
+    shards = Shards(config.output, run_fingerprint(config, basis, student, encoder))
     todo = plan_work(samples, shards.read(), config)
     if todo:
         with _watch(shards, len(todo), progress), warnings.catch_warnings():
@@ -181,7 +187,6 @@ class AnswerStage:
         """Answer one video's questions under these arms."""
         from marc_core.evaluation.evaluator import Evaluator
         from marc_core.evaluation.memory_evaluator import MemoryEvaluator
-        from marc_core.memory import MemoryStore
 
         config = dataclasses.replace(self.config, only_arms=tuple(arms))
         if self.loader is not None:

@@ -81,7 +81,7 @@ class FileLoader:
     def load(self, path: str) -> Footage:
         """Decode, embed and segment one video; an image becomes one event of one frame."""
         if Path(path).suffix.lower() in IMAGE_SUFFIXES:
-            return _image(path)
+            return load_image(path)
         from marc_core.events import segment
         from marc_core.indexing import decode_video, samples_of
 
@@ -106,7 +106,8 @@ class FileLoader:
         )
 
 
-def _image(path: str) -> Footage:
+def load_image(path: str) -> Footage:
+    """Return a picture as one event of one frame at 0 s. Raises SourceError."""
     from PIL import Image, UnidentifiedImageError
 
     started = time.perf_counter()

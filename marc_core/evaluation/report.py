@@ -34,7 +34,7 @@ def render_report(result: dict[str, Any]) -> str:
         result=result,
         manifest=result["manifest"],
         variant=variant,
-        variants=VARIANTS,
+        shown=VARIANTS if any(a["variants_differ"] for a in arms.values()) else (variant,),
         arms=arms,
         tasks=_names(arms, variant, "tasks"),
         tags=_names(arms, variant, "tags"),
@@ -42,7 +42,6 @@ def render_report(result: dict[str, Any]) -> str:
         plots=[svg for svg in (overall_plot(arms, variant), task_plot(arms, variant),
                                time_plot(arms)) if svg],
         examples=_examples(result, variant),
-        differing=sum(a["variants_differ"] for a in arms.values()),
     )  # fmt: skip
 
 
