@@ -99,7 +99,7 @@ class IsolatedDecoder:
         return [message.arrays[str(i)] for i in range(len(times_s))]
 
     def _request(self, op: str, path: str | Path, fields: dict[str, Any]) -> _Child:
-        if self._child is None or not self._child.idle:
+        if self._child is None or not self._child.idle or not self._child.alive:
             self.close()
             self._child = _Child(self._command)
         child = self._child
@@ -236,6 +236,10 @@ class _Child:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def send(self, line: str) -> None:
         assert self._process.stdin is not None

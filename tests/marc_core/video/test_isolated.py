@@ -190,13 +190,27 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def test_the_child_waits_for_a_slow_reader(odd: Path):
-    config = replace(CONFIG, stall_timeout_s=0.5, frame_max_pixels=10**8)
-    with IsolatedDecoder(config) as decoder, decoder.open(odd / "h264.mp4") as stream:
-        for count, _ in enumerate(stream):
-            if count == 0:
-                time.sleep(0.8)
-        assert stream.summary.num_frames == 30
+def test_a_child_that_died_between_videos_is_no_fault_of_the_next(odd: Path):
+    with IsolatedDecoder(CONFIG) as decoder:
+        with decoder.open(odd / "h264.mp4") as stream:
+            list(stream)
+        os.kill(decoder.child_pid, 9)
+        os.waitid(os.P_PID, decoder.child_pid, os.WEXITED | os.WNOWAIT)
+        with decoder.open(odd / "h264.mp4") as stream:
+            assert sum(len(chunk.times_s) for chunk in stream) == 30
+
+
+def test_a_slow_reader_is_no_stall_of_the_decoder(odd: Path):
+    config = replace(CONFIG, chunk_frames=1, sample_fps=100.0)
+    with IsolatedDecoder(config) as decoder:
+        with decoder.open(odd / "h264.mp4") as stream:
+            list(stream)
+        decoder._config = replace(config, stall_timeout_s=0.5)
+        with decoder.open(odd / "size_change.ts") as stream:
+            for count, _ in enumerate(stream):
+                if count == 0:
+                    time.sleep(0.8)
+            assert stream.summary.num_frames == 60
 
 
 def test_the_child_starts_light():
