@@ -1,6 +1,6 @@
 """Search in memories of 10^4, 10^5 and 10^6 synthetic events: recall@3, latency, build time.
 
-    python benchmarks/memory_scale.py --out benchmarks/results/memory_scale.json
+    python -m benchmarks.memory_scale > benchmarks/results/memory_scale.json
 
 Embeddings are clustered (2,000 centres). Three kinds of questions: `same` are drawn like the
 events; `gap` are shifted by a common offset, as texts are against images in CLIP-like encoders;
@@ -15,11 +15,13 @@ import dataclasses
 import json
 import platform
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import lancedb
 import numpy as np
 import pyarrow as pa
 from lancedb.index import IvfRq
@@ -196,12 +198,17 @@ def measure(rows: int, folder: Path) -> dict[str, Any]:
     plain = MemoryStore(store.tables, dataclasses.replace(config, refine_factor=1))
     truth = {kind: nearest(vectors_ED, q, facts["index"] >= 0) for kind, q in asked.items()}
     report["refine_factor_1"] = {k: timed(plain, q, truth[k]) for k, q in asked.items()}
-    report["default_by_question"] = {k: timed(store, q, truth[k]) for k, q in asked.items()}
+    report["nprobes"] = {n: by_nprobes(store, n, asked, truth) for n in (50, 100, 200)}
     report["index_by_bits"] = {bits: by_bits(store, bits, asked, truth) for bits in (1, 4)}
     started = time.perf_counter()
     store.publish(*batch_of(rng, vectors_ED[:EVENTS_PER_VIDEO], 0)[:2], None)
     report["publish_one_video_again_ms"] = round((time.perf_counter() - started) * 1000, 1)
     return report
+
+
+def by_nprobes(store: MemoryStore, nprobes: int, asked: Any, truth: Any) -> dict[str, Any]:
+    other = MemoryStore(store.tables, dataclasses.replace(store.config, nprobes=nprobes))
+    return {kind: timed(other, q, truth[kind]) for kind, q in asked.items()}
 
 
 def by_bits(store: MemoryStore, bits: int, asked: Any, truth: Any) -> dict[str, Any]:
@@ -228,6 +235,24 @@ def by_filter(store: MemoryStore, vectors_ED: Any, asked: Any, facts: Any) -> di
     return report
 
 
+def training_after_deletions(rows: int = 200_000, dim: int = 64) -> dict[str, Any]:
+    """Return seconds to train the index on a table with and without a few deleted rows."""
+    vectors_ED = np.random.default_rng(0).standard_normal((rows, dim), dtype=np.float32)
+    column = pa.FixedSizeListArray.from_arrays(vectors_ED.ravel(), dim)
+    report: dict[str, Any] = {"rows": rows, "dim": dim}
+    with tempfile.TemporaryDirectory(prefix="marc-memory-") as folder:
+        data = pa.table({"id": np.arange(rows), "embedding": column})
+        table = lancedb.connect(folder).create_table("t", data)
+        for deleted, rate in ((0, 256), (50, 256), (50, 32)):
+            table.delete(f"id < {deleted}")
+            config = IvfRq(distance_type="cosine", num_bits=4, sample_rate=rate)
+            started = time.perf_counter()
+            table.create_index("embedding", config=config)
+            seconds = round(time.perf_counter() - started, 2)
+            report[f"{deleted} deleted, {rate} samples a partition"] = seconds
+    return report
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
@@ -247,7 +272,12 @@ def main() -> None:
             shutil.rmtree(folder)
         if options.out:
             options.out.write_text(json.dumps(report, indent=1) + "\n")
-        print(json.dumps(report["results"][-1]), flush=True)
+        sys.stderr.write(f"{rows} rows done\n")
+    report["training_after_deletions"] = training_after_deletions()
+    text = json.dumps(report, indent=1)
+    if options.out:
+        options.out.write_text(text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":

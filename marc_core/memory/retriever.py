@@ -115,9 +115,20 @@ def _by_vector(
         .nprobes(store.config.nprobes)
         .refine_factor(store.config.refine_factor)
     )
+    if where is not None and _is_narrow(store, where):
+        query = query.bypass_vector_index()
     found = _run(query, [*columns, "_distance"], limit, where)
     found.sort(key=lambda row: (row["_distance"], row["event_id"]))
     return [{**row, "score": 1.0 - row["_distance"]} for row in found]
+
+
+def _is_narrow(store: MemoryStore, where: str) -> bool:
+    """Return whether so few events pass that all of them are compared, without the vector index.
+
+    The index searches the partitions nearest to the question, and the few events that pass may
+    lie in others (measured at 10^6 rows, 20 of 20,000 videos: recall@3 0.68 with the index).
+    """
+    return int(store.tables.events.count_rows(where)) <= store.config.vector_index_rows
 
 
 def _by_text(store: MemoryStore, text: str, limit: int, where: str | None) -> list[dict[str, Any]]:

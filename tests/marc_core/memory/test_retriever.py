@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 import pytest
+from lancedb.index import IvfFlat
 
 from marc_core import schemas
 from marc_core.config import MemoryConfig, RetrieveConfig
@@ -118,6 +119,22 @@ def clustered(rng, rows, dim, clusters=300):
     picked = centres[rng.integers(0, clusters, rows)]
     vectors = picked + 0.5 * rng.standard_normal((rows, dim)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_a_narrow_filter_is_exact_whatever_the_index_holds(store, config, fakes):
+    """One partition of 16 is probed; the filtered video's events lie in any of them."""
+    rng = np.random.default_rng(5)
+    for name in ("v", "w"):
+        publish(store, fakes, name, [(rng.standard_normal(16), None) for _ in range(400)])
+    kind = IvfFlat(distance_type="cosine", num_partitions=16)
+    store.tables.events.create_index("embedding", config=kind)
+    hasty = MemoryStore.open(dataclasses.replace(config, nprobes=1, vector_index_rows=500))
+    vectors_ED = np.stack(store.events_of("w")["embedding"].to_pylist())
+    vectors_ED /= np.linalg.norm(vectors_ED, axis=1, keepdims=True)
+    for query_D in rng.standard_normal((10, 16)).astype(np.float32):
+        filters = EventFilter(video_ids=("w",))
+        hits = search(hasty, query_D, k=5, config=CONFIG, filters=filters)
+        assert [h.index for h in hits] == np.argsort(-(vectors_ED @ query_D))[:5].tolist()
 
 
 @pytest.mark.parametrize("dim", [128, 28])
