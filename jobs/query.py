@@ -141,7 +141,10 @@ def status(
         return
     table = Table(title=f"Memory {resolved.memory.uri}", show_header=False, title_justify="left")
     for key, value in report.items():
-        if isinstance(value, dict):
+        if key == "indexes":
+            for name, columns in value.items():
+                table.add_row(f"indexes of {name}", _indexes(columns))
+        elif isinstance(value, dict):
             for name, inner in value.items():
                 table.add_row(f"{key.replace('_', ' ')}: {name}", _text(inner))
         else:
@@ -257,7 +260,11 @@ def _name(uri: str) -> str:
     return uri.rsplit("/", 1)[-1]
 
 
+def _indexes(columns: dict[str, Any]) -> str:
+    waiting = max((c["unindexed_rows"] for c in columns.values()), default=0)
+    listed = ", ".join(f"{name} ({c['type']})" for name, c in columns.items()) or "none"
+    return listed + (f"; {waiting:,} rows not indexed yet" if waiting else "")
+
+
 def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return "\n".join(f"{k}: {_text(v)}" for k, v in value.items()) or "none"
     return f"{value:,.2f}" if isinstance(value, float) else str(value)
