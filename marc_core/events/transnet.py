@@ -226,7 +226,8 @@ def load_transnet(config: EventConfig, device: str = "cpu") -> TransNetV2:
     path = _weights_path()
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        model = TransNetV2()
+        with torch.device("meta"):  # no initial values: they would use up random numbers
+            model = TransNetV2()
         _assign(model, weights)
     except (OSError, KeyError, RuntimeError, pickle.UnpicklingError, AttributeError) as error:
         raise ModelLoadError(
@@ -238,8 +239,8 @@ def load_transnet(config: EventConfig, device: str = "cpu") -> TransNetV2:
         model.stages.to(torch.bfloat16)
         model.pixel_fc.to(torch.bfloat16)
     for parameter in model.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if parameter.dim() == 4 else torch.contiguous_format
+        parameter.data = parameter.data.contiguous(memory_format=layout)
     model.to(device)
     return model
 
@@ -270,10 +271,11 @@ def _assign(model: TransNetV2, weights: dict[str, Tensor]) -> None:
     }
     for ours, theirs in names.items():
         layer = model.get_submodule(ours)
-        layer.load_state_dict({k: weights[f"{theirs}.{k}"] for k in ("weight", "bias")})
+        values = {k: weights[f"{theirs}.{k}"] for k in ("weight", "bias")}
+        layer.load_state_dict(values, assign=True)
     lookup, pixels = weights["fc1.weight"].tensor_split([256], dim=1)
-    model.lookup_fc.load_state_dict({"weight": lookup, "bias": weights["fc1.bias"]})
-    model.pixel_fc.load_state_dict({"weight": pixels})
+    model.lookup_fc.load_state_dict({"weight": lookup, "bias": weights["fc1.bias"]}, assign=True)
+    model.pixel_fc.load_state_dict({"weight": pixels}, assign=True)
 
 
 def _assign_block(block: DilatedBlock, weights: dict[str, Tensor], name: str) -> None:
@@ -285,7 +287,7 @@ def _assign_block(block: DilatedBlock, weights: dict[str, Tensor], name: str) ->
     for i, d in enumerate(DILATIONS):
         spatial = weights[f"{name}.Conv3D_{d}.layers.0.weight"].squeeze(2)
         temporal = weights[f"{name}.Conv3D_{d}.layers.1.weight"].squeeze(-1)
-        block.spatial[i].load_state_dict({"weight": spatial})
+        block.spatial[i].load_state_dict({"weight": spatial}, assign=True)
         block.temporal[i].load_state_dict(
-            {"weight": temporal * scales[i][:, None, None, None], "bias": biases[i]}
+            {"weight": temporal * scales[i][:, None, None, None], "bias": biases[i]}, assign=True
         )
