@@ -111,17 +111,21 @@ def print_result(result: dict[str, Any], config: EvaluateConfig) -> None:
     table = Table(title=title, title_justify="left")
     differ = any(arm["variants_differ"] for arm in result["arms"].values())
     variants = VARIANTS if differ else (manifest["variant"],)
-    for name in ("arm", *variants, "tokens", "answered", "recall@3"):
-        table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
+    for name in ("arm", *variants, "tokens", "answered", "top 3 (chance)"):
+        arm_name = name == "arm"
+        table.add_column(name, justify="left" if arm_name else "right", no_wrap=arm_name)
     for name, arm in result["arms"].items():
         overall = [arm["scores"][v]["overall"] for v in variants]
-        recall = arm["retrieval"]["recall_at_3"]
+        found = arm["retrieval"]
+        recall = (
+            f"{found['recall_at_3']:.1%} ({found['chance_at_3']:.0%})" if found["named"] else ""
+        )
         table.add_row(
             name,
             *(interval_text(o) for o in overall),
             f"{arm['tokens']['visual_tokens'] or 0:.1f}",
-            f"{arm['answered']} of {arm['questions']}",
-            "" if recall is None else f"{recall:.1%}",
+            f"{arm['answered']}/{arm['questions']}",
+            recall,
         )
     console.print(table)
     console.print(f"{result['seconds']:.0f} s; {config.output}/report.html, result.json")

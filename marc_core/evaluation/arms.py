@@ -10,6 +10,7 @@ differs. Letters: S sampled frames, T groups, P tokens of a group, D channels.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,18 +34,23 @@ if TYPE_CHECKING:
     from marc_core.types import EventFeatures
 
 
+TOP = (1, 3)
+"""Ranks k at which retrieval is scored: is there evidence in the top k?"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Seen:
     """What the student is shown for one question.
 
     events: chosen events, in order of time. tokens_before: visual tokens without compression.
-    evidence_rank, evidence_shown: see Outcome. seconds: {"vision", "retrieve", "compress"}.
+    evidence_rank, chance, evidence_shown: see Outcome. seconds: {"vision", "retrieve", "compress"}.
     """
 
     video: CompressedVideo
     events: tuple[int, ...]
     tokens_before: int
     evidence_rank: int
+    chance: dict[str, float]
     evidence_shown: float
     seconds: dict[str, float]
 
@@ -92,6 +98,7 @@ class VideoArms:
             tokens_before=self._plan_groups(self._capped(events, arm.frames))
             * self._tokens_a_group(),
             evidence_rank=evidence_rank(sample, ranked, self.footage.spans),
+            chance=recall_by_chance(sample, ranked, self.footage.spans),
             evidence_shown=evidence_shown(sample, events, self.footage.spans),
             seconds={
                 "retrieve": retrieve_s,
@@ -194,6 +201,21 @@ def evidence_rank(
     wanted = set(evidence_events(sample, spans))
     ranks = [rank for rank, event in enumerate(ranked, start=1) if event in wanted]
     return ranks[0] if ranks else -1
+
+
+def recall_by_chance(
+    sample: Sample, ranked: Sequence[int], spans: Sequence[tuple[float, float]]
+) -> dict[str, float]:
+    """Return {"1": p, "3": p}: chance that a random order has evidence in its top 1 and top 3.
+
+    1 - C(E - n, k) / C(E, k) for n of E events with evidence; {} where nothing is ranked.
+    """
+    if evidence_rank(sample, ranked, spans) == 0:
+        return {}
+    num, wanted = len(spans), len(evidence_events(sample, spans))
+    return {
+        str(k): 1 - math.comb(num - wanted, min(k, num)) / math.comb(num, min(k, num)) for k in TOP
+    }
 
 
 def evidence_shown(

@@ -141,6 +141,7 @@ class Evaluator:
                 generated_tokens=answer.generated_tokens,
                 events=shown.events,
                 evidence_rank=shown.evidence_rank,
+                recall_by_chance=shown.chance,
                 evidence_shown=shown.evidence_shown,
                 timings_s=shared | shown.seconds | {"generate": each_s},
                 alone_s=alone[i] if i < len(alone) else {},

@@ -24,19 +24,21 @@ def render_markdown(result: dict[str, Any]) -> str:
 def _scores(arms: dict[str, Any], variant: str) -> str:
     differ = any(arm["variants_differ"] for arm in arms.values())
     variants = VARIANTS if differ else (variant,)
-    head = ["arm", *variants, "visual tokens", "before merging", "evidence in top 3",
+    head = ["arm", *variants, "visual tokens", "before merging", "evidence in top 3 (chance)",
             "evidence shown", "answered"]  # fmt: skip
     rows = []
     for name, arm in arms.items():
         tokens, found = arm["tokens"], arm["retrieval"]
-        retrieved = found["recall_at_3"]
+        named = bool(found["named"])
         rows.append(
             [
                 name,
                 *(_interval(arm["scores"][v]["overall"]) for v in variants),
                 _number(tokens["visual_tokens"]),
                 _number(tokens["visual_tokens_before"]),
-                "" if retrieved is None else _percent(retrieved),
+                f"{_percent(found['recall_at_3'])} ({_percent(found['chance_at_3'])})"
+                if named
+                else "",
                 "" if found["evidence_shown"] is None else _percent(found["evidence_shown"]),
                 f"{arm['answered']} of {arm['questions']}",
             ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from marc_core.answer import answer_question
 from marc_core.config import AskConfig, MethodConfig
 from marc_core.errors import AnswerError, SourceError, VideoError
-from marc_core.evaluation.arms import evidence_rank, evidence_shown
+from marc_core.evaluation.arms import evidence_rank, evidence_shown, recall_by_chance
 from marc_core.evaluation.config import ArmConfig, EvaluateConfig
 from marc_core.evaluation.evaluator import kv_bytes, peak_memory, reset_peak
 from marc_core.evaluation.outcome import FAILED, MISSING, Outcome, answered, unanswered
@@ -91,6 +91,7 @@ class MemoryEvaluator:
             generated_tokens=answer.generated_tokens,
             events=events,
             evidence_rank=evidence_rank(sample, ranked, spans),
+            recall_by_chance=recall_by_chance(sample, ranked, spans),
             evidence_shown=evidence_shown(sample, events, spans),
             timings_s=answer.timings_s,
             alone_s=answer.timings_s,

@@ -31,6 +31,8 @@ class Outcome:
     events: indices of the events that the student saw, in order of time.
     evidence_rank: rank of the best event with evidence in the retrieval, from 1; 0 where the
         question does not name one event or nothing was retrieved; -1 where no event holds it.
+    recall_by_chance: what a random order of this video's events would reach in the top 1 and top
+        3 for such a question; empty where evidence_rank is 0.
     evidence_shown: share of the events with evidence that the student saw; -1 without any.
     timings_s: wall-clock seconds by step. Steps that one call did for several questions (decode,
         vision, generate) are divided equally among them.
@@ -54,6 +56,7 @@ class Outcome:
     generated_tokens: int = 0
     events: tuple[int, ...] = ()
     evidence_rank: int = 0
+    recall_by_chance: dict[str, float] = field(default_factory=dict)
     evidence_shown: float = -1.0
     timings_s: dict[str, float] = field(default_factory=dict)
     alone_s: dict[str, float] = field(default_factory=dict)
@@ -144,7 +147,7 @@ def from_table(table: pa.Table) -> list[Outcome]:
     """Return the outcomes of a table written by `to_table`."""
     outcomes = []
     for row in table.to_pylist():
-        for name in ("scores", "timings_s", "alone_s"):
+        for name in ("scores", "recall_by_chance", "timings_s", "alone_s"):
             row[name] = json.loads(row[name])
         outcomes.append(Outcome(**row | {k: tuple(row[k]) for k in ("tags", "events")}))
     return outcomes

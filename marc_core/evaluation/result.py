@@ -22,8 +22,7 @@ from marc_core.evaluation.outcome import ANSWERED, FAILED, MISSING, Outcome, sco
 
 FORMAT = 1
 TOP = (1, 3)
-"""Ranks k at which retrieval is scored: the share of questions with evidence in the top k."""
-
+"""Ranks k at which retrieval is scored, as in `arms.TOP`."""
 
 SAME_TO_COMPARE = ("benchmark", "data_hash", "questions", "prompt")
 """Manifest fields that must agree before two results can be compared question by question."""
@@ -88,11 +87,14 @@ def summary(config: EvaluateConfig, outcomes: Sequence[Outcome]) -> dict[str, An
 
 
 def retrieval(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Return recall of evidence on questions that name one event, and the share shown of all."""
+    """Return recall of evidence on questions that name one event, what a random order of the
+    same events would reach, and the share of all evidence that was shown."""
     named = [o.evidence_rank for o in outcomes if o.evidence_rank]
     shown = [o.evidence_shown for o in outcomes if o.evidence_shown >= 0]
     recall = {f"recall_at_{k}": mean([float(0 < r <= k) for r in named]) for k in TOP}
-    return {"named": len(named), **recall, "evidence_shown": mean(shown)}
+    by_chance = [o.recall_by_chance for o in outcomes if o.recall_by_chance]
+    chance = {f"chance_at_{k}": mean([row[str(k)] for row in by_chance]) for k in TOP}
+    return {"named": len(named), **recall, **chance, "evidence_shown": mean(shown)}
 
 
 def step_table(timings: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -114,7 +116,7 @@ def mean(values: Sequence[float]) -> float | None:
 def _row(outcome: Outcome) -> dict[str, Any]:
     row = dataclasses.asdict(outcome)
     for name in ("benchmark", "timings_s", "alone_s", "peak_rss_bytes", "peak_gpu_bytes",
-                 "kv_cache_bytes"):  # fmt: skip
+                 "kv_cache_bytes", "recall_by_chance"):  # fmt: skip
         row.pop(name)
     return row
 

@@ -67,6 +67,7 @@ def test_retrieval_shows_events_in_order_of_time_and_is_scored(
     assert marc.events == tuple(sorted(marc.events))
     assert len(marc.events) == 3
     assert (marc.evidence_rank, marc.evidence_shown) == (1, 1.0)
+    assert marc.recall_by_chance == {"1": 0.25, "3": 0.75}
     assert oracle.events == (2,)
     assert oracle.evidence_rank == 0
 

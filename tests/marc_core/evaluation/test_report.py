@@ -29,6 +29,7 @@ def run(make_sample: Any, right: dict[str, set[int]], num: int = 20, **settings:
     outcomes = [
         answered(s, arm, "B" if i in ids else "A", visual_tokens=9, visual_tokens_before=90,
                  prompt_tokens=50, generated_tokens=2, evidence_rank=1 + i % 4,
+                 recall_by_chance={"1": 0.25, "3": 0.5},
                  timings_s={"decode": 0.1, "generate": 0.2}, alone_s={"prefill": 0.1})
         for arm, ids in right.items() for i, s in enumerate(samples)
     ]  # fmt: skip
@@ -51,6 +52,7 @@ def test_result_has_every_table(result: Any) -> None:
     assert marc["tokens"]["visual_tokens"] == 9
     assert marc["retrieval"]["recall_at_1"] == 0.25
     assert marc["retrieval"]["recall_at_3"] == 0.75
+    assert marc["retrieval"]["chance_at_3"] == 0.5
     assert marc["seconds"]["generate"]["p95"] == pytest.approx(0.2)
     assert json.loads(json.dumps(result)) == result
 
