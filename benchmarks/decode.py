@@ -25,8 +25,11 @@ from marc_core.config import VideoConfig
 from marc_core.video import IsolatedDecoder, decode
 
 CLIPS = {
-    "h264_720p25": ("libx264", {"preset": "medium", "b": "2500k"}),
-    "hevc_720p25": ("libx265", {"preset": "fast", "b": "1500k", "x265-params": "log-level=none"}),
+    "h264_720p25": ("libx264", {"preset": "veryfast", "b": "2500k"}),
+    "hevc_720p25": (
+        "libx265",
+        {"preset": "superfast", "b": "1500k", "x265-params": "log-level=none"},
+    ),
 }
 TARGETS = {"h264_720p25": 0.9, "hevc_720p25": 1.0}
 
@@ -114,9 +117,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--folder", help="keep the rendered clips here and use them again")
     args = parser.parse_args()
     clips = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or temporary
         for name, (codec, options) in CLIPS.items():
             path = Path(folder) / f"{name}.mp4"
             render_clip(path, seconds=args.seconds, codec=codec, options=options)
