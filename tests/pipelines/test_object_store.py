@@ -29,14 +29,14 @@ def endpoint(tmp_path: Path, clip_writer: Callable[..., Path]) -> Iterator[str]:
         "s3", endpoint_url=url, aws_access_key_id="key", aws_secret_access_key="hidden-secret",
         region_name="us-east-1",
     )  # fmt: skip
-    for bucket in ("archive", "memories"):
+    for bucket in ("bucket-archive", "bucket-memories"):
         client.create_bucket(Bucket=bucket)
-    client.upload_file(str(clip_writer(tmp_path / "clip.mp4")), "archive", "day 1/clip.mp4")
+    client.upload_file(str(clip_writer(tmp_path / "clip.mp4")), "bucket-archive", "day 1/clip.mp4")
     subtitles = "1\n00:00:02,500 --> 00:00:03,500\nthe second shot\n"
-    client.put_object(Bucket="archive", Key="day 1/clip.srt", Body=subtitles.encode())
+    client.put_object(Bucket="bucket-archive", Key="day 1/clip.srt", Body=subtitles.encode())
     metadata = json.dumps({"camera": "gate", "tags": ["night"]})
-    client.put_object(Bucket="archive", Key="day 1/clip.json", Body=metadata.encode())
-    client.put_object(Bucket="archive", Key="broken.mp4", Body=b"no video")
+    client.put_object(Bucket="bucket-archive", Key="day 1/clip.json", Body=metadata.encode())
+    client.put_object(Bucket="bucket-archive", Key="broken.mp4", Body=b"no video")
     client.close()
     yield url
     server.stop()
@@ -47,7 +47,7 @@ def test_bucket_to_bucket(endpoint: str) -> None:
         IndexConfig,
         preset="tiny",
         overrides=[
-            "archive=['s3://archive']", "memory.uri='s3://memories/m'",
+            "archive=['s3://bucket-archive']", "memory.uri='s3://bucket-memories/m'",
             ("archive_options={region: us-east-1, access_key: key, secret_key: hidden-secret, "
             f"endpoint_override: '{endpoint}'}}"),
             ("memory.storage_options={aws_region: us-east-1, aws_access_key_id: key, "
@@ -58,7 +58,7 @@ def test_bucket_to_bucket(endpoint: str) -> None:
     report = index_archive(config)
     assert (report.indexed, report.failed, report.failures) == (1, 1, {"unreadable": 1})
     store = MemoryStore.open(config.memory)
-    video = store.get_video("s3://archive/day 1/clip.mp4")
+    video = store.get_video("s3://bucket-archive/day 1/clip.mp4")
     assert video is not None
     assert (video["num_frames"], video["camera"], video["tags"]) == (40, "gate", ["night"])
     events = store.events_of(video["video_id"]).to_pylist()
