@@ -16,6 +16,10 @@ WIDTH, HEIGHT, FPS = 320, 180, 25
 TOLERANCE_FRAMES = 2
 Frames = NDArray[np.uint8]
 Kind = Literal["cut", "dissolve", "fade"]
+MIXES: dict[str, tuple[Kind, ...]] = {
+    "thirds": ("cut", "dissolve", "fade"),
+    "half cuts": ("cut", "cut", "dissolve", "fade"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +49,14 @@ def read_shots(folder: Path) -> list[Frames]:
     return shots
 
 
-def join(shots: list[Frames], path: Path, *, pieces: int, seed: int) -> list[Truth]:
+def join(
+    shots: list[Frames], path: Path, *, pieces: int, seed: int, kinds: tuple[Kind, ...]
+) -> list[Truth]:
     """Write an h264 file of `pieces` pieces of 30 to 60 frames; return its transitions.
 
-    Half of the transitions are cuts, a quarter dissolves, a quarter fades over black.
+    `kinds` are drawn from evenly. A fade goes to black and back.
     """
     rng = np.random.default_rng(seed)
-    kinds: list[Kind] = ["cut", "cut", "dissolve", "fade"]
     truths: list[Truth] = []
     before, out = -1, [np.zeros((0, HEIGHT, WIDTH, 3), np.uint8)]
     for i in range(pieces):
@@ -62,7 +67,6 @@ def join(shots: list[Frames], path: Path, *, pieces: int, seed: int) -> list[Tru
             out.append(piece)
             continue
         kind = kinds[int(rng.integers(len(kinds)))]
-        first = sum(len(p) for p in out)
         out[-1], between, piece = _transition(kind, out[-1], piece, rng)
         first = sum(len(p) for p in out)
         out += [between, piece]
