@@ -183,11 +183,14 @@ def shot_scaler(video: OpenVideo) -> FrameScaler:
 
 
 def sampled_scaler(video: OpenVideo, config: VideoConfig) -> FrameScaler:
-    """Return the scaler of sampled frames: the first frame's size rules the whole video."""
+    """Return the scaler of sampled frames: the first frame's size rules the whole video.
+
+    Area averaging (our choice): no aliasing, and half the cost of bicubic.
+    """
     width, height = output_size(
         video.first.width, video.first.height, config.frame_max_pixels, video.pixel_shape
     )
-    return FrameScaler(width=width, height=height, turns=video.turns, method=Interpolation.BICUBIC)
+    return FrameScaler(width=width, height=height, turns=video.turns, method=Interpolation.AREA)
 
 
 def _shown_s(frame: VideoFrame, step_s: float) -> float:
