@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -40,9 +41,33 @@ def cpu_s(pid: int) -> float:
     return sum(int(x) for x in fields[11:15]) / _TICKS
 
 
-def tree_cpu_s() -> float:
-    """Return the CPU seconds of this process and everything alive below it."""
-    return sum(cpu_s(pid) for pid in descendants())
+class TreeCpu:
+    """CPU seconds that this process and all below it spend inside a `with` block.
+
+    Sampled twice a second, because workers that end take their count along.
+    """
+
+    def __enter__(self) -> TreeCpu:
+        self._first = {pid: cpu_s(pid) for pid in descendants()}
+        self._last = dict(self._first)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+        self.seconds = sum(self._last.values()) - sum(self._first.values())
+
+    def _loop(self) -> None:
+        while not self._stop.wait(0.5):
+            self._look()
+
+    def _look(self) -> None:
+        for pid in descendants():
+            self._last[pid] = max(cpu_s(pid), self._last.get(pid, 0.0))
 
 
 def pss_bytes(pid: int) -> int:
