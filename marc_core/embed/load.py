@@ -13,7 +13,7 @@ from marc_core.embed.protocol import DualEncoder
 from marc_core.embed.transformers_encoder import TransformersEncoder
 from marc_core.errors import ModelLoadError
 
-FAMILIES = ("clip", "siglip", "siglip2")
+FAMILIES = ("clip", "siglip", "siglip2", "vision-text-dual-encoder")
 """Values of `model_type` in config.json that are supported."""
 
 

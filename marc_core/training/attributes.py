@@ -8,6 +8,8 @@ Letters: T groups, P tokens (cells) of a group, K outputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -37,7 +39,7 @@ class AttributeHeads(nn.Module):
 
     def forward(self, features_TPD: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return logits or values (T, P, K) of every head."""
-        return self.linear(features_TPD.float()).split(_SIZES, dim=-1)
+        return torch.split(self.linear(features_TPD.float()), list(_SIZES), dim=-1)
 
 
 def attribute_targets(footage: Footage) -> tuple[torch.Tensor, ...]:
@@ -76,10 +78,20 @@ def attribute_targets(footage: Footage) -> tuple[torch.Tensor, ...]:
     )  # fmt: skip
 
 
-def cell_of(thing: ObjectState) -> int:
-    """Return the cell, in raster order, that holds the object's centre."""
-    column, row = (min(CELLS - 1, max(0, int(v * CELLS))) for v in (thing.x, thing.y))
-    return row * CELLS + column
+def cell_of(thing: ObjectState, cells: int = CELLS) -> int:
+    """Return which of `cells` x `cells` cells, in raster order, holds the object's centre."""
+    column, row = (min(cells - 1, max(0, int(v * cells))) for v in (thing.x, thing.y))
+    return row * cells + column
+
+
+def looks_of(things: Sequence[ObjectState], cells: int) -> torch.Tensor:
+    """Return (cells * cells, 2): colour and shape class of the object centred in each cell."""
+    looks = torch.tensor([NO_COLOUR, NO_SHAPE]).repeat(cells * cells, 1)
+    for thing in things:
+        if thing.visible:
+            ids = (COLOUR_IDS[thing.colour], SHAPE_IDS[thing.shape])
+            looks[cell_of(thing, cells)] = torch.tensor(ids)
+    return looks
 
 
 def attribute_loss(

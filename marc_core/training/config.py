@@ -117,6 +117,8 @@ class EncoderTrainConfig(TrainConfig):
     """Optimiser steps."""
     videos_per_step: int = 24
     """Videos of a batch, per worker; their events are one another's negatives."""
+    contrast_from: float = 0.4
+    """Share of the steps without contrast, in which both towers learn to read meanings."""
     frames_per_event: int = 3
     """Frames drawn from each event; their mean embedding is the event's, as in the memory."""
     learning_rate: float = 1e-3

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from marc_core.embed.protocol import DualEncoder
 from marc_core.models.preprocess import pixel_settings
@@ -76,7 +77,8 @@ def retrieval_ranks(encoder: DualEncoder, seeds: Sequence[int], *, per_type: int
     """
     config = WorldConfig()
     videos = [sample_video(seed, config) for seed in seeds]
-    vectors, first = [], []
+    vectors: list[NDArray[np.float32]] = []
+    first: list[int] = []
     for seed in seeds:
         footage = make_footage(seed, config, size=config.size_px)
         frames_FD = encoder.encode_images(footage.frames_FHWC)

@@ -113,8 +113,8 @@ def _start(directory: str, fresh: Callable[[], tuple[Any, Any]]) -> tuple[Any, A
     from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoTokenizer
 
     try:
-        is_clip = AutoConfig.from_pretrained(directory).model_type == "clip"
-        auto: Any = AutoModel if is_clip else AutoModelForImageTextToText
+        kind = AutoConfig.from_pretrained(directory).model_type
+        auto: Any = AutoModel if "vl" not in kind else AutoModelForImageTextToText
         model = auto.from_pretrained(directory, dtype=torch.float32)
         return model, AutoTokenizer.from_pretrained(directory)
     except (OSError, ValueError) as error:

@@ -106,7 +106,7 @@ class LanguageTask(nn.Module):
     def _pack(
         self, features_TPD: torch.Tensor, videos: list[Footage], rng: np.random.Generator
     ) -> PackedBatch:
-        parts = features_TPD.split([len(v.event_T) for v in videos])
+        parts = torch.split(features_TPD, [len(v.event_T) for v in videos])
         made = [
             make_sample(v, f, self.stage, self._tokenizer, rng)
             for v, f in zip(videos, parts, strict=True)

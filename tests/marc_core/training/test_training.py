@@ -31,7 +31,14 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _small_models(monkeypatch):
     monkeypatch.setattr(run, "StudentSize", lambda: SMALL)
-    small = EncoderSize(width=16, vision_layers=1, text_layers=1, heads=2, mlp=16, dim=16)
+    small = EncoderSize(
+        vision_widths=(8, 16),
+        vision_depths=(1, 1),
+        text_width=16,
+        text_layers=1,
+        text_mlp=16,
+        dim=16,
+    )
     monkeypatch.setattr(run, "EncoderSize", lambda: small)
 
 
