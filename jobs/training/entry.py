@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ def run(
             raise ConfigError(f"num_workers must not be negative. Got {config.num_workers}.")
         text = config_to_yaml(config)
         if dry_run:
-            console.file.write(text)
+            sys.stdout.write(text)
             return
         output = Path(config.output)
         output.mkdir(parents=True, exist_ok=True)

