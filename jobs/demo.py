@@ -40,7 +40,8 @@ def demo(
         print_json(answers)
         return
     right = sum(a["correct"] for a in answers)
-    out.print(f"[bold]{right} of {len(answers)} answers are right.[/bold] Next:")
+    out.print(f"[bold]{right} of {len(answers)} answers are right.[/bold]")
+    out.print("The shipped tiny weights are interim and answer near chance: see docs/tiny.md. Next:")
     for line in (
         f'marc search "a red circle" --memory {memory}',
         f"marc status --memory {memory}",
