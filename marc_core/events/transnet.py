@@ -47,24 +47,20 @@ class DilatedBlock(nn.Module):
     start of a video they are 8 frames of zeros, which is the reference code's zero padding.
     """
 
-    def __init__(self, in_channels: int, filters: int, row_padding: int) -> None:
+    def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
         self.spatial = nn.ModuleList(
-            nn.Conv2d(in_channels, 2 * filters, 3, padding=(row_padding, 1), bias=False)
-            for _ in DILATIONS
+            nn.Conv2d(in_channels, 2 * filters, 3, padding=1, bias=False) for _ in DILATIONS
         )
         self.temporal = nn.ModuleList(
             nn.Conv2d(2 * filters, filters, (3, 1), dilation=(d, 1)) for d in DILATIONS
         )
 
-    def forward(
-        self, x_FHWC: Tensor, tails: list[Tensor], last: bool, zero_rows: tuple[int, int] = (0, 0)
-    ) -> Tensor:
+    def forward(self, x_FHWC: Tensor, tails: list[Tensor], last: bool) -> Tensor:
         """Return the (G, H, W, 4 * filters) outputs that the new frames make possible.
 
         They lag the input by 8 frames: G = F - 8 at a video's start, F later, and F + 8 when
         `last` says that zeros follow. `tails` (empty at the start) is brought up to date.
-        `zero_rows` of zeros are put above and below the output's rows.
         """
         images = x_FHWC.permute(0, 3, 1, 2)
         branches = []
@@ -74,7 +70,7 @@ class DilatedBlock(nn.Module):
             pieces = _joined(tail, y_FHWC, last)
             tails[i : i + 1] = [pieces[-1][-2 * _REACH :].clone()]
             branches.append([self._temporal(i, piece) for piece in pieces])
-        return _assembled(branches, zero_rows)
+        return _assembled(branches)
 
     def _temporal(self, branch: int, y_FHWC: Tensor) -> Tensor:
         """(F, H, W, 2 * filters) -> (F - 16, H, W, filters): all branches drop 8 at either end."""
@@ -95,19 +91,16 @@ def _joined(tail: Tensor, y_FHWC: Tensor, last: bool) -> list[Tensor]:
     return [*pieces, torch.cat([y_FHWC[-2 * _REACH :], *after])] if last else pieces
 
 
-def _assembled(branches: list[list[Tensor]], zero_rows: tuple[int, int]) -> Tensor:
-    """Join pieces along frames and branches along channels, with rows of zeros around."""
-    top, bottom = zero_rows
+def _assembled(branches: list[list[Tensor]]) -> Tensor:
+    """Join pieces along frames and branches along channels in one copy."""
     _, H, W, C = branches[0][0].shape
     F = sum(len(piece) for piece in branches[0])
-    out = branches[0][0].new_empty(F, top + H + bottom, W, C * len(branches))
-    out[:, :top] = 0
-    out[:, top + H :] = 0
-    for i, pieces in enumerate(branches):
-        first = 0
-        for piece in pieces:
-            out[first : first + len(piece), top : top + H, :, i * C : (i + 1) * C] = piece
-            first += len(piece)
+    out = branches[0][0].new_empty(F, H, W, C * len(branches))
+    first = 0
+    for same_frames in zip(*branches, strict=True):
+        end = first + len(same_frames[0])
+        torch.cat(same_frames, dim=-1, out=out[first:end])
+        first = end
     return out
 
 
@@ -126,24 +119,18 @@ class Stage(nn.Module):
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
-        self.first = DilatedBlock(in_channels, filters, row_padding=1)
-        self.second = DilatedBlock(4 * filters, filters, row_padding=0)
+        self.first = DilatedBlock(in_channels, filters)
+        self.second = DilatedBlock(4 * filters, filters)
 
     def forward(self, x_FHWC: Tensor, state: StageState, last: bool) -> Tensor:
-        """(F, H, W, C) -> (G, H // 2, W // 2, 4 * filters), lagging by 16 frames.
-
-        The pooling ignores the last row of an odd H, so the second block does not compute it: it
-        takes its zero padding from the first block's output, and below only where H is even.
-        """
-        H = x_FHWC.shape[1]
-        first = self.first(x_FHWC, state.first, last, zero_rows=(1, 1 - H % 2)).relu_()
+        """(F, H, W, C) -> (G, H // 2, W // 2, 4 * filters), lagging by 16 frames."""
+        first = self.first(x_FHWC, state.first, last).relu_()
         x = self.second(first, state.second, last).relu_()
-        shortcut = first[:, 1 : 1 + x.shape[1]]
-        waiting = state.shortcut if state.shortcut is not None else shortcut[:0]
+        waiting = state.shortcut if state.shortcut is not None else first[:0]
         x[: len(waiting)] += waiting
         used = len(x) - len(waiting)
-        x[len(waiting) :] += shortcut[:used]
-        state.shortcut = shortcut[used:].clone()
+        x[len(waiting) :] += first[:used]
+        state.shortcut = first[used:].clone()
         return functional.avg_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 
