@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -56,15 +57,32 @@ def submit(
 
 
 def _client(address: str):
+    _use_token()
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     try:
         return JobSubmissionClient(address)
+    except AuthenticationError as error:
+        raise MarcError(
+            f"The head at '{address}' asks for a token. Export RAY_AUTH_TOKEN, or put the "
+            "cluster's token into ~/.ray/auth_token."
+        ) from error
     except ConnectionError as error:
         raise MarcError(
             f"No Ray head answers at '{address}'. Start one with `ray start --head`, or name "
             "its dashboard with --address."
         ) from error
+
+
+def _use_token() -> None:
+    """Let Ray's client send the token that this user has.
+
+    Ray 2.60 gives new clusters token authentication, but its job client sends none unless told.
+    """
+    has_token = "RAY_AUTH_TOKEN" in os.environ or (Path.home() / ".ray" / "auth_token").is_file()
+    if has_token:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 async def _follow(client, job_id: str) -> str:

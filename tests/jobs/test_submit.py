@@ -25,9 +25,11 @@ ray.shutdown()
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
     """A head node in a process of its own; yields the address of its job server."""
+    bin_dir = Path(sys.executable).parent  # jobs run the `python` of the head's PATH
     process = subprocess.Popen(
         [sys.executable, "-c", HEAD],
-        env=os.environ | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"},
+        env=os.environ
+        | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PATH": f"{bin_dir}:{os.environ['PATH']}"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -38,6 +40,7 @@ def head() -> Iterator[str]:
     yield "http://" + process.stdout.readline().strip()
     process.stdin.close()
     process.wait(30)
+    process.stdout.close()
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
