@@ -1,6 +1,6 @@
 """One stage of training: the same function in this process and in a Ray Train worker.
 
-for each step: task.batch(seed, step, rank) -> forward -> backward -> clip -> AdamW
+for each step: task.batch(seed, step, rank) -> forward -> backward -> clip -> Muon and AdamW
 every log_every steps: one point of the curve; every save_every steps: save(step)
 """
 
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from marc_core.training.config import TrainConfig
+from marc_core.training.optimizer import MuonAdamW
 
 Report = Callable[[int, dict[str, float]], None]
 Save = Callable[[int], None]
@@ -29,19 +30,9 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * (0.55 + 0.45 * math.cos(math.pi * share))
 
 
-def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Return AdamW; weight decay on matrices only."""
-    weights = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in weights if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), fused=True)
-
-
 def run_stage(
     task: Any,
-    optimizer: torch.optim.Optimizer,
+    optimizer: MuonAdamW,
     config: TrainConfig,
     *,
     steps: int,
@@ -58,21 +49,18 @@ def run_stage(
     """
     module = forward or task
     device = next(task.parameters()).device
-    weights = [p for group in optimizer.param_groups for p in group["params"]]
     module.train()
     since = time.perf_counter()
     sums: dict[str, float] = {}
     for step in range(start, steps):
         rate = learning_rate(step, steps, peak)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        optimizer.set_rate(rate)
         batch = [_to(x, device) for x in task.batch(config.seed, step, rank)]
         with torch.autocast(device.type, torch.bfloat16):
             loss, metrics = module(*batch)
         loss.backward()
-        nn.utils.clip_grad_norm_(weights, config.clip_norm)
+        nn.utils.clip_grad_norm_(optimizer.parameters, config.clip_norm)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         for name, value in {"loss": float(loss.detach()), **metrics}.items():
             sums[name] = sums.get(name, 0.0) + value
         done = step + 1

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from marc_core.embed.protocol import DualEncoder
 from marc_core.models.preprocess import pixel_settings
 from marc_core.training.footage import make_footage, patches_of
-from marc_core.training.packing import IGNORE, Sample, answer_hidden, pack
+from marc_core.training.packing import Sample, answer_hidden, pack
 from marc_core.training.turns import question_turn
 from marc_core.training.vision_batch import encode_groups
 from marc_core.world import WorldConfig, make_questions, sample_video
@@ -58,8 +58,8 @@ def _right(student: Any, tokenizer: Any, sample: Sample) -> list[bool]:
     ).to(sample.features_KPD.device)
     hidden_ND, targets_N = answer_hidden(student, batch)
     hit_N = student.lm_head(hidden_ND).argmax(-1) == targets_N
-    segments_N = batch.segments_BS[batch.labels_BS != IGNORE]
-    return [bool(hit_N[segments_N == i + 1].all()) for i in range(len(sample.turns))]
+    per_turn = hit_N.split([len(answer) for _, answer in sample.turns])
+    return [bool(hits.all()) for hits in per_turn]
 
 
 def accuracy(tally: Tally) -> dict[str, float]:

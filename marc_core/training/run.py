@@ -16,7 +16,8 @@ from torch import nn
 from marc_core.errors import ConfigError, ModelLoadError
 from marc_core.training.config import EncoderTrainConfig, SftConfig, StageConfig, TrainConfig
 from marc_core.training.contrastive import EncoderTask, encoder_recipe
-from marc_core.training.loop import make_optimizer, run_stage
+from marc_core.training.loop import run_stage
+from marc_core.training.optimizer import MuonAdamW
 from marc_core.training.session import Restored, Session, Weights
 from marc_core.training.tasks import LanguageTask, VisionTask
 from marc_core.training.tiny_models import (
@@ -145,7 +146,7 @@ def _run(
         heads = {k: v for k, v in restored.weights.items() if k.startswith("heads.")}
         task.load_state_dict(heads, strict=False)
     task.to(session.device)
-    optimizer = make_optimizer(task, config)
+    optimizer = MuonAdamW(task, config)
     if restored is not None:
         optimizer.load_state_dict(restored.optimizer)
     run_stage(

@@ -10,7 +10,8 @@ import torch
 from jobs.training.ray_train import check_resources, fit, forget
 from marc_core.errors import ConfigError
 from marc_core.training.config import TrainConfig
-from marc_core.training.loop import make_optimizer, run_stage
+from marc_core.training.loop import run_stage
+from marc_core.training.optimizer import MuonAdamW
 
 
 class _Line(torch.nn.Module):
@@ -35,7 +36,7 @@ def _train(config, session):
     if restored is not None:
         task.load_state_dict(restored.weights)
         start = restored.step
-    optimizer = make_optimizer(task, config)
+    optimizer = MuonAdamW(task, config)
     if restored is not None:
         optimizer.load_state_dict(restored.optimizer)
     run_stage(

@@ -12,7 +12,6 @@ from marc_core.training.packing import (
     IGNORE,
     Sample,
     answer_hidden,
-    attention_mask,
     pack,
     turn_ids,
 )
@@ -23,7 +22,12 @@ from marc_core.training.vision_batch import encode_groups
 SIZE = StudentSize(
     vision_width=32, vision_layers=2, vision_heads=2, text_width=64, text_layers=2, text_mlp=64
 )
-QUESTIONS = (("Which colour is the circle?", "red"), ("Is there a red ring?", "no , not red"))
+QUESTIONS = (
+    ("Which colour is the circle?", "red"),
+    ("Is there a red ring?", "no , not red"),
+    ("red", "the circle is red " * 12),
+    ("Is", "red"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +77,6 @@ def _rest(sample: Sample) -> tuple:
     return (len(sample.features_KPD),)
 
 
-def test_mask_lets_a_question_see_the_prefix_and_itself():
-    mask = attention_mask(torch.tensor([[0, 0, 1, 2, 2, -1]]))[0, 0]
-    assert mask.int().tolist() == [
-        [1, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 0, 1, 0, 0],
-        [1, 1, 0, 1, 1, 0],
-        [0, 0, 0, 0, 0, 1],
-    ]
-
-
 def test_only_answers_have_labels(student):
     batch = pack(
         [_sample(student, 1, 0)],
@@ -92,7 +84,7 @@ def test_only_answers_have_labels(student):
         video_token=student.model.config.video_token_id,
         per_second=2.0,
     )
-    labels = batch.labels_BS[batch.labels_BS != IGNORE].tolist()
+    labels = batch.labels_S[batch.labels_S != IGNORE].tolist()
     expected = [t for _, a in QUESTIONS for t in student.completion_ids(a)]
     assert labels == expected
 
