@@ -44,7 +44,10 @@ def test_muon_moves_all_directions_of_a_matrix_about_equally_far():
     model = _Model()
     before = model.hidden.weight.detach().clone()
     optimizer = MuonAdamW(model, TrainConfig(weight_decay=0.0, muon_scale=5.0))
-    _step(model, optimizer)
+    optimizer.set_rate(1e-2)
+    model(torch.arange(7)).backward()
+    model.hidden.weight.grad = torch.diag(torch.tensor([8.0, 4.0, 2.0, 1.0])) @ torch.eye(4, 6)
+    optimizer.step()
     way = torch.linalg.svdvals(model.hidden.weight.detach() - before)
     assert way.max() / way.min() < 2.0  # five Newton-Schulz steps: 0.7 - 1.2 of one
     assert 0.5 < way.mean() / (5e-2 * 0.2 * 6**0.5) < 1.5  # rate x RMS matching of torch
