@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from marc_core.models.positions import VisualBlock, position_ids, ticks
@@ -130,32 +129,34 @@ def packed_attention(
 
     query, key, value: (1, H, S, D / H). Returns (1, S, H, D / H) and no weights.
     """
-    done, start = [], 0
-    for prefix, turns in blocks:
-        size = prefix + sum(turns)
-        q, k, v = (x[0, :, start : start + size] for x in (query, key, value))
-        done.append(_attend(q[:, :prefix], k[:, :prefix], v[:, :prefix], scaling))
-        at = prefix
-        for lengths in _alike(turns):
-            end = at + sum(lengths)
-            own = [torch.split(x[:, at:end].transpose(0, 1), lengths) for x in (q, k, v)]
-            done.append(_attend_turns(own, k[:, :prefix], v[:, :prefix], lengths, scaling))
-            at = end
-        start += size
+    sizes = [prefix + sum(turns) for prefix, turns in blocks]
+    videos = zip(
+        *(torch.split(x[0].transpose(0, 1), sizes) for x in (query, key, value)), strict=True
+    )
+    done = []
+    for (prefix, turns), video in zip(blocks, videos, strict=True):
+        batches = _alike(turns)
+        parts = [torch.split(x, [prefix, *map(sum, batches)]) for x in video]
+        q_SHD, k_SHD, v_SHD = (x[0] for x in parts)
+        done.append(_attend(q_SHD, k_SHD, v_SHD, scaling))
+        for i, lengths in enumerate(batches, start=1):
+            own = [x[i] for x in parts]
+            done.append(_attend_turns(own, k_SHD, v_SHD, lengths, scaling))
     return torch.cat(done).unsqueeze(0), None
 
 
 def _attend(
-    q_HSD: torch.Tensor, k_HSD: torch.Tensor, v_HSD: torch.Tensor, scaling: float
+    q_SHD: torch.Tensor, k_SHD: torch.Tensor, v_SHD: torch.Tensor, scaling: float
 ) -> torch.Tensor:
     """Causal attention of a prefix; returns (S, H, D)."""
+    q_HSD, k_HSD, v_HSD = (x.transpose(0, 1) for x in (q_SHD, k_SHD, v_SHD))
     return _softmax_attention(q_HSD, k_HSD, v_HSD, scaling).transpose(0, 1)
 
 
 def _attend_turns(
-    own: list[tuple[torch.Tensor, ...]],
-    k_HSD: torch.Tensor,
-    v_HSD: torch.Tensor,
+    own_SHD: list[torch.Tensor],
+    k_SHD: torch.Tensor,
+    v_SHD: torch.Tensor,
     lengths: list[int],
     scaling: float,
 ) -> torch.Tensor:
@@ -163,11 +164,15 @@ def _attend_turns(
 
     Shorter turns are padded behind their end, where causal attention does not look.
     """
-    q, k, v = (pad_sequence(list(x), batch_first=True).transpose(1, 2) for x in own)
-    keys = torch.cat([k_HSD.expand(len(lengths), -1, -1, -1), k], dim=2)
-    values = torch.cat([v_HSD.expand(len(lengths), -1, -1, -1), v], dim=2)
-    y = _softmax_attention(q, keys, values, scaling).transpose(1, 2)
-    return torch.cat([y[i, :length] for i, length in enumerate(lengths)])
+    longest, device = max(lengths), k_SHD.device
+    inside_QS = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
+    rows_QS = (inside_QS.flatten().cumsum(0) - 1).clamp(min=0)
+    padded = [x.index_select(0, rows_QS) for x in own_SHD]
+    q, k, v = (x.view(*inside_QS.shape, *x.shape[1:]).transpose(1, 2) for x in padded)
+    before = [x.transpose(0, 1).expand(len(lengths), -1, -1, -1) for x in (k_SHD, v_SHD)]
+    keys, values = torch.cat([before[0], k], dim=2), torch.cat([before[1], v], dim=2)
+    y = _softmax_attention(q, keys, values, scaling).transpose(1, 2).flatten(0, 1)
+    return y.index_select(0, inside_QS.flatten().nonzero()[:, 0])
 
 
 def _softmax_attention(
