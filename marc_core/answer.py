@@ -49,7 +49,7 @@ def answer_question(
     filters; VideoError or SourceError when features are missing and a source cannot be decoded.
     """
     timings: dict[str, float] = {}
-    prompt = question_text(question, config.options)
+    prompt = question_text(question, config.options, template=config.student.options_prompt)
     hits, retrieval = _choose_events(question, store, encoder, config, timings)
     with _timed(timings, "features"), torch.inference_mode():
         features, origin = _features_of(hits, store, student, config)

@@ -222,14 +222,17 @@ def _watch(
     """Report progress from the memory itself, which is true whoever writes to it."""
     stop, before = threading.Event(), _rows_of(store, todo)
 
-    def look() -> None:
+    def look() -> float:
+        started = time.monotonic()
         rows = _rows_of(store, todo)
         new = [r for key, r in rows.items() if before.get(key) != r]
         progress(len(new), sum(r["status"] != schemas.INDEXED for r in new), len(todo))
+        return time.monotonic() - started
 
     def loop() -> None:
-        while not stop.wait(1.0):
-            look()
+        pause_s = 1.0
+        while not stop.wait(pause_s):
+            pause_s = max(1.0, 20 * look())  # at most 5 % of a core, however many videos
 
     thread = threading.Thread(target=loop, name="marc-progress", daemon=True)
     thread.start()
@@ -280,7 +283,10 @@ def _report(
     todo: Sequence[tuple[VideoSource, int]],
     wall_s: float,
 ) -> IndexReport:
-    rows = [store.get_video(source.video_id) for source, _ in todo]
+    wanted = {source.video_id for source, _ in todo}
+    columns = ["video_id", "status", "error_class", "num_events", "duration_s"]
+    every = store.videos(columns=columns).to_pylist() if wanted else []
+    rows = [row for row in every if row["video_id"] in wanted]
     status = Counter(row["status"] for row in rows)
     failures = Counter(row["error_class"] for row in rows if row["status"] != schemas.INDEXED)
     indexed = [row for row in rows if row["status"] == schemas.INDEXED]

@@ -124,7 +124,10 @@ class Evaluator:
         shared: dict[str, float],
         probe: bool,
     ) -> list[Outcome]:
-        prompts = [build_prompt(sample, self.style) for sample in samples]
+        prompts = [
+            build_prompt(sample, self.style, self.config.student.options_prompt)
+            for sample in samples
+        ]
         started = time.perf_counter()
         answers = self.student.generate(prompts, [s.video for s in seen])
         each_s = (time.perf_counter() - started) / len(samples)

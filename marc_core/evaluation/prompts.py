@@ -44,9 +44,14 @@ TYPE_TEMPLATE: dict[ProblemType, str] = {
 }
 
 
-def build_prompt(sample: Sample, style: PromptStyle) -> str:
-    """Return the user text for one sample; options only for multiple choice."""
-    return _video_r1(sample) if style == "video-r1" else _direct(sample)
+def build_prompt(
+    sample: Sample, style: PromptStyle, options_prompt: Literal["letter", "words"] = "letter"
+) -> str:
+    """Return the user text for one sample; options only for multiple choice.
+
+    options_prompt: what `direct` asks for, the letter or the option (`StudentConfig`).
+    """
+    return _video_r1(sample) if style == "video-r1" else _direct(sample, options_prompt)
 
 
 def _video_r1(sample: Sample) -> str:
@@ -56,11 +61,11 @@ def _video_r1(sample: Sample) -> str:
     return THINK_TEMPLATE.format(question=question) + TYPE_TEMPLATE[sample.problem_type]
 
 
-def _direct(sample: Sample) -> str:
+def _direct(sample: Sample, options_prompt: Literal["letter", "words"]) -> str:
     from marc_core.models.prompt import question_text  # it pulls in torch; loaders need not
 
     options = sample.options if sample.problem_type == "multiple choice" else ()
-    return question_text(sample.problem, options)
+    return question_text(sample.problem, options, template=options_prompt)
 
 
 def prompt_style(config: EvaluateConfig) -> PromptStyle:

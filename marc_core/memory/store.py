@@ -43,6 +43,7 @@ from marc_core.memory.tables import (
 from marc_core.types import EventFeatures
 
 _STATES = ("video_id", "uri", "status", "attempts", "error_class", "config_fingerprint")
+_IDS_OF_A_FILTER = 1000
 
 
 class MemoryStore:
@@ -245,9 +246,12 @@ class MemoryStore:
 
     def count_tokens(self, video_ids: Sequence[str]) -> int:
         """Return the visual tokens stored in the features of these videos."""
-        columns = ["num_groups", "grid_h", "grid_w"]
-        found = scan(self.tables.features, columns, is_in("video_id", video_ids))
-        return sum(t * h * w for t, h, w in zip(*found.to_pydict().values(), strict=True))
+        columns, total = ["num_groups", "grid_h", "grid_w"], 0
+        for start in range(0, len(video_ids), _IDS_OF_A_FILTER):
+            some = is_in("video_id", video_ids[start : start + _IDS_OF_A_FILTER])
+            found = scan(self.tables.features, columns, some).to_pydict()
+            total += sum(t * h * w for t, h, w in zip(*found.values(), strict=True))
+        return total
 
     def status(self) -> dict[str, Any]:
         """Return counts by status, failures by class, hours, events, bytes, indexes, versions."""

@@ -11,13 +11,15 @@ from marc_core.errors import AnswerError, ModelLoadError
 VIDEO_MARK = "<|vision_start|><|video_pad|><|vision_end|>"
 """What the chat templates of all three families write where a video goes."""
 
-PromptTemplate = Literal["direct", "think"]
+PromptTemplate = Literal["letter", "words", "think"]
 
 _THINK = (
     "Please think about this question as if you were a human pondering deeply. Provide your "
     "detailed reasoning between the <think> and </think> tags, and then give your final answer "
     "between the <answer> and </answer> tags."
 )
+_LETTER = "Answer with the letter of the right option only."
+_WORDS = "Answer with the right option."
 _CHATML = (
     "{%- for message in messages -%}{{ '<|im_start|>' + message.role + '\n' }}"
     "{%- if message.content is string -%}{{ message.content }}{%- else -%}"
@@ -29,13 +31,13 @@ _CHATML = (
 
 
 def question_text(
-    question: str, options: Sequence[str] = (), *, template: PromptTemplate = "direct"
+    question: str, options: Sequence[str] = (), *, template: PromptTemplate = "letter"
 ) -> str:
     """Return the user's turn: the question, "Options:" lines A, B, ..., and the instruction.
 
-    "direct" asks for the letter (or says nothing for open questions); "think" is Video-R1's
-    reasoning format. Options that already carry their letter keep it. Raises AnswerError for an
-    empty question or more than 26 options.
+    "letter" asks for the letter and "words" for the option itself (both say nothing for open
+    questions); "think" is Video-R1's reasoning format. Options that already carry their letter
+    keep it. Raises AnswerError for an empty question or more than 26 options.
     """
     if not question.strip():
         raise AnswerError("A question must not be empty. Got only white space.")
@@ -48,7 +50,7 @@ def question_text(
     if template == "think":
         lines.append(_THINK)
     elif options:
-        lines.append("Answer with the letter of the right option only.")
+        lines.append(_LETTER if template == "letter" else _WORDS)
     return "\n".join(lines)
 
 

@@ -38,7 +38,7 @@ def teacher_answers(
     for seed in seeds:
         footage = make_footage(seed, WorldConfig(), size=WorldConfig().size_px)
         questions = make_questions(footage.video, seed=seed, per_type=per_type)
-        turns = tuple(question_turn(tokenizer, q, in_words=False) for q in questions)
+        turns = tuple(question_turn(tokenizer, q, with_options=True) for q in questions)
         visual = student.model.visual
         features = encode_groups(visual, patches_of(footage, settings).to(device), (6, 6))
         sample = Sample(features, torch.from_numpy(footage.group_times_T), (3, 3), turns)

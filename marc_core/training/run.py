@@ -32,7 +32,8 @@ from marc_core.training.tokenizers import build_encoder_tokenizer, build_student
 from marc_core.world import vocabulary
 
 EXTRA_WORDS = (
-    "Describe the video Answer with the letter of the right option only What is are Which How"
+    "Describe the video Answer with the letter of the right option only What is are Which How "
+    "user assistant"
 )
 """Words of the prompts that the world itself does not use."""
 

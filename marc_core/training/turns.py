@@ -18,20 +18,19 @@ from marc_core.types import EventFeatures
 from marc_core.world import Question, describe_event, make_questions
 
 CAPTION_PROMPT = "Describe the video."
-OPTIONS_NEEDED = frozenset({"order"})
-"""Types whose answer cannot be given without seeing the options."""
+OPTIONS_NEEDED = frozenset({"order", "how_long"})
+"""Types whose options say what to order, or in which words to count."""
 EVENTS_SHOWN = 3
 """k of the retriever (paper, section 4)."""
 
 
 def question_turn(
-    tokenizer: Any, question: Question, *, in_words: bool
+    tokenizer: Any, question: Question, *, with_options: bool
 ) -> tuple[list[int], list[int]]:
-    """Return a turn; in_words: without options, answered by the words instead of the letter."""
-    if in_words or not question.options:
-        text = question.answer_text if question.options else question.answer
-        return turn_ids(tokenizer, question_text(question.text), text)
-    return turn_ids(tokenizer, question_text(question.text, question.options), question.answer)
+    """Return a turn, answered in words: of the right option where there are options."""
+    shown = question.options if with_options else ()
+    text = question.answer_text if question.options else question.answer
+    return turn_ids(tokenizer, question_text(question.text, shown, template="words"), text)
 
 
 def caption_turn(
@@ -102,7 +101,7 @@ def _turns(
         question_turn(
             tokenizer,
             q,
-            in_words=q.type not in OPTIONS_NEEDED and rng.random() < stage.open_share,
+            with_options=q.type in OPTIONS_NEEDED or rng.random() >= stage.open_share,
         )
         for q in chosen
     ]

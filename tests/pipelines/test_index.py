@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +65,51 @@ def test_a_changed_setting_indexes_again(archive: Path, tmp_path: Path) -> None:
     report = index_archive(configure(archive, tmp_path / "memory", "events.max_event_s=2.0"))
     assert (report.skipped, report.indexed, report.failed) == (0, 4, 4)
     assert len(MemoryStore.open(configure(archive, tmp_path / "memory").memory).videos()) == 8
+
+
+def test_a_poison_file_costs_three_runs_and_is_then_left_alone(
+    archive: Path, tmp_path: Path, clip_writer: Callable[..., Path]
+) -> None:
+    poison = archive / "poison.mp4"
+    clip_writer(poison, seconds=120.0)  # seconds of work: time to be caught in
+    config = configure(archive, tmp_path / "memory")
+    for attempt in (1, 2, 3):
+        with whoever_opens_dies(poison):
+            report = index_archive(config)
+        assert report.indexed == (4 if attempt == 1 else 0)
+        assert report.failures["decoder_crash"] == 1
+        row = MemoryStore.open(config.memory).get_video(str(poison))
+        assert row is not None
+        assert (row["error_class"], row["attempts"]) == ("decoder_crash", attempt)
+        assert "SIGKILL" in row["error_message"]
+        assert row["status"] == ("quarantined" if attempt == 3 else "failed")
+    assert report.quarantined == 1
+
+    fourth = index_archive(config)
+    assert (fourth.skipped, fourth.indexed, fourth.failed, fourth.quarantined) == (9, 0, 0, 0)
+    asked = index_archive(configure(archive, tmp_path / "memory", "retry_failed=true"))
+    assert (asked.indexed, asked.failed) == (1, 4)  # it was not the file, after all
+
+
+@contextmanager
+def whoever_opens_dies(path: Path) -> Iterator[None]:
+    """SIGKILL every decoding child that has `path` open: a file that kills its decoder."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.002):
+            for handle in Path("/proc").glob("[0-9]*/fd/*"):
+                with suppress(OSError):
+                    if os.readlink(handle) == str(path):
+                        os.kill(int(handle.parts[2]), signal.SIGKILL)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_pools_leave_room_for_encoder_and_writer() -> None:
