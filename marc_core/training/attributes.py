@@ -25,7 +25,8 @@ PLACE_IDS = {b: i for i, b in enumerate(BACKGROUNDS)}
 NO_COLOUR, NO_SHAPE = len(COLOURS), len(SHAPES)
 CELLS = 3
 """Cells on a side: tokens of an 84 x 84 frame."""
-_SIZES = (NO_COLOUR + 1, NO_SHAPE + 1) * 2 + (len(BACKGROUNDS), NO_COLOUR * NO_SHAPE, 8)
+HEAD_SIZES = (NO_COLOUR + 1, NO_SHAPE + 1) * 2 + (len(BACKGROUNDS), NO_COLOUR * NO_SHAPE, 8)
+"""Outputs of the heads: colour and shape in both frames, background, pairs, geometry."""
 _MIDDLE = (0.5, 0.5, 0.12)
 _SCALE = (0.28, 0.28, 0.04)
 
@@ -35,11 +36,11 @@ class AttributeHeads(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, sum(_SIZES))
+        self.linear = nn.Linear(width, sum(HEAD_SIZES))
 
     def forward(self, features_TPD: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return logits or values (T, P, K) of every head."""
-        return torch.split(self.linear(features_TPD.float()), list(_SIZES), dim=-1)
+        return torch.split(self.linear(features_TPD.float()), list(HEAD_SIZES), dim=-1)
 
 
 def attribute_targets(footage: Footage) -> tuple[torch.Tensor, ...]:

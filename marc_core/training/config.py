@@ -64,14 +64,15 @@ def default_stages() -> list[StageConfig]:
             name="vision", kind="vision", steps=5000, videos_per_step=12, learning_rate=1.5e-3
         ),
         StageConfig(
-            name="single", steps=1000, videos_per_step=16, min_scenes=1, max_scenes=1, questions=8
+            name="single", steps=700, videos_per_step=16, min_scenes=1, max_scenes=1, questions=8,
+            caption_share=0.3, open_share=0.3,
         ),
         StageConfig(
-            name="several", steps=800, min_scenes=2, max_scenes=3, single_share=0.2,
+            name="several", steps=500, min_scenes=2, max_scenes=3, single_share=0.2,
             caption_share=0.3,
         ),
         StageConfig(
-            name="full", steps=2500, train_vision=True, single_share=0.1, compressed_share=0.2,
+            name="full", steps=1600, train_vision=True, single_share=0.1, compressed_share=0.2,
             caption_share=0.2, open_share=0.3,
         ),
     ]  # fmt: skip

@@ -60,15 +60,18 @@ def train_student(config: SftConfig, session: Session) -> None:
         if restored is not None and index < restored.stage:
             continue
         student.requires_grad_(True)
-        task = VisionTask if stage.kind == "vision" else LanguageTask
+        make = VisionTask if stage.kind == "vision" else LanguageTask
+        task = make(student, tokenizer, stage)
         _run(
-            task(student, tokenizer, stage),
+            task,
             student,
             config,
             session,
             stage=(index, stage.name, stage.steps, stage.learning_rate),
             restored=restored if restored and index == restored.stage else None,
         )
+        if isinstance(task, VisionTask):
+            task.finish(config.seed)
     if session.rank == 0:
         save_student(student.cpu(), tokenizer, Path(config.output) / "student")
 

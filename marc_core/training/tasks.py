@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from marc_core.models.preprocess import pixel_settings
+from marc_core.training.align import fold_heads
 from marc_core.training.attributes import AttributeHeads, attribute_loss, attribute_targets
 from marc_core.training.config import StageConfig
 from marc_core.training.footage import (
@@ -31,6 +32,8 @@ from marc_core.training.vision_batch import encode_groups
 from marc_core.world import WorldConfig
 
 Metrics = dict[str, float]
+FOLD_STEP, FOLD_BATCHES = 1_000_000_000, 6
+"""Batches, apart from those of training, from which the spread of the heads' outputs is taken."""
 GRID_HW = (6, 6)
 """Patches of an 84 x 84 frame."""
 
@@ -52,6 +55,16 @@ class VisionTask(nn.Module):
         self.visual = student.model.visual
         self.heads = AttributeHeads(student.config.vision_config.out_hidden_size)
         self.stage, self.settings = stage, pixel_settings(student.config)
+        self._whole = (student, tokenizer)
+
+    def finish(self, seed: int) -> None:
+        """Fold the heads into the tower, so that the language model can read it."""
+        student, tokenizer = self._whole
+        with torch.no_grad():
+            batches = [self.batch(seed, FOLD_STEP + i, 0)[0] for i in range(FOLD_BATCHES)]
+            patches = torch.cat(batches).to(next(self.parameters()).device)
+            tokens = encode_groups(self.visual, patches, GRID_HW).flatten(0, 1)
+        fold_heads(student, tokenizer, self.heads, tokens)
 
     def batch(self, seed: int, step: int, rank: int) -> tuple[Any, ...]:
         """Return the patches and targets of one step."""

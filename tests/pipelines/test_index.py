@@ -67,6 +67,7 @@ def test_a_changed_setting_indexes_again(archive: Path, tmp_path: Path) -> None:
     assert len(MemoryStore.open(configure(archive, tmp_path / "memory").memory).videos()) == 8
 
 
+@pytest.mark.slow
 def test_a_poison_file_costs_three_runs_and_is_then_left_alone(
     archive: Path, tmp_path: Path, clip_writer: Callable[..., Path]
 ) -> None:
@@ -97,7 +98,7 @@ def whoever_opens_dies(path: Path) -> Iterator[None]:
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.wait(0.002):
+        while not stop.wait(0.05):
             for handle in Path("/proc").glob("[0-9]*/fd/*"):
                 with suppress(OSError):
                     if os.readlink(handle) == str(path):

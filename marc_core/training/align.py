@@ -1,0 +1,87 @@
+"""Visual tokens in the words of the language model: the heads of the vision stage, folded in.
+
+After the vision stage, heads read colours, shapes, places and motion off each visual token, but
+most of them along directions of little variance, which attention finds late or never ("which
+colour is the ring?" stood at chance for 1,000 steps). The heads are linear, and so is the end of
+the tower: so the tower's last layer is replaced by last layer -> heads -> embeddings of the words
+that the heads stand for. A token that shows a red ring starts as about "red" + "ring" + "forest"
+in the language model's own space. Our choice; the paper starts from a trained model.
+
+Letters: T tokens, K outputs of the heads, D channels of the language model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from marc_core.training.attributes import HEAD_SIZES, AttributeHeads
+from marc_core.world.words import BACKGROUNDS, COLOURS, SHAPES
+
+WEIGHTS = (0.5, 0.5, 0.5, 0.5, 0.7, 1.0, 1.0)
+"""Shares of the heads (both frames' colours and shapes, background, pairs, geometry) in a token."""
+
+
+@torch.no_grad()
+def fold_heads(
+    student: Any, tokenizer: Any, heads: AttributeHeads, tokens_TD: torch.Tensor
+) -> None:
+    """Change the last layer of `student`'s tower in place.
+
+    tokens_TD: sample of the tower's output, by which every head is brought to one scale and the
+    tokens to the mean length of a word's embedding.
+    """
+    embeddings = student.model.language_model.embed_tokens.weight.float().cpu()
+    words_KD = head_words(embeddings, tokenizer)
+    centre = _centering()
+    linear, tokens_TD = copy.deepcopy(heads.linear).float().cpu(), tokens_TD.float().cpu()
+    logits = linear(tokens_TD) @ centre.T
+    spread_K = torch.cat(
+        [part.std(0).mean().expand(part.shape[1]) for part in logits.split(list(HEAD_SIZES), 1)]
+    )
+    share_K = torch.cat([torch.full((n,), w) for n, w in zip(HEAD_SIZES, WEIGHTS, strict=True)])
+    to_words_DK = (words_KD * (share_K / spread_K)[:, None]).T @ centre
+    weight = to_words_DK @ linear.weight
+    bias = to_words_DK @ (linear.bias - linear(tokens_TD).mean(0))
+    made = tokens_TD @ weight.T + bias
+    scale = embeddings.norm(dim=1).mean() / made.norm(dim=1).mean()
+    last = student.model.visual.merger.mlp[-1]
+    last.bias.copy_(scale * (weight @ last.bias.float().cpu() + bias))
+    last.weight.copy_(scale * weight @ last.weight.float().cpu())
+
+
+def head_words(embeddings_VD: torch.Tensor, tokenizer: Any) -> torch.Tensor:
+    """Return (K, D): what each output of the heads is in the language model's space.
+
+    Pairs are colour + shape; looks in the first and in the second frame are the words turned by a
+    fixed rotation each, so that a change shows; what has no word is a fixed random direction.
+    """
+    width = embeddings_VD.shape[1]
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(count: int) -> torch.Tensor:
+        rows = torch.randn(count, width, generator=generator)
+        length = embeddings_VD.norm(dim=1).mean()
+        return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True) * length
+
+    def words(names: Iterable[str]) -> torch.Tensor:
+        return embeddings_VD[[tokenizer.convert_tokens_to_ids(n) for n in names]]
+
+    colours, shapes, places = words(COLOURS), words(SHAPES), words(BACKGROUNDS)
+    looks = []
+    for _ in ("first frame", "second frame"):
+        turn = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
+        looks += [colours @ turn, noise(1), shapes @ turn, noise(1)]
+    pairs = (colours[:, None] + shapes[None]).flatten(0, 1)
+    return torch.cat([*looks, places, pairs, noise(HEAD_SIZES[-1])])
+
+
+def _centering() -> torch.Tensor:
+    """Return (K, K): takes from every head but geometry the mean of its logits, which say nothing
+    under softmax and would drown the rest."""
+    blocks = [torch.eye(n) - 1.0 / n for n in HEAD_SIZES[:-1]]
+    whole: torch.Tensor = torch.block_diag(*blocks, torch.eye(HEAD_SIZES[-1]))  # type: ignore[no-untyped-call]
+    return whole
