@@ -64,8 +64,8 @@ def head_words(embeddings_VD: torch.Tensor, tokenizer: Any) -> torch.Tensor:
 
     def noise(count: int) -> torch.Tensor:
         rows = torch.randn(count, width, generator=generator)
-        length = embeddings_VD.norm(dim=1).mean()
-        return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True) * length
+        rows *= (embeddings_VD.norm(dim=1).mean() / rows.norm(dim=1))[:, None]
+        return rows
 
     def words(names: Iterable[str]) -> torch.Tensor:
         return embeddings_VD[[tokenizer.convert_tokens_to_ids(n) for n in names]]
