@@ -27,9 +27,9 @@ _EPS = 1e-12
 def similarity_gram(x_TPD: torch.Tensor) -> NDArray[np.float64]:
     """Return (P, T, T) inner products of aligned patches of all groups, on the CPU.
 
-    One batched float32 product on x's own device and one copy; no gradient.
+    One batched float32 product on x's own device, also under autocast, and one copy; no gradient.
     """
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(x_TPD.device.type, enabled=False):
         x_PTD = x_TPD.detach().float().transpose(0, 1)
         gram_PTT = torch.bmm(x_PTD, x_PTD.transpose(1, 2))
     return gram_PTT.cpu().numpy().astype(np.float64)

@@ -142,3 +142,11 @@ def test_adaptive_merges_below_the_ceiling_only_what_is_alike():
     assert merge_plan(x, 2, merge_above=0.95).shape == (2, 13)
     assert merge_plan(x, 8).shape == (8, 13)
     assert merge_plan(still, 4, merge_above=0.95).shape == (1, 6)
+
+
+def test_the_plan_is_the_same_under_autocast():
+    torch.manual_seed(0)
+    x = torch.randn(9, 4, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        plan = merge_plan(x, 3)
+    assert torch.equal(plan, merge_plan(x, 3))
