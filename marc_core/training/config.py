@@ -32,6 +32,8 @@ class StageConfig:
     """Most scenes of a video."""
     caption_share: float = 0.5
     """Share of videos with a caption of the whole video as one more turn: dense supervision."""
+    inventory_share: float = 0.5
+    """Share of captions that list the objects instead, shape before colour."""
     open_share: float = 0.5
     """Share of multiple-choice questions asked without options, answered in words."""
     compressed_share: float = 0.0
@@ -47,7 +49,13 @@ class StageConfig:
         for name in ("steps", "videos_per_step", "questions", "learning_rate", "min_scenes"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0. Got {getattr(self, name)}.")
-        for name in ("caption_share", "open_share", "compressed_share", "single_share"):
+        for name in (
+            "caption_share",
+            "open_share",
+            "inventory_share",
+            "compressed_share",
+            "single_share",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in 0 - 1. Got {getattr(self, name)}.")
         if self.max_scenes < self.min_scenes:
@@ -64,8 +72,8 @@ def default_stages() -> list[StageConfig]:
             name="vision", kind="vision", steps=5000, videos_per_step=12, learning_rate=1.5e-3
         ),
         StageConfig(
-            name="single", steps=700, videos_per_step=16, min_scenes=1, max_scenes=1, questions=8,
-            caption_share=0.3, open_share=0.3,
+            name="single", steps=900, videos_per_step=16, min_scenes=1, max_scenes=1, questions=8,
+            caption_share=0.5, open_share=0.3,
         ),
         StageConfig(
             name="several", steps=500, min_scenes=2, max_scenes=3, single_share=0.2,
