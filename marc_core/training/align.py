@@ -57,7 +57,8 @@ def head_words(embeddings_VD: torch.Tensor, tokenizer: Any) -> torch.Tensor:
     """Return (K, D): what each output of the heads is in the language model's space.
 
     Pairs are colour + shape; looks in the first and in the second frame are the words turned by a
-    fixed rotation each, so that a change shows; what has no word is a fixed random direction.
+    fixed rotation each, so that a change shows; the way to the second frame is right - left and
+    down - up; what has no word is a fixed random direction.
     """
     width = embeddings_VD.shape[1]
     generator = torch.Generator().manual_seed(0)
@@ -76,7 +77,10 @@ def head_words(embeddings_VD: torch.Tensor, tokenizer: Any) -> torch.Tensor:
         turn = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
         looks += [colours @ turn, noise(1), shapes @ turn, noise(1)]
     pairs = (colours[:, None] + shapes[None]).flatten(0, 1)
-    return torch.cat([*looks, places, pairs, noise(HEAD_SIZES[-1])])
+    right, left, down, up = words(("right", "left", "down", "up"))
+    geometry = noise(HEAD_SIZES[-1])
+    geometry[-2:] = torch.stack([right - left, down - up])
+    return torch.cat([*looks, places, pairs, geometry])
 
 
 def _centering() -> torch.Tensor:

@@ -27,6 +27,8 @@ CELLS = 3
 """Cells on a side: tokens of an 84 x 84 frame."""
 HEAD_SIZES = (NO_COLOUR + 1, NO_SHAPE + 1) * 2 + (len(BACKGROUNDS), NO_COLOUR * NO_SHAPE, 8)
 """Outputs of the heads: colour and shape in both frames, background, pairs, geometry."""
+MOVES = 0.2
+"""Way between both frames, in fifths of the side, from which a thing counts as moving."""
 _MIDDLE = (0.5, 0.5, 0.12)
 _SCALE = (0.28, 0.28, 0.04)
 
@@ -113,7 +115,27 @@ def attribute_loss(
     loss = loss + 0.3 * F.cross_entropy(heads[4].flatten(0, 1), places.repeat_interleave(cells))
     metrics["background"] = float((heads[4].mean(1).argmax(-1) == places).float().mean())
     loss = loss + 10 * F.binary_cross_entropy_with_logits(heads[5], pairs)
-    known = values.isfinite()
-    error = F.smooth_l1_loss(heads[6][known], values[known], beta=0.2)
+    known = values[..., :6].isfinite()
+    error = F.smooth_l1_loss(heads[6][..., :6][known], values[..., :6][known], beta=0.2)
     metrics["geometry_error"] = float(error.detach())
-    return loss + error, metrics
+    motion, metrics["direction"] = _motion_loss(heads[6][..., 6:], values[..., 6:])
+    return loss + error + motion, metrics
+
+
+def _motion_loss(predicted_TP2: torch.Tensor, way_TP2: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return the loss of the way between both frames, and how often its main direction is right.
+
+    Things that move count on their own: among all the still ones they are a rounding error.
+    """
+    there = way_TP2.isfinite().all(-1)
+    predicted_N2, way_N2 = predicted_TP2[there], way_TP2[there]
+    moves = way_N2.abs().sum(-1) > MOVES
+    loss = predicted_N2.sum() * 0
+    for chosen, weight in ((moves, 2.0), (~moves, 0.5)):
+        if chosen.any():
+            error = F.smooth_l1_loss(predicted_N2[chosen], way_N2[chosen], beta=0.2)
+            loss = loss + weight * error
+    axis_N1 = way_N2[moves].abs().argmax(-1, keepdim=True)
+    right = predicted_N2[moves].gather(1, axis_N1).sign() == way_N2[moves].gather(1, axis_N1).sign()
+    same = predicted_N2[moves].abs().argmax(-1, keepdim=True) == axis_N1
+    return loss, float((right & same).float().mean()) if len(right) else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from marc_core.errors import ConfigError
 
@@ -22,8 +22,16 @@ class StageConfig:
     """Videos of a batch, per worker."""
     questions: int = 10
     """Questions of a video, packed into one sequence."""
+    types: tuple[str, ...] = ()
+    """Types of question to ask; empty means all. One skill at a time is learned much sooner."""
+    per_type: int = 0
+    """Most questions of a type about a video; 0 means 1 for a single scene, else 2."""
+    actions: tuple[str, ...] = ()
+    """Actions of the scenes' main objects; empty means all."""
     learning_rate: float = 1e-3
-    """Peak; warm-up over the first 5 %, then a cosine to a tenth."""
+    """Peak; warm-up over the first 5 %, then a cosine to `final_rate`."""
+    final_rate: float = 0.1
+    """Rate at the end, as a share of the peak: 1 where a skill must still break through."""
     train_vision: bool = False
     """Let the answers' gradients reach the vision tower, too (language stages)."""
     min_scenes: int = 3
@@ -45,7 +53,8 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         """Raise ConfigError for the first value that breaks a rule."""
-        object.__setattr__(self, "budgets", tuple(self.budgets))
+        for name in ("budgets", "types", "actions"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("steps", "videos_per_step", "questions", "learning_rate", "min_scenes"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0. Got {getattr(self, name)}.")
@@ -66,22 +75,35 @@ class StageConfig:
 
 
 def default_stages() -> list[StageConfig]:
-    """Return the curriculum: tower, single scenes, several scenes, whole videos."""
+    """Return the curriculum: tower, then one skill after the other, then all on whole videos."""
+    one: dict[str, Any] = {"min_scenes": 1, "max_scenes": 1, "videos_per_step": 16, "questions": 8}
+    skill: dict[str, Any] = {"caption_share": 0.0, "final_rate": 1.0}
+    across = ("order", "after", "before", "when", "which_event", "how_long")
     return [
         StageConfig(
             name="vision", kind="vision", steps=5000, videos_per_step=12, learning_rate=1.5e-3
         ),
+        StageConfig(name="words", steps=150, caption_share=0.3, final_rate=1.0, **one),
+        StageConfig(name="find", steps=230, types=("colour",), per_type=3, **one, **skill),
         StageConfig(
-            name="single", steps=900, videos_per_step=16, min_scenes=1, max_scenes=1, questions=8,
-            caption_share=0.5, open_share=0.3,
+            name="motion", steps=200, types=("direction", "speed"), per_type=2, **one, **skill,
+            actions=("moves", "passes", "hides"),
         ),
         StageConfig(
-            name="several", steps=500, min_scenes=2, max_scenes=3, single_share=0.2,
-            caption_share=0.3,
+            name="change", steps=200, types=("action", "attribute_change"), per_type=2,
+            **one, **skill,
+        ),
+        StageConfig(name="single", steps=150, caption_share=0.3, **one),
+        StageConfig(
+            name="scenes", steps=200, min_scenes=2, max_scenes=3, per_type=3, **skill,
+            types=("colour", "shape", "count", "existence", "background"),
         ),
         StageConfig(
-            name="full", steps=1600, train_vision=True, single_share=0.1, compressed_share=0.2,
-            caption_share=0.2, open_share=0.3,
+            name="across", steps=250, min_scenes=3, max_scenes=4, per_type=2, types=across, **skill
+        ),
+        StageConfig(
+            name="full", steps=600, train_vision=True, compressed_share=0.2, caption_share=0.2,
+            open_share=0.3,
         ),
     ]  # fmt: skip
 

@@ -21,13 +21,13 @@ Report = Callable[[int, dict[str, float]], None]
 Save = Callable[[int], None]
 
 
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Return the rate of a step: linear warm-up over 5 %, then a cosine to a tenth of the peak."""
+def learning_rate(step: int, steps: int, peak: float, final: float = 0.1) -> float:
+    """Return the rate of a step: linear warm-up over 5 %, then a cosine to `final` x `peak`."""
     warm = max(1, steps // 20)
     if step < warm:
         return peak * (step + 1) / warm
     share = (step - warm) / max(1, steps - warm)
-    return peak * (0.55 + 0.45 * math.cos(math.pi * share))
+    return peak * (final + (1 - final) * (1 + math.cos(math.pi * share)) / 2)
 
 
 def run_stage(
@@ -37,6 +37,7 @@ def run_stage(
     *,
     steps: int,
     peak: float,
+    final: float = 0.1,
     start: int,
     report: Report,
     save: Save,
@@ -53,7 +54,7 @@ def run_stage(
     since = time.perf_counter()
     sums: dict[str, float] = {}
     for step in range(start, steps):
-        rate = learning_rate(step, steps, peak)
+        rate = learning_rate(step, steps, peak, final)
         optimizer.set_rate(rate)
         batch = [_to(x, device) for x in task.batch(config.seed, step, rank)]
         with torch.autocast(device.type, torch.bfloat16):

@@ -68,6 +68,7 @@ def train_student(config: SftConfig, session: Session) -> None:
             config,
             session,
             stage=(index, stage.name, stage.steps, stage.learning_rate),
+            final=stage.final_rate,
             restored=restored if restored and index == restored.stage else None,
         )
         if isinstance(task, VisionTask):
@@ -142,6 +143,7 @@ def _run(
     session: Session,
     *,
     stage: tuple[int, str, int, float],
+    final: float = 0.1,
     restored: Restored | None,
 ) -> None:
     """Run one stage with its own optimiser. stage: index, name, steps, peak rate."""
@@ -159,6 +161,7 @@ def _run(
         config,
         steps=steps,
         peak=peak,
+        final=final,
         start=0 if restored is None else restored.step,
         report=lambda step, metrics: session.report(name, step, metrics),
         save=lambda step: session.save(index, step, _weights(model, task), optimizer.state_dict()),

@@ -32,6 +32,8 @@ from marc_core.training.vision_batch import encode_groups
 from marc_core.world import WorldConfig
 
 Metrics = dict[str, float]
+MOVERS = ("moves", "passes", "hits", "hides")
+"""Actions of every second video of the vision stage: motion is rare otherwise."""
 FOLD_STEP, FOLD_BATCHES = 1_000_000_000, 6
 """Batches, apart from those of training, from which the spread of the heads' outputs is taken."""
 GRID_HW = (6, 6)
@@ -43,7 +45,7 @@ def draw_footage(stage: StageConfig, rng: np.random.Generator) -> Footage:
     low, high = stage.min_scenes, stage.max_scenes
     if rng.random() < stage.single_share:
         low = high = 1
-    config = WorldConfig(min_scenes=low, max_scenes=high)
+    config = WorldConfig(min_scenes=low, max_scenes=high, actions=stage.actions)
     return make_footage(train_seed(rng), config, size=int(rng.choice(RENDER_SIZES)))
 
 
@@ -70,10 +72,17 @@ class VisionTask(nn.Module):
         """Return the patches and targets of one step."""
         rng = step_rng(seed, self.stage.name, step, rank)
         low, high = self.stage.min_scenes, self.stage.max_scenes
-        config = WorldConfig(min_scenes=low, max_scenes=high, min_objects=2, max_objects=4)
+        objects: dict[str, Any] = {"min_objects": 2, "max_objects": 4}
+        every = WorldConfig(min_scenes=low, max_scenes=high, **objects)
+        movers = WorldConfig(min_scenes=low, max_scenes=high, actions=MOVERS, **objects)
         videos = [
-            one_group_each(train_seed(rng), config, size=int(rng.choice(RENDER_SIZES)), rng=rng)
-            for _ in range(self.stage.videos_per_step)
+            one_group_each(
+                train_seed(rng),
+                movers if i % 2 else every,
+                size=int(rng.choice(RENDER_SIZES)),
+                rng=rng,
+            )
+            for i in range(self.stage.videos_per_step)
         ]
         targets = [attribute_targets(v) for v in videos]
         patches = torch.cat([patches_of(v, self.settings) for v in videos])

@@ -88,6 +88,8 @@ def build_student(tokenizer: Any, size: StudentSize) -> Any:
         tie_word_embeddings=True,
     )
     model: Any = Qwen2_5_VLForConditionalGeneration(config)
+    with torch.no_grad():  # to about unit length: words must outlast training's first steps
+        model.model.language_model.embed_tokens.weight.mul_(3)
     model.generation_config.eos_token_id = ids["im_end"]
     model.generation_config.pad_token_id = ids["endoftext"]
     return model
