@@ -110,7 +110,8 @@ def _turns(
 ) -> list[tuple[list[int], list[int]]]:
     per_type = stage.per_type or (2 if len(footage.video.events) > 1 else 1)
     seed = int(rng.integers(1 << 30))
-    asked = make_questions(footage.video, seed=seed, per_type=per_type, types=stage.types)
+    types = stage.types if rng.random() < stage.focus_share else ()
+    asked = make_questions(footage.video, seed=seed, per_type=per_type, types=types)
     usable = [q for q in asked if set(q.evidence) <= set(shown)]
     chosen = [usable[i] for i in rng.permutation(len(usable))[: stage.questions]]
     turns = [
