@@ -41,7 +41,7 @@ def demo(
         return
     right = sum(a["correct"] for a in answers)
     out.print(f"[bold]{right} of {len(answers)} answers are right.[/bold]")
-    out.print("The tiny weights are interim and answer near chance (docs/tiny.md). Next:")
+    out.print("The tiny student is interim (docs/tiny.md). Next:")
     for line in (
         f'marc search "a red circle" --memory {memory}',
         f"marc status --memory {memory}",

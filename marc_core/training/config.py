@@ -81,6 +81,7 @@ def default_stages() -> list[StageConfig]:
     """Return the curriculum: tower, then one skill after the other, then all on whole videos."""
     one: dict[str, Any] = {"min_scenes": 1, "max_scenes": 1, "videos_per_step": 16, "questions": 8}
     skill: dict[str, Any] = {"caption_share": 0.1, "open_share": 0.3, "final_rate": 1.0}
+    gentle: dict[str, Any] = {**skill, "learning_rate": 6e-4, "single_share": 0.4}
     motion = ("direction", "speed", "action", "attribute_change")
     static = ("colour", "shape", "count", "existence", "background")
     across = ("order", "after", "before", "when", "which_event", "how_long")
@@ -88,18 +89,14 @@ def default_stages() -> list[StageConfig]:
         StageConfig(
             name="vision", kind="vision", steps=5000, videos_per_step=12, learning_rate=1.5e-3
         ),
-        StageConfig(name="words", steps=150, caption_share=0.3, final_rate=1.0, **one),
-        StageConfig(name="find", steps=230, types=("colour",), per_type=3, **one, **skill),
-        StageConfig(name="motion", steps=300, types=motion, per_type=2, **one, **skill),
+        StageConfig(name="words", steps=400, caption_share=0.3, final_rate=1.0, **one),
+        StageConfig(name="find", steps=250, types=("colour",), per_type=3, **one, **skill),
+        StageConfig(name="motion", steps=600, types=motion, per_type=2, **one, **skill),
+        StageConfig(name="scenes", steps=800, types=static, min_scenes=2, max_scenes=3, **gentle),
+        StageConfig(name="across", steps=800, types=across, min_scenes=3, max_scenes=4, **gentle),
         StageConfig(
-            name="scenes", steps=250, types=static, min_scenes=2, max_scenes=3, per_type=3, **skill
-        ),
-        StageConfig(
-            name="across", steps=250, types=across, min_scenes=3, max_scenes=4, per_type=2, **skill
-        ),
-        StageConfig(
-            name="full", steps=600, train_vision=True, compressed_share=0.2, caption_share=0.2,
-            open_share=0.3,
+            name="full", steps=3000, learning_rate=6e-4, train_vision=True, single_share=0.2,
+            compressed_share=0.2, caption_share=0.2, open_share=0.3,
         ),
     ]  # fmt: skip
 
