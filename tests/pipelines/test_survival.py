@@ -29,9 +29,9 @@ NUM_VIDEOS = 12
 
 @pytest.fixture
 def many(tmp_path: Path, clip_writer: Callable[..., Path]) -> Path:
-    """Twelve clips of six seconds: long enough to be interrupted."""
+    """Twelve clips of 400 frames: seconds of work for every stage, so that a kill meets it."""
     for i in range(NUM_VIDEOS):
-        clip_writer(tmp_path / "archive" / f"clip{i:02d}.mp4", seconds=6.0, seed=i)
+        clip_writer(tmp_path / "archive" / f"clip{i:02d}.mp4", seconds=40.0, seed=i)
     return tmp_path / "archive"
 
 
