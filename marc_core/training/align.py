@@ -21,8 +21,13 @@ import torch
 from marc_core.training.attributes import HEAD_SIZES, AttributeHeads
 from marc_core.world.words import BACKGROUNDS, COLOURS, SHAPES
 
-WEIGHTS = (0.5, 0.5, 0.5, 0.5, 0.7, 1.0, 1.0)
-"""Shares of the heads (both frames' colours and shapes, background, pairs, geometry) in a token."""
+PARTS = (*HEAD_SIZES[:-1], HEAD_SIZES[-1] - 2, 2)
+"""Outputs that get one weight: both frames' colours and shapes, background, pairs, geometry,
+motion."""
+WEIGHTS = (2.0, 2.0, 2.0, 2.0, 5.0, 0.6, 0.3, 3.0)
+"""Share of each part in a token. Those of background and motion make up for the size of the
+others' logits where an object is: at 0.5 the right place was the nearest word for 30 % of the
+tokens with an object, at 4 for 96 %; colours and shapes stay at 98 and 97 %."""
 
 
 @torch.no_grad()
@@ -40,9 +45,9 @@ def fold_heads(
     linear, tokens_TD = copy.deepcopy(heads.linear).float().cpu(), tokens_TD.float().cpu()
     logits = linear(tokens_TD) @ centre.T
     spread_K = torch.cat(
-        [part.std(0).mean().expand(part.shape[1]) for part in logits.split(list(HEAD_SIZES), 1)]
+        [part.std(0).mean().expand(part.shape[1]) for part in logits.split(list(PARTS), 1)]
     )
-    share_K = torch.cat([torch.full((n,), w) for n, w in zip(HEAD_SIZES, WEIGHTS, strict=True)])
+    share_K = torch.cat([torch.full((n,), w) for n, w in zip(PARTS, WEIGHTS, strict=True)])
     to_words_DK = (words_KD * (share_K / spread_K)[:, None]).T @ centre
     weight = to_words_DK @ linear.weight
     bias = to_words_DK @ (linear.bias - linear(tokens_TD).mean(0))

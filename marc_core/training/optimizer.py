@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from marc_core.training.config import TrainConfig
-
 NOT_HIDDEN = ("embed", "heads.", "lm_head")
 """Parts of the names of matrices that read or write symbols: AdamW's, as Muon's authors advise."""
 
@@ -20,18 +18,17 @@ NOT_HIDDEN = ("embed", "heads.", "lm_head")
 class MuonAdamW:
     """Both optimisers behind one. Rates are set once, for both (`set_rate`)."""
 
-    def __init__(self, module: nn.Module, config: TrainConfig) -> None:
+    def __init__(self, module: nn.Module, *, muon_scale: float, weight_decay: float) -> None:
         named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
         hidden = [p for n, p in named if _is_hidden(n, p)]
         others = [p for n, p in named if not _is_hidden(n, p)]
         self.parameters = [p for _, p in named]
-        self._muon_scale = config.muon_scale
-        decay = config.weight_decay
-        self._parts: list[torch.optim.Optimizer] = [_adamw(others, decay)]
+        self._muon_scale = muon_scale
+        self._parts: list[torch.optim.Optimizer] = [_adamw(others, weight_decay)]
         if hidden:
             self._parts.append(
                 torch.optim.Muon(
-                    hidden, momentum=0.95, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+                    hidden, momentum=0.95, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
                 )
             )
 

@@ -69,6 +69,7 @@ def train_student(config: SftConfig, session: Session) -> None:
             session,
             stage=(index, stage.name, stage.steps, stage.learning_rate),
             final=stage.final_rate,
+            muon_scale=stage.muon_scale,
             restored=restored if restored and index == restored.stage else None,
         )
         if isinstance(task, VisionTask):
@@ -90,6 +91,7 @@ def train_encoder(config: EncoderTrainConfig, session: Session) -> None:
         config,
         session,
         stage=(0, "encoder", config.steps, config.learning_rate),
+        muon_scale=config.muon_scale,
         restored=restored,
     )
     if session.rank == 0:
@@ -143,6 +145,7 @@ def _run(
     session: Session,
     *,
     stage: tuple[int, str, int, float],
+    muon_scale: float,
     final: float = 0.1,
     restored: Restored | None,
 ) -> None:
@@ -152,7 +155,7 @@ def _run(
         heads = {k: v for k, v in restored.weights.items() if k.startswith("heads.")}
         task.load_state_dict(heads, strict=False)
     task.to(session.device)
-    optimizer = MuonAdamW(task, config)
+    optimizer = MuonAdamW(task, muon_scale=muon_scale, weight_decay=config.weight_decay)
     if restored is not None:
         optimizer.load_state_dict(restored.optimizer)
     run_stage(

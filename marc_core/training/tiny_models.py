@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from marc_core.training.reading import start_reading
+
 FRAME_SIZE = 84
 """Pixels of a frame's side: the presets' frame_max_pixels is its square."""
 
@@ -61,7 +63,7 @@ def build_student(tokenizer: Any, size: StudentSize) -> Any:
             "rms_norm_eps": 1e-6,
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": 10000.0,
+                "rope_theta": 1e6,
                 "mrope_section": _mrope_section(head_dim),
             },
             "bos_token_id": None,
@@ -90,6 +92,7 @@ def build_student(tokenizer: Any, size: StudentSize) -> Any:
     model: Any = Qwen2_5_VLForConditionalGeneration(config)
     with torch.no_grad():  # to about unit length: words must outlast training's first steps
         model.model.language_model.embed_tokens.weight.mul_(3)
+    start_reading(model)
     model.generation_config.eos_token_id = ids["im_end"]
     model.generation_config.pad_token_id = ids["endoftext"]
     return model

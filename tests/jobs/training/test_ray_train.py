@@ -36,7 +36,7 @@ def _train(config, session):
     if restored is not None:
         task.load_state_dict(restored.weights)
         start = restored.step
-    optimizer = MuonAdamW(task, config)
+    optimizer = MuonAdamW(task, muon_scale=5.0, weight_decay=0.0)
     if restored is not None:
         optimizer.load_state_dict(restored.optimizer)
     run_stage(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from marc_core.training.align import WEIGHTS, fold_heads, head_words
-from marc_core.training.attributes import HEAD_SIZES, AttributeHeads
+from marc_core.training.align import PARTS, WEIGHTS, fold_heads, head_words
+from marc_core.training.attributes import AttributeHeads
 from marc_core.training.run import training_words
 from marc_core.training.tiny_models import StudentSize, build_student
 from marc_core.training.tokenizers import build_student_tokenizer
@@ -40,9 +40,9 @@ def test_folded_tokens_are_the_heads_in_words(parts):
     after = tokens_of(student, patches)
 
     expected, start = torch.zeros_like(after), 0
-    for number, (size, weight) in enumerate(zip(HEAD_SIZES, WEIGHTS, strict=True)):
+    for number, (size, weight) in enumerate(zip(PARTS, WEIGHTS, strict=True)):
         block = logits[:, start : start + size]
-        if number < len(HEAD_SIZES) - 1:
+        if number < len(PARTS) - 2:
             block = block - block.mean(dim=1, keepdim=True)
         spread = block.std(dim=0).mean()
         for k in range(size):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from marc_core.training.config import TrainConfig
 from marc_core.training.optimizer import MuonAdamW
+
+RATES = {"muon_scale": 5.0, "weight_decay": 0.01}
 
 
 class _Model(nn.Module):
@@ -30,7 +31,7 @@ def _step(model, optimizer):
 
 def test_every_trained_parameter_has_one_optimiser():
     model = _Model()
-    optimizer = MuonAdamW(model, TrainConfig())
+    optimizer = MuonAdamW(model, **RATES)
     adamw, muon = (
         [p for group in part.param_groups for p in group["params"]] for part in optimizer._parts
     )
@@ -43,7 +44,7 @@ def test_every_trained_parameter_has_one_optimiser():
 def test_muon_moves_all_directions_of_a_matrix_about_equally_far():
     model = _Model()
     before = model.hidden.weight.detach().clone()
-    optimizer = MuonAdamW(model, TrainConfig(weight_decay=0.0, muon_scale=5.0))
+    optimizer = MuonAdamW(model, weight_decay=0.0, muon_scale=5.0)
     optimizer.set_rate(1e-2)
     model(torch.arange(7)).backward()
     model.hidden.weight.grad = torch.diag(torch.tensor([8.0, 4.0, 2.0, 1.0])) @ torch.eye(4, 6)
@@ -56,11 +57,11 @@ def test_muon_moves_all_directions_of_a_matrix_about_equally_far():
 
 def test_a_restored_optimiser_goes_on_as_if_nothing_had_happened():
     whole, parts = _Model(), _Model()
-    first, second = MuonAdamW(whole, TrainConfig()), MuonAdamW(parts, TrainConfig())
+    first, second = MuonAdamW(whole, **RATES), MuonAdamW(parts, **RATES)
     for _ in range(2):
         _step(whole, first)
     _step(parts, second)
-    again = MuonAdamW(parts, TrainConfig())
+    again = MuonAdamW(parts, **RATES)
     again.load_state_dict(second.state_dict())
     _step(parts, again)
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
@@ -70,7 +71,7 @@ def test_a_restored_optimiser_goes_on_as_if_nothing_had_happened():
 def test_a_model_without_hidden_matrices_trains():
     model = nn.Sequential(nn.Embedding(3, 2))
     model[0].requires_grad_(True)
-    optimizer = MuonAdamW(nn.ModuleDict({"embed": model}), TrainConfig())
+    optimizer = MuonAdamW(nn.ModuleDict({"embed": model}), **RATES)
     before = model[0].weight.detach().clone()
     optimizer.set_rate(1e-2)
     model(torch.tensor([1])).sum().backward()
