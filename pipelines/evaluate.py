@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyarrow as pa
@@ -38,6 +37,7 @@ from marc_core.evaluation.sample import Sample
 from marc_core.evaluation.shards import Shards
 from marc_core.memory import MemoryStore
 from pipelines.stages import recorded
+from pipelines.watch import watching
 
 Progress = Callable[[int, int, int], None]
 """Called with (videos done, videos failed, videos to do)."""
@@ -231,23 +231,7 @@ def _fingerprints(config: EvaluateConfig) -> tuple[str, str]:
     return student_fingerprint(config.student), load_encoder(config.encoder).fingerprint
 
 
-@contextmanager
-def _watch(shards: Shards, total: int, progress: Progress) -> Iterator[None]:
+def _watch(shards: Shards, total: int, progress: Progress) -> AbstractContextManager[None]:
     """Report progress from the shards themselves."""
-    stop, before = threading.Event(), shards.count()
-
-    def look() -> None:
-        progress(min(total, shards.count() - before), 0, total)
-
-    def loop() -> None:
-        while not stop.wait(1.0):
-            look()
-
-    thread = threading.Thread(target=loop, name="marc-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        look()
+    before = shards.count()
+    return watching(lambda: progress(min(total, shards.count() - before), 0, total))

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -35,6 +34,7 @@ from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
 from pipelines.stages import WORK, DecodeStage, EncodeStage, MemorySink
+from pipelines.watch import watching
 
 Progress = Callable[[int, int, int], None]
 """Called with (videos done, videos failed, videos to do)."""
@@ -215,33 +215,18 @@ def _work_row(source: VideoSource, attempts: int) -> pa.Table:
     )
 
 
-@contextmanager
 def _watch(
     store: MemoryStore, todo: Sequence[tuple[VideoSource, int]], progress: Progress
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Report progress from the memory itself, which is true whoever writes to it."""
-    stop, before = threading.Event(), _rows_of(store, todo)
+    before = _rows_of(store, todo)
 
-    def look() -> float:
-        started = time.monotonic()
+    def look() -> None:
         rows = _rows_of(store, todo)
         new = [r for key, r in rows.items() if before.get(key) != r]
         progress(len(new), sum(r["status"] != schemas.INDEXED for r in new), len(todo))
-        return time.monotonic() - started
 
-    def loop() -> None:
-        pause_s = 1.0
-        while not stop.wait(pause_s):
-            pause_s = max(1.0, 20 * look())  # at most 5 % of a core, however many videos
-
-    thread = threading.Thread(target=loop, name="marc-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        look()
+    return watching(look)
 
 
 def _rows_of(
