@@ -47,7 +47,9 @@ def fold_heads(
     reading_KD, offset_K = _readings(heads)
     tokens_TD = tokens_TD.float().cpu()
     read_TK = tokens_TD @ reading_KD.T + offset_K
-    spread_K = torch.cat([p.std(0).mean().expand(p.shape[1]) for p in read_TK.split(PARTS, 1)])
+    spread_K = torch.cat(
+        [p.std(0).mean().expand(p.shape[1]) for p in torch.split(read_TK, list(PARTS), 1)]
+    )
     share_K = torch.cat([torch.full((n,), w) for n, w in zip(PARTS, WEIGHTS, strict=True)])
     to_words_DK = (words_KD * (share_K / spread_K)[:, None]).T
     weight = to_words_DK @ reading_KD
