@@ -27,7 +27,7 @@ from marc_core.config import AskConfig
 from marc_core.errors import AnswerError
 from marc_core.indexing import cap_frames, features_name
 from marc_core.memory import EventFilter, MemoryStore, chronological, search
-from marc_core.models import Student, question_text
+from marc_core.models import Student, choices_of, question_text
 from marc_core.types import Answer, Citation, EventFeatures, SearchHit, VideoSource
 from marc_core.video import IsolatedDecoder, local_copy
 
@@ -49,14 +49,16 @@ def answer_question(
     filters; VideoError or SourceError when features are missing and a source cannot be decoded.
     """
     timings: dict[str, float] = {}
-    prompt = question_text(question, config.options, template=config.student.options_prompt)
+    template = config.student.options_prompt
+    prompt = question_text(question, config.options, template=template)
+    choices = choices_of(config.options) if template == "choice" else []
     hits, retrieval = _choose_events(question, store, encoder, config, timings)
     with _timed(timings, "features"), torch.inference_mode():
         features, origin = _features_of(hits, store, student, config)
     with _timed(timings, "compress"), torch.inference_mode():
         video = compress_across(features, config.compress)
     with _timed(timings, "generate"):
-        (generation,) = student.generate([prompt], [video])
+        (generation,) = student.generate([prompt], [video], choices=[choices])
     return Answer(
         question=question,
         text=generation.text,

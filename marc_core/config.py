@@ -117,9 +117,10 @@ class StudentConfig:
     """Temporal index of a group, for models with absolute time (Qwen2.5-VL): `time` = its own
     seconds from the first group, `grid` = its number x the source interval, a plain shorter video
     (what vLLM can express). Equal for evenly sampled uncompressed video and for one group."""
-    options_prompt: Literal["letter", "words"] = "letter"
-    """What a question with options asks for: the letter of the right one, or the option itself.
-    The tiny preset answers in words: it never learned to match words with letters."""
+    options_prompt: Literal["letter", "choice"] = "letter"
+    """How a question with options is put: `letter` lists them and asks for the letter; `choice`
+    asks the question alone and decodes the answer among the options. The tiny preset chooses: its
+    four layers never learned to match words with letters."""
     max_new_tokens: int = 128
     """Tokens generated at most (our choice)."""
     temperature: float = 0.0

@@ -21,7 +21,7 @@ from marc_core.evaluation.arms import Seen, VideoArms, event_vectors
 from marc_core.evaluation.config import ArmConfig, EvaluateConfig
 from marc_core.evaluation.footage import Footage, Loader, clip
 from marc_core.evaluation.outcome import FAILED, MISSING, Outcome, answered, unanswered
-from marc_core.evaluation.prompts import build_prompt, prompt_style
+from marc_core.evaluation.prompts import build_choices, build_prompt, prompt_style
 from marc_core.evaluation.sample import Sample
 
 if TYPE_CHECKING:
@@ -124,15 +124,14 @@ class Evaluator:
         shared: dict[str, float],
         probe: bool,
     ) -> list[Outcome]:
-        prompts = [
-            build_prompt(sample, self.style, self.config.student.options_prompt)
-            for sample in samples
-        ]
+        put = self.config.student.options_prompt
+        prompts = [build_prompt(sample, self.style, put) for sample in samples]
+        choices = [build_choices(sample, self.style, put) for sample in samples]
         started = time.perf_counter()
-        answers = self.student.generate(prompts, [s.video for s in seen])
+        answers = self.student.generate(prompts, [s.video for s in seen], choices=choices)
         each_s = (time.perf_counter() - started) / len(samples)
         peaks = peak_memory()
-        alone = [self._alone(prompts[0], seen[0])] if probe else []
+        alone = [self._alone(prompts[0], choices[0], seen[0])] if probe else []
         return [
             answered(
                 sample,
@@ -156,18 +155,22 @@ class Evaluator:
             for i, (sample, shown, answer) in enumerate(zip(samples, seen, answers, strict=True))
         ]
 
-    def _alone(self, prompt: str, seen: Seen) -> dict[str, float]:
+    def _alone(self, prompt: str, choices: list[str], seen: Seen) -> dict[str, float]:
         """Time one question by itself: prefill, and one further token."""
-        one = self._timed(prompt, seen, 1)[0]
-        all_s, tokens = self._timed(prompt, seen, None)
+        one = self._timed(prompt, choices, seen, 1)[0]
+        all_s, tokens = self._timed(prompt, choices, seen, None)
         steps = {"prefill": one, "generate": all_s}
         if tokens > 1:
             steps["token"] = max(0.0, all_s - one) / (tokens - 1)
         return seen.seconds | steps
 
-    def _timed(self, prompt: str, seen: Seen, most: int | None) -> tuple[float, int]:
+    def _timed(
+        self, prompt: str, choices: list[str], seen: Seen, most: int | None
+    ) -> tuple[float, int]:
         started = time.perf_counter()
-        (answer,) = self.student.generate([prompt], [seen.video], max_new_tokens=most)
+        (answer,) = self.student.generate(
+            [prompt], [seen.video], max_new_tokens=most, choices=[choices]
+        )
         return time.perf_counter() - started, answer.generated_tokens
 
 

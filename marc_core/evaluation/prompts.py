@@ -45,11 +45,11 @@ TYPE_TEMPLATE: dict[ProblemType, str] = {
 
 
 def build_prompt(
-    sample: Sample, style: PromptStyle, options_prompt: Literal["letter", "words"] = "letter"
+    sample: Sample, style: PromptStyle, options_prompt: Literal["letter", "choice"] = "letter"
 ) -> str:
     """Return the user text for one sample; options only for multiple choice.
 
-    options_prompt: what `direct` asks for, the letter or the option (`StudentConfig`).
+    options_prompt: how `direct` puts options (`StudentConfig`).
     """
     return _video_r1(sample) if style == "video-r1" else _direct(sample, options_prompt)
 
@@ -61,10 +61,24 @@ def _video_r1(sample: Sample) -> str:
     return THINK_TEMPLATE.format(question=question) + TYPE_TEMPLATE[sample.problem_type]
 
 
-def _direct(sample: Sample, options_prompt: Literal["letter", "words"]) -> str:
+def build_choices(
+    sample: Sample, style: PromptStyle, options_prompt: Literal["letter", "choice"]
+) -> list[str]:
+    """Return the texts among which the answer is decoded; none where it is free."""
+    from marc_core.models.prompt import choices_of
+
+    chosen = style == "direct" and options_prompt == "choice"
+    return choices_of(sample.options) if chosen and _has_options(sample) else []
+
+
+def _has_options(sample: Sample) -> bool:
+    return sample.problem_type == "multiple choice"
+
+
+def _direct(sample: Sample, options_prompt: Literal["letter", "choice"]) -> str:
     from marc_core.models.prompt import question_text  # it pulls in torch; loaders need not
 
-    options = sample.options if sample.problem_type == "multiple choice" else ()
+    options = sample.options if _has_options(sample) else ()
     return question_text(sample.problem, options, template=options_prompt)
 
 

@@ -11,7 +11,7 @@ from marc_core.errors import AnswerError, ModelLoadError
 VIDEO_MARK = "<|vision_start|><|video_pad|><|vision_end|>"
 """What the chat templates of all three families write where a video goes."""
 
-PromptTemplate = Literal["letter", "words", "think"]
+PromptTemplate = Literal["letter", "choice", "think"]
 
 _THINK = (
     "Please think about this question as if you were a human pondering deeply. Provide your "
@@ -19,7 +19,6 @@ _THINK = (
     "between the <answer> and </answer> tags."
 )
 _LETTER = "Answer with the letter of the right option only."
-_WORDS = "Answer with the right option."
 _CHATML = (
     "{%- for message in messages -%}{{ '<|im_start|>' + message.role + '\n' }}"
     "{%- if message.content is string -%}{{ message.content }}{%- else -%}"
@@ -35,23 +34,30 @@ def question_text(
 ) -> str:
     """Return the user's turn: the question, "Options:" lines A, B, ..., and the instruction.
 
-    "letter" asks for the letter and "words" for the option itself (both say nothing for open
-    questions); "think" is Video-R1's reasoning format. Options that already carry their letter
-    keep it. Raises AnswerError for an empty question or more than 26 options.
+    "letter" asks for the letter; "choice" is the question alone, whose answer is then decoded
+    among the options (`choices_of`, `Student.generate`); "think" is Video-R1's reasoning format.
+    Options that already carry their letter keep it. Raises AnswerError for an empty question or
+    more than 26 options.
     """
     if not question.strip():
         raise AnswerError("A question must not be empty. Got only white space.")
     if len(options) > 26:
         raise AnswerError(f"A question can have at most 26 options. Got {len(options)}.")
     lines = [question.strip()]
-    if options:
+    if options and template != "choice":
         lines.append("Options:")
         lines += [_option(chr(ord("A") + i), text) for i, text in enumerate(options)]
     if template == "think":
         lines.append(_THINK)
-    elif options:
-        lines.append(_LETTER if template == "letter" else _WORDS)
+    elif options and template == "letter":
+        lines.append(_LETTER)
     return "\n".join(lines)
+
+
+def choices_of(options: Sequence[str]) -> list[str]:
+    """Return the options without their letters: "B. blue" -> "blue"."""
+    texts = (text.strip() for text in options)
+    return [re.sub(_lettered(chr(ord("A") + i)), "", text) for i, text in enumerate(texts)]
 
 
 def chat_text(tokenizer: Any, user_text: str, *, with_video: bool) -> str:
@@ -78,7 +84,11 @@ def chat_text(tokenizer: Any, user_text: str, *, with_video: bool) -> str:
 
 def _option(letter: str, text: str) -> str:
     text = text.strip()
-    return text if re.match(rf"\(?{letter}[.):]\s", text) else f"{letter}. {text}"
+    return text if re.match(_lettered(letter), text) else f"{letter}. {text}"
+
+
+def _lettered(letter: str) -> str:
+    return rf"\(?{letter}[.):]\s+"
 
 
 def _without_special(tokenizer: Any, text: str) -> str:

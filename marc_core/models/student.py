@@ -190,20 +190,24 @@ class Student:
         temperature: float | None = None,
         num_return_sequences: int = 1,
         seed: int | None = None,
+        choices: Sequence[Sequence[str]] = (),
     ) -> list[Generation]:
         """Return len(prompts) * num_return_sequences generations, prompt by prompt.
 
         prompts: user turns with their `videos`, or prepared prompts. Limits and temperature
         default to the configuration's; temperature 0 is greedy. seed: makes sampling repeatable
-        without touching the process's generators; None samples from them.
+        without touching the process's generators; None samples from them. choices: for every
+        prompt the texts of which its answer must be one, empty where it is free.
         """
         started = time.perf_counter()
         prepared = self._prepared(prompts, videos)
         settings = self._generation_config(max_new_tokens, temperature, num_return_sequences)
         inputs = self._collate(prepared)
+        prompt_tokens = inputs["input_ids"].shape[1]
+        constraint = self._constraint(prompt_tokens, choices, num_return_sequences)
         with _seeded(seed, self.device):
-            ids = self.model.generate(**inputs, generation_config=settings)
-        new_ids = ids[:, inputs["input_ids"].shape[1] :].tolist()
+            ids = self.model.generate(**inputs, generation_config=settings, **constraint)
+        new_ids = ids[:, prompt_tokens:].tolist()
         timings = {"generate_s": time.perf_counter() - started}
         return [
             self._generation(row, prepared[i // num_return_sequences], timings)
@@ -272,6 +276,21 @@ class Student:
             inputs["mm_encoder_outputs"] = {"video": features}
         return inputs
 
+    def _constraint(
+        self, prompt_tokens: int, choices: Sequence[Sequence[str]], num_return_sequences: int
+    ) -> dict[str, Any]:
+        """Return the argument of `generate` that keeps answers to their choices."""
+        if not any(choices):
+            return {}
+        ids = [[self.completion_ids(text) for text in texts] for texts in choices]
+        every = list(range(self.model.config.get_text_config().vocab_size))
+
+        def allowed(row: int, sequence: torch.Tensor) -> list[int]:
+            own = ids[row // num_return_sequences]
+            return next_ids(own, sequence[prompt_tokens:].tolist()) or every
+
+        return {"prefix_allowed_tokens_fn": allowed}
+
     def _generation_config(
         self, max_new_tokens: int | None, temperature: float | None, num_return_sequences: int
     ) -> GenerationConfig:
@@ -308,6 +327,13 @@ class Student:
             finished=bool(ends),
             timings=dict(timings),
         )
+
+
+def next_ids(choices: Sequence[Sequence[int]], prefix: Sequence[int]) -> list[int]:
+    """Return the ids that can follow `prefix` in one of the choices; none after a whole one."""
+    size = len(prefix)
+    following = (c[size] for c in choices if len(c) > size and list(c[:size]) == list(prefix))
+    return list(dict.fromkeys(following))
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -48,8 +48,6 @@ class StageConfig:
     """Share of videos with a caption of the whole video as one more turn: dense supervision."""
     inventory_share: float = 0.5
     """Share of captions that list the objects instead, shape before colour."""
-    open_share: float = 0.5
-    """Share of multiple-choice questions asked without options, answered in words."""
     compressed_share: float = 0.0
     """Share of videos shown as three events, compressed to `budgets` groups."""
     single_share: float = 0.0
@@ -66,7 +64,6 @@ class StageConfig:
                 raise ConfigError(f"{name} must be above 0. Got {getattr(self, name)}.")
         for name in (
             "caption_share",
-            "open_share",
             "inventory_share",
             "compressed_share",
             "single_share",
@@ -83,7 +80,7 @@ class StageConfig:
 def default_stages() -> list[StageConfig]:
     """Return the curriculum: tower, then one skill after the other, then all on whole videos."""
     one: dict[str, Any] = {"min_scenes": 1, "max_scenes": 1, "videos_per_step": 16, "questions": 8}
-    skill: dict[str, Any] = {"caption_share": 0.1, "open_share": 0.3, "final_rate": 1.0}
+    skill: dict[str, Any] = {"caption_share": 0.1, "final_rate": 1.0}
     gentle: dict[str, Any] = {**skill, "learning_rate": 6e-4, "single_share": 0.4}
     motion = ("direction", "speed", "action", "attribute_change")
     static = ("colour", "shape", "count", "existence", "background")
@@ -100,7 +97,7 @@ def default_stages() -> list[StageConfig]:
         StageConfig(name="across", steps=800, types=across, min_scenes=3, max_scenes=4, **gentle),
         StageConfig(
             name="full", steps=3000, learning_rate=6e-4, train_vision=True, single_share=0.2,
-            compressed_share=0.2, caption_share=0.2, open_share=0.3,
+            compressed_share=0.2, caption_share=0.2,
         ),
     ]  # fmt: skip
 

@@ -1,8 +1,9 @@
 """How good the tiny preset is, on videos that training never saw (seeds below `TRAIN_SEED`).
 
-Teacher accuracy is exact match of the whole answer. With greedy decoding an answer is right if
-and only if every token is the most likely one after the right tokens before it, so one packed
-forward pass per video gives what `generate` would (see the test).
+Teacher accuracy is exact match of the whole answer, decoded among the options where there are
+some. With greedy decoding an answer is right if and only if every token is the most likely one
+after the right tokens before it, so one packed forward pass per video gives what `generate` would
+(see the test).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from marc_core.embed.protocol import DualEncoder
 from marc_core.models.preprocess import pixel_settings
+from marc_core.models.student import next_ids
 from marc_core.training.footage import make_footage, patches_of
 from marc_core.training.packing import Sample, answer_hidden, pack
 from marc_core.training.turns import question_turn
@@ -38,17 +40,25 @@ def teacher_answers(
     for seed in seeds:
         footage = make_footage(seed, WorldConfig(), size=WorldConfig().size_px)
         questions = make_questions(footage.video, seed=seed, per_type=per_type)
-        turns = tuple(question_turn(tokenizer, q, with_options=True) for q in questions)
+        turns = tuple(question_turn(tokenizer, q) for q in questions)
         visual = student.model.visual
         features = encode_groups(visual, patches_of(footage, settings).to(device), (6, 6))
         sample = Sample(features, torch.from_numpy(footage.group_times_T), (3, 3), turns)
-        for question, right in zip(questions, _right(student, tokenizer, sample), strict=True):
+        choices = [[_answer_ids(tokenizer, o) for o in q.options] for q in questions]
+        rights = _right(student, tokenizer, sample, choices)
+        for question, right in zip(questions, rights, strict=True):
             tally[question.type].append(int(right))
     return dict(tally)
 
 
-def _right(student: Any, tokenizer: Any, sample: Sample) -> list[bool]:
-    """Return for every turn whether greedy decoding would give its whole answer."""
+def _answer_ids(tokenizer: Any, text: str) -> list[int]:
+    return [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+
+
+def _right(
+    student: Any, tokenizer: Any, sample: Sample, choices: Sequence[Sequence[Sequence[int]]]
+) -> list[bool]:
+    """Return for every turn whether greedy decoding among its choices gives its whole answer."""
     config = student.config
     batch = pack(
         [sample],
@@ -56,10 +66,21 @@ def _right(student: Any, tokenizer: Any, sample: Sample) -> list[bool]:
         video_token=config.video_token_id,
         per_second=float(config.vision_config.tokens_per_second),
     ).to(sample.features_KPD.device)
-    hidden_ND, targets_N = answer_hidden(student, batch)
-    hit_N = student.lm_head(hidden_ND).argmax(-1) == targets_N
-    per_turn = hit_N.split([len(answer) for _, answer in sample.turns])
-    return [bool(hits.all()) for hits in per_turn]
+    hidden_ND, _ = answer_hidden(student, batch)
+    logits_NV = student.lm_head(hidden_ND)
+    per_turn = logits_NV.split([len(answer) for _, answer in sample.turns])
+    return [
+        _wins(logits_CV, answer, own)
+        for logits_CV, (_, answer), own in zip(per_turn, sample.turns, choices, strict=True)
+    ]
+
+
+def _wins(logits_CV: torch.Tensor, answer: Sequence[int], choices: Sequence[Sequence[int]]) -> bool:
+    for at, token in enumerate(answer):
+        allowed = next_ids(choices, answer[:at]) or range(logits_CV.shape[1])
+        if max(allowed, key=logits_CV[at].tolist().__getitem__) != token:
+            return False
+    return True
 
 
 def accuracy(tally: Tally) -> dict[str, float]:

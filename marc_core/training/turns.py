@@ -19,19 +19,14 @@ from marc_core.world import Question, describe_event, make_questions
 
 CAPTION_PROMPT = "Describe the video."
 INVENTORY_PROMPT = "Which objects are there?"
-OPTIONS_NEEDED = frozenset({"order", "how_long"})
-"""Types whose options say what to order, or in which words to count."""
 EVENTS_SHOWN = 3
 """k of the retriever (paper, section 4)."""
 
 
-def question_turn(
-    tokenizer: Any, question: Question, *, with_options: bool
-) -> tuple[list[int], list[int]]:
-    """Return a turn, answered in words: of the right option where there are options."""
-    shown = question.options if with_options else ()
-    text = question.answer_text if question.options else question.answer
-    return turn_ids(tokenizer, question_text(question.text, shown, template="words"), text)
+def question_turn(tokenizer: Any, question: Question) -> tuple[list[int], list[int]]:
+    """Return a turn, answered in words; options do not show (`options_prompt: choice`)."""
+    prompt = question_text(question.text, question.options, template="choice")
+    return turn_ids(tokenizer, prompt, question.answer_text)
 
 
 def caption_turn(
@@ -114,14 +109,7 @@ def _turns(
     asked = make_questions(footage.video, seed=seed, per_type=per_type, types=types)
     usable = [q for q in asked if set(q.evidence) <= set(shown)]
     chosen = [usable[i] for i in rng.permutation(len(usable))[: stage.questions]]
-    turns = [
-        question_turn(
-            tokenizer,
-            q,
-            with_options=q.type in OPTIONS_NEEDED or rng.random() >= stage.open_share,
-        )
-        for q in chosen
-    ]
+    turns = [question_turn(tokenizer, q) for q in chosen]
     if rng.random() < stage.caption_share:
         make = inventory_turn if rng.random() < stage.inventory_share else caption_turn
         turns.append(make(tokenizer, footage, shown))

@@ -109,11 +109,9 @@ def _finish(stream: Stream, kind: QuestionType, draft: Draft, open_share: float)
     options: tuple[str, ...] = ()
     if can_be_open and stream.chance(open_share):
         answer, asked = draft.number or draft.right, draft.alternative
-        text = answer
     else:
         options = tuple(stream.shuffled([draft.right, *stream.sample(draft.wrong, 3)]))
         answer, asked = LETTERS[options.index(draft.right)], "multiple_choice"
-        text = draft.right
     return Question(
         type=kind.name,
         category=kind.category,
@@ -122,7 +120,7 @@ def _finish(stream: Stream, kind: QuestionType, draft: Draft, open_share: float)
         text=draft.text,
         options=options,
         answer=answer,
-        answer_text=text,
+        answer_text=draft.right,
         evidence=draft.evidence,
         named=draft.named,
     )

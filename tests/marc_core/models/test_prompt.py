@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from marc_core.errors import AnswerError, ModelLoadError
-from marc_core.models.prompt import VIDEO_MARK, chat_text, question_text
+from marc_core.models.prompt import VIDEO_MARK, chat_text, choices_of, question_text
 
 
 def test_question_alone_stays_as_it_is():
@@ -18,6 +18,12 @@ def test_options_get_letters_once_and_an_instruction():
         "Which?", "Options:", "A. red", "B. blue", "(C) green",
         "Answer with the letter of the right option only.",
     ]  # fmt: skip
+
+
+def test_a_choice_is_asked_without_its_options():
+    options = ["red", "B. blue", "(C) green", "Dr. No"]
+    assert question_text("Which?", options, template="choice") == "Which?"
+    assert choices_of(options) == ["red", "blue", "green", "Dr. No"]
 
 
 def test_think_template():

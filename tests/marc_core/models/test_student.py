@@ -161,6 +161,22 @@ def test_a_seed_repeats_samples_and_leaves_the_process_alone(family, make_studen
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_an_answer_is_one_of_its_choices(family, make_student, make_frames):
+    student = make_student(family)
+    videos = [compressed(student, make_frames(4)), None]
+    choices = ["the letter", "the right option", "a"]
+    free, chosen = student.generate([PROMPT, "a ?"], videos, choices=[(), choices])
+    assert free.token_ids == student.generate([PROMPT], videos[:1])[0].token_ids
+    assert chosen.text in choices
+    assert chosen.finished
+    sampled = student.generate(
+        ["a ?"], [None], temperature=100.0, num_return_sequences=16, seed=0, choices=[choices]
+    )
+    assert {g.text for g in sampled} == set(choices)
+    only = student.generate(["a ?"] * 2, [None] * 2, choices=[["a"], ["the letter"]])
+    assert [g.text for g in only] == ["a", "the letter"]
+
+
 def test_visual_tokens_are_never_sampled(family, make_student, make_frames):
     student = make_student(family)
     video = compressed(student, make_frames(4))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from marc_core.training.align import PARTS, WEIGHTS, fold_heads, head_words
-from marc_core.training.attributes import AttributeHeads
+from marc_core.training.attributes import HEAD_SIZES, AttributeHeads
 from marc_core.training.run import training_words
 from marc_core.training.tiny_models import StudentSize, build_student
 from marc_core.training.tokenizers import build_student_tokenizer
@@ -39,10 +39,15 @@ def test_folded_tokens_are_the_heads_in_words(parts):
     fold_heads(student, tokenizer, heads, before)
     after = tokens_of(student, patches)
 
+    radius, lead = sum(HEAD_SIZES[:-1]) + 2, sum(HEAD_SIZES[:2])
+    growth = logits[:, radius + 3] - logits[:, radius]
+    colours = [logits[:, i : i + HEAD_SIZES[0]] for i in (0, lead)]
+    absent = [c[:, -1] for c in colours]
+    logits = torch.cat([logits, growth[:, None], (absent[0] - absent[1])[:, None]], dim=1)
     expected, start = torch.zeros_like(after), 0
     for number, (size, weight) in enumerate(zip(PARTS, WEIGHTS, strict=True)):
         block = logits[:, start : start + size]
-        if number < len(PARTS) - 2:
+        if number < len(HEAD_SIZES) - 1:
             block = block - block.mean(dim=1, keepdim=True)
         spread = block.std(dim=0).mean()
         for k in range(size):
@@ -64,7 +69,7 @@ def test_folded_tokens_are_as_long_as_words(parts):
 def test_a_pair_is_its_two_words(parts):
     student, tokenizer, _ = parts
     embeddings = student.model.language_model.embed_tokens.weight.detach()
-    pairs = head_words(embeddings, tokenizer)[-8 - len(COLOURS) * len(SHAPES) : -8]
+    pairs = head_words(embeddings, tokenizer)[-10 - len(COLOURS) * len(SHAPES) : -10]
     red, ring = (embeddings[tokenizer.convert_tokens_to_ids(w)] for w in ("red", "ring"))
     row = list(COLOURS).index("red") * len(SHAPES) + list(SHAPES).index("ring")
     assert torch.allclose(pairs[row], red + ring)

@@ -184,9 +184,12 @@ def test_forced_answers_equal_greedy_ones():
         features, (3, 3), torch.from_numpy(footage.group_times_T), len(features)
     )
     questions = make_questions(footage.video, seed=4, per_type=1)
-    prompts = [question_text(q.text, q.options) for q in questions]
-    given = [g.text for g in student.generate(prompts, [video] * len(prompts))]
+    prompts = [question_text(q.text, q.options, template="choice") for q in questions]
+    choices = [q.options for q in questions]
+    answers = student.generate(prompts, [video] * len(prompts), choices=choices)
+    given = [g.text for g in answers]
+    assert all(g in q.options for g, q in zip(given, questions, strict=True) if q.options)
     tally = teacher_answers(model, tokenizer, [4])
-    right = [int(g == q.answer) for g, q in zip(given, questions, strict=True)]
+    right = [int(g == q.answer_text) for g, q in zip(given, questions, strict=True)]
     assert [x for answers in tally.values() for x in answers] == right
     assert accuracy({"a": [1, 0]}) == {"overall": 0.5, "a": 0.5}
