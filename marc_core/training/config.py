@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from marc_core.errors import ConfigError
 
+MOVERS = ("moves", "passes", "hits", "hides")
+"""Actions with motion, which is rare otherwise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
@@ -23,7 +26,8 @@ class StageConfig:
     questions: int = 10
     """Questions of a video, packed into one sequence."""
     types: tuple[str, ...] = ()
-    """Types of question in focus; empty means all. One skill at a time is learned much sooner."""
+    """Types of question in focus; empty means all. A skill is learned after so many questions of
+    its own, so a few at a time are learned sooner."""
     focus_share: float = 0.6
     """Share of videos that are asked nothing but `types`. Without the others, skills learned
     before are lost within 200 steps."""
@@ -44,8 +48,8 @@ class StageConfig:
     """Fewest scenes of a video."""
     max_scenes: int = 6
     """Most scenes of a video."""
-    caption_share: float = 0.5
-    """Share of videos with a caption of the whole video as one more turn: dense supervision."""
+    caption_share: float = 0.05
+    """Share of videos with a caption of the whole video as one more turn: dense, but long."""
     inventory_share: float = 0.5
     """Share of captions that list the objects instead, shape before colour."""
     compressed_share: float = 0.0
@@ -78,26 +82,36 @@ class StageConfig:
 
 
 def default_stages() -> list[StageConfig]:
-    """Return the curriculum: tower, then one skill after the other, then all on whole videos."""
-    one: dict[str, Any] = {"min_scenes": 1, "max_scenes": 1, "videos_per_step": 16, "questions": 8}
-    skill: dict[str, Any] = {"caption_share": 0.1, "final_rate": 1.0}
-    gentle: dict[str, Any] = {**skill, "learning_rate": 6e-4, "single_share": 0.4}
-    motion = ("direction", "speed", "action", "attribute_change")
-    static = ("colour", "shape", "count", "existence", "background")
+    """Return the curriculum: tower, reading several scenes, one kind of skill at a time, all."""
+    static = ("colour", "shape", "background", "existence", "count")
+    motion = ("direction", "speed")
+    within = ("action", "attribute_change", *motion)
     across = ("order", "after", "before", "when", "which_event", "how_long")
+    skill: dict[str, Any] = {"questions": 12, "caption_share": 0.05, "final_rate": 1.0}
     return [
         StageConfig(
             name="vision", kind="vision", steps=5000, videos_per_step=12, learning_rate=1.5e-3,
             muon_scale=5.0,
         ),
-        StageConfig(name="words", steps=400, caption_share=0.3, final_rate=1.0, **one),
-        StageConfig(name="find", steps=250, types=("colour",), per_type=3, **one, **skill),
-        StageConfig(name="motion", steps=600, types=motion, per_type=2, **one, **skill),
-        StageConfig(name="scenes", steps=800, types=static, min_scenes=2, max_scenes=3, **gentle),
-        StageConfig(name="across", steps=800, types=across, min_scenes=3, max_scenes=4, **gentle),
         StageConfig(
-            name="full", steps=3000, learning_rate=6e-4, train_vision=True, single_share=0.2,
-            compressed_share=0.2, caption_share=0.2,
+            name="read", steps=500, types=static, focus_share=0.9, per_type=3, min_scenes=2, **skill
+        ),
+        StageConfig(
+            name="motion", steps=250, types=motion, per_type=4, actions=MOVERS,
+            min_scenes=1, max_scenes=5, **skill,
+        ),
+        StageConfig(
+            name="within", steps=700, types=within, per_type=3, min_scenes=1, max_scenes=5, **skill
+        ),
+        StageConfig(name="across", steps=350, types=across, **skill),
+        StageConfig(
+            name="static", steps=450, types=(*static, *within, "how_long"), focus_share=0.85,
+            questions=16, caption_share=0.05, single_share=0.1, min_scenes=2, final_rate=0.9,
+        ),
+        StageConfig(
+            name="full", steps=2350, types=(*static, *within, "how_long", "order"),
+            focus_share=0.7, questions=16, learning_rate=6e-4, final_rate=0.03, min_scenes=2,
+            single_share=0.1, caption_share=0.03, compressed_share=0.12, train_vision=True,
         ),
     ]  # fmt: skip
 

@@ -16,7 +16,7 @@ from torch import nn
 from marc_core.models.preprocess import pixel_settings
 from marc_core.training.align import fold_heads
 from marc_core.training.attributes import AttributeHeads, attribute_loss, attribute_targets
-from marc_core.training.config import StageConfig
+from marc_core.training.config import MOVERS, StageConfig
 from marc_core.training.footage import (
     RENDER_SIZES,
     Footage,
@@ -32,8 +32,6 @@ from marc_core.training.vision_batch import encode_groups
 from marc_core.world import WorldConfig
 
 Metrics = dict[str, float]
-MOVERS = ("moves", "passes", "hits", "hides")
-"""Actions of every second video of the vision stage: motion is rare otherwise."""
 FOLD_STEP, FOLD_BATCHES = 1_000_000_000, 6
 """Batches, apart from those of training, from which the spread of the heads' outputs is taken."""
 GRID_HW = (6, 6)
@@ -69,7 +67,7 @@ class VisionTask(nn.Module):
         fold_heads(student, tokenizer, self.heads, tokens)
 
     def batch(self, seed: int, step: int, rank: int) -> tuple[Any, ...]:
-        """Return the patches and targets of one step."""
+        """Return the patches and targets of one step; in every second video something moves."""
         rng = step_rng(seed, self.stage.name, step, rank)
         low, high = self.stage.min_scenes, self.stage.max_scenes
         objects: dict[str, Any] = {"min_objects": 2, "max_objects": 4}
@@ -117,8 +115,7 @@ class LanguageTask(nn.Module):
         """Return the answers' loss and the share of answer tokens that are right."""
         with torch.set_grad_enabled(self.stage.train_vision and torch.is_grad_enabled()):
             features = encode_groups(self.student.model.visual, patches_TNC, GRID_HW)
-        with torch.autocast(features.device.type, enabled=False):
-            batch = self._pack(features.float(), videos, rng)
+        batch = self._pack(features.float(), videos, rng)
         hidden_ND, targets_N = answer_hidden(self.student, batch)
         logits = self.student.lm_head(hidden_ND).float()
         loss = nn.functional.cross_entropy(logits, targets_N)
