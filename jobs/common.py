@@ -74,13 +74,15 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
-def use_one_thread_for(student: StudentConfig) -> None:
-    """Let a preset of a few million parameters run in one thread.
+def suit_small_student(student: StudentConfig) -> None:
+    """Let a preset of a few million parameters run in one thread, and load without a bar.
 
     Measured: two OpenMP threads on a busy machine made its tokens up to 60 times slower. Students
     of real size keep torch's default.
     """
     import torch
+    from transformers.utils import logging as transformers_logging
 
     if student.model.startswith("preset:"):
         torch.set_num_threads(1)
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

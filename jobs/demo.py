@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import track
 
-from jobs.common import clear_errors, console, print_json, ray_session, use_one_thread_for
+from jobs.common import clear_errors, console, print_json, ray_session, suit_small_student
 from jobs.index import print_report, progress_bar
 from jobs.options import JsonOption, quoted
-from jobs.query import answer_to_json, out, print_answer
+from jobs.query import answer_to_json, out, print_answer, save_thumbnails
 from marc_core.config import AskConfig, IndexConfig, load_config
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _ask(
 
     overrides = [f"memory.uri={quoted(str(memory))}"]
     config = load_config(AskConfig, preset="tiny", overrides=overrides)
-    use_one_thread_for(config.student)
+    suit_small_student(config.student)
     store = MemoryStore.open(config.memory)
     encoder, student = load_encoder(config.encoder), load_student(config.student)
     results = []
@@ -105,9 +105,10 @@ def _ask(
         answer = answer_question(
             question.text, store=store, encoder=encoder, student=student, config=asked
         )
-        results.append(_judge(answer, question, video))
+        pictures = save_thumbnails(answer.citations, archive.parent / "pictures")
+        results.append(_judge(answer, question, video, pictures))
         if not quiet:
-            _print_case(answer, question, video, results[-1]["correct"])
+            _print_case(answer, question, video, pictures, results[-1]["correct"])
     return results
 
 
@@ -127,11 +128,13 @@ def pick_questions(videos: list[WorldVideo], count: int) -> list[tuple[WorldVide
     return picked
 
 
-def _judge(answer: Answer, question: Question, video: WorldVideo) -> dict[str, Any]:
+def _judge(
+    answer: Answer, question: Question, video: WorldVideo, pictures: list[Path | None]
+) -> dict[str, Any]:
     from marc_core.evaluation.parse import extract_letter
 
     letter = extract_letter(answer.text, question.options)
-    plain = answer_to_json(answer, [None] * len(answer.citations))
+    plain = answer_to_json(answer, pictures)
     return plain | {
         "video": video.name,
         "expected": f"{question.answer} {question.answer_text}",
@@ -139,11 +142,17 @@ def _judge(answer: Answer, question: Question, video: WorldVideo) -> dict[str, A
     }
 
 
-def _print_case(answer: Answer, question: Question, video: WorldVideo, correct: bool) -> None:
+def _print_case(
+    answer: Answer,
+    question: Question,
+    video: WorldVideo,
+    pictures: list[Path | None],
+    correct: bool,
+) -> None:
     out.rule(f"{video.name}: {question.type}")
     out.print(f"[bold]{question.text}[/bold]")
     for letter, option in zip("ABCDEFGH", question.options, strict=False):
         out.print(f"  {letter}. {option}")
-    print_answer(answer, [None] * len(answer.citations))
+    print_answer(answer, pictures)
     verdict = "[green]right[/green]" if correct else "[red]wrong[/red]"
     out.print(f"{verdict}: the world knows {question.answer} {question.answer_text}\n")

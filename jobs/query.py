@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from jobs.common import clear_errors, console, print_json, use_one_thread_for
+from jobs.common import clear_errors, console, print_json, suit_small_student
 from jobs.options import (
     Args,
     ConfigOption,
@@ -68,7 +68,7 @@ def search(
         hits = find_events(
             query, store=store, encoder=load_encoder(resolved.encoder), config=resolved
         )
-    pictures = _save_thumbnails(hits, thumbnails)
+    pictures = save_thumbnails(hits, thumbnails)
     if as_json:
         print_json([_plain(hit, picture) for hit, picture in zip(hits, pictures, strict=True)])
     else:
@@ -105,7 +105,7 @@ def ask(
         overrides = _filters(video, camera, tag, from_s, to_s, k) + (settings or [])
         resolved, store = config_for_memory(AskConfig, memory, preset, config, overrides)
         resolved = dataclasses.replace(resolved, question=question, options=tuple(option or ()))
-        use_one_thread_for(resolved.student)
+        suit_small_student(resolved.student)
         answer = answer_question(
             question,
             store=store,
@@ -113,7 +113,7 @@ def ask(
             student=load_student(resolved.student),
             config=resolved,
         )
-    pictures = _save_thumbnails(answer.citations, thumbnails)
+    pictures = save_thumbnails(answer.citations, thumbnails)
     if as_json:
         print_json(answer_to_json(answer, pictures))
     else:
@@ -217,7 +217,7 @@ def _plain(item: SearchHit | Citation, picture: Path | None) -> dict[str, Any]:
     return fields | ({"thumbnail": str(picture)} if picture else {})
 
 
-def _save_thumbnails(items, folder: Path | None) -> list[Path | None]:
+def save_thumbnails(items, folder: Path | None) -> list[Path | None]:
     if folder is None:
         return [None] * len(items)
     folder.mkdir(parents=True, exist_ok=True)

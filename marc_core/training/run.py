@@ -62,7 +62,7 @@ def train_student(config: SftConfig, session: Session) -> None:
         student.requires_grad_(True)
         make = VisionTask if stage.kind == "vision" else LanguageTask
         task = make(student, tokenizer, stage)
-        _run(
+        train_stage(
             task,
             student,
             config,
@@ -85,7 +85,7 @@ def train_encoder(config: EncoderTrainConfig, session: Session) -> None:
     restored = session.restore()
     if restored is not None:
         _load(model, restored.weights)
-    _run(
+    train_stage(
         EncoderTask(model, tokenizer, encoder_recipe(), config),
         model,
         config,
@@ -138,7 +138,7 @@ def _chosen(config: SftConfig) -> list[StageConfig]:
     return [s for s in config.stages if not config.only or s.name in config.only]
 
 
-def _run(
+def train_stage(
     task: Any,
     model: nn.Module,
     config: TrainConfig,

@@ -20,6 +20,7 @@ import pytest
 from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.memory import MemoryStore
+from tests.processes import descendants_named
 
 pytestmark = pytest.mark.slow
 
@@ -74,29 +75,6 @@ def check_complete(memory: Path) -> None:
     assert sorted(row["event_id"] for row in features) == sorted(wanted)
 
 
-def children_named(process: subprocess.Popen[str], name: str) -> list[int]:
-    """Return the pids in the process's session whose command line contains `name`."""
-    session, found = os.getsid(process.pid), []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                if name in command and _has_ancestor(int(entry.name), process.pid, session):
-                    found.append(int(entry.name))
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    return found
-
-
-def _has_ancestor(pid: int, ancestor: int, session: int) -> bool:
-    while pid > 1:
-        if pid == ancestor:
-            return True
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        pid = int(stat[1])
-    return False
-
-
 def finish(process: subprocess.Popen[str]) -> dict:
     """Wait for a job and return its report; its whole output is the message when it fails."""
     output, _ = process.communicate(timeout=300)
@@ -109,7 +87,7 @@ def test_killed_workers_cost_nothing(many: Path, tmp_path: Path, stage: str) -> 
     memory = tmp_path / "memory"
     job = start_index(many, memory)
     wait_for_rows(memory, 2)
-    pids = children_named(job, f"MapWorker(MapBatches({stage}")
+    pids = descendants_named(job.pid, f"MapWorker(MapBatches({stage}")
     assert pids, "no worker to kill"
     os.kill(pids[0], signal.SIGKILL)
     report = finish(job)
