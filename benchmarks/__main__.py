@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-HELPERS = {"__init__", "__main__", "clips", "joined", "odd_files", "processes"}
+HELPERS = {"__init__", "__main__", "clips", "curves", "joined", "odd_files", "processes"}
 
 
 def main() -> None:
