@@ -88,6 +88,14 @@ def default_stages() -> list[StageConfig]:
     within = ("action", "attribute_change", *motion)
     across = ("order", "after", "before", "when", "which_event", "how_long")
     skill: dict[str, Any] = {"questions": 12, "caption_share": 0.05, "final_rate": 1.0}
+    whole: dict[str, Any] = {
+        "questions": 16,
+        "caption_share": 0.03,
+        "min_scenes": 2,
+        "single_share": 0.1,
+        "compressed_share": 0.12,
+        "train_vision": True,
+    }
     return [
         StageConfig(
             name="vision", kind="vision", steps=5000, videos_per_step=12, learning_rate=1.5e-3,
@@ -105,13 +113,17 @@ def default_stages() -> list[StageConfig]:
         ),
         StageConfig(name="across", steps=350, types=across, **skill),
         StageConfig(
-            name="static", steps=450, types=(*static, *within, "how_long"), focus_share=0.85,
+            name="scene", steps=450, types=(*static, *within, "how_long"), focus_share=0.85,
             questions=16, caption_share=0.05, single_share=0.1, min_scenes=2, final_rate=0.9,
         ),
         StageConfig(
-            name="full", steps=2350, types=(*static, *within, "how_long", "order"),
-            focus_share=0.7, questions=16, learning_rate=6e-4, final_rate=0.03, min_scenes=2,
-            single_share=0.1, caption_share=0.03, compressed_share=0.12, train_vision=True,
+            name="tower", steps=900, types=(*static, *within, "how_long", "order"),
+            focus_share=0.7, learning_rate=6e-4, final_rate=0.7, **whole,
+        ),
+        StageConfig(
+            name="full", steps=1350, focus_share=0.35, learning_rate=4.5e-4, final_rate=0.03,
+            types=("action", "attribute_change", "count", "order", "after", "before",
+                   "which_event"), **whole,
         ),
     ]  # fmt: skip
 
