@@ -183,7 +183,9 @@ def delete(
 def print_answer(answer: Answer, pictures: list[Path | None]) -> None:
     """Print an answer with its citations, its token saving and where the time went."""
     out.print(f"[bold green]{answer.text}[/bold green]")
-    out.print(_citation_table(answer, pictures))
+    out.print(_citation_table(answer))
+    if shown := [str(picture) for picture in pictures if picture]:
+        out.print("pictures", *shown, markup=False, highlight=False, soft_wrap=True)
     saved = 1 - answer.visual_tokens / max(answer.visual_tokens_before, 1)
     steps = ", ".join(f"{name} {s * 1000:.0f} ms" for name, s in answer.timings_s.items())
     out.print(
@@ -239,13 +241,13 @@ def _hit_table(hits: list[SearchHit], pictures: list[Path | None]) -> Table:
     return table
 
 
-def _citation_table(answer: Answer, pictures: list[Path | None]) -> Table:
-    table = Table("video", "event", "from", "to", "score", "picture")
-    for citation, picture in zip(answer.citations, pictures, strict=True):
+def _citation_table(answer: Answer) -> Table:
+    table = Table("video", "event", "from", "to", "score")
+    for citation in answer.citations:
         score = "" if citation.score is None else f"{citation.score:.3f}"
         table.add_row(
             _name(citation.uri), str(citation.event_index), _clock(citation.start_s),
-            _clock(citation.end_s), score, str(picture or ""),
+            _clock(citation.end_s), score,
         )  # fmt: skip
     return table
 
