@@ -91,7 +91,7 @@ def test_killed_workers_cost_nothing(many: Path, tmp_path: Path, stage: str) -> 
     assert pids, "no worker to kill"
     os.kill(pids[0], signal.SIGKILL)
     report = finish(job)
-    assert report["indexed"] == NUM_VIDEOS
+    assert report["indexed"] == NUM_VIDEOS, report
     check_complete(memory)
 
 
@@ -130,5 +130,5 @@ def test_a_lost_node_does_not_stop_the_job(many: Path, tmp_path: Path) -> None:
         report = finish(job)
     finally:
         cluster.shutdown()
-    assert report["indexed"] == NUM_VIDEOS
+    assert report["indexed"] == NUM_VIDEOS, report
     check_complete(memory)
