@@ -40,6 +40,11 @@ Progress = Callable[[int, int, int], None]
 """Called with (videos done, videos failed, videos to do)."""
 
 
+ROUNDS = 2
+"""Times a video is taken whose worker or node was lost with it: Ray retries tasks, but a block that
+dies with its node can be lost for good."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class IndexReport:
     """What an indexing run did. `video_hours` counts the videos indexed by this run."""
@@ -105,10 +110,14 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         with _watch(store, todo, progress), warnings.catch_warnings():
             # Ray 2.60 has no other way to bound an actor task's retries; pinned below 2.64.
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-            chain(todo, config, facts, fingerprint).write_datasink(
-                MemorySink(config, facts.embedding_dim), ray_remote_args={"num_cpus": 0.1}
-            )
-        _record_lost(store, todo, fingerprint, config)
+            left = todo
+            for _ in range(ROUNDS):
+                chain(left, config, facts, fingerprint).write_datasink(
+                    MemorySink(config, facts.embedding_dim), ray_remote_args={"num_cpus": 0.1}
+                )
+                if not (left := _without_outcome(store, left, fingerprint)):
+                    break
+        _record_lost(store, left, fingerprint, config)
         store.optimize()
     return _report(store, sources, todo, time.monotonic() - started)
 
@@ -236,30 +245,38 @@ def _rows_of(
     return {r["video_id"]: r for r in store.video_states().to_pylist() if r["video_id"] in wanted}
 
 
+def _without_outcome(
+    store: MemoryStore, todo: Sequence[tuple[VideoSource, int]], fingerprint: str
+) -> list[tuple[VideoSource, int]]:
+    """Return the videos of which no worker has recorded how they ended."""
+    rows, left = _rows_of(store, todo), []
+    for source, attempts in todo:
+        row = rows.get(source.video_id)
+        if row is None or (row["config_fingerprint"], row["attempts"]) != (fingerprint, attempts):
+            left.append((source, attempts))
+    return left
+
+
 def _record_lost(
     store: MemoryStore,
-    todo: Sequence[tuple[VideoSource, int]],
+    lost: Sequence[tuple[VideoSource, int]],
     fingerprint: str,
     config: IndexConfig,
 ) -> None:
     """Give a failure row to every video that came to no end: its worker was lost each time."""
-    rows = _rows_of(store, todo)
-    lost = []
-    for source, attempts in todo:
-        row = rows.get(source.video_id)
-        if row is None or (row["config_fingerprint"], row["attempts"]) != (fingerprint, attempts):
-            lost.append(
-                failure_row(
-                    source,
-                    attempts=attempts,
-                    max_attempts=config.max_attempts,
-                    config_fingerprint=fingerprint,
-                    kind="worker_lost",
-                    message="No worker finished this video; see the job's log. Rerun to retry.",
-                )
-            )
-    if lost:
-        store.record_failures(pa.concat_tables(lost))
+    rows = [
+        failure_row(
+            source,
+            attempts=attempts,
+            max_attempts=config.max_attempts,
+            config_fingerprint=fingerprint,
+            kind="worker_lost",
+            message="No worker finished this video; see the job's log. Rerun to retry.",
+        )
+        for source, attempts in lost
+    ]
+    if rows:
+        store.record_failures(pa.concat_tables(rows))
 
 
 def _report(
