@@ -1,6 +1,6 @@
 """Draw the curves of training runs, one behind the other, a panel for each value.
 
-    python -m benchmarks.curves docs/images/curves.svg loss token_accuracy runs/train-student ...
+    python -m benchmarks.curves docs/images/curves.svg loss,token_accuracy runs/train-student ...
 
 Each run is a folder with curves.jsonl, or such a file. Stages are named where they begin.
 """
@@ -55,12 +55,9 @@ def _panel(panel: Any, points: list[dict[str, Any]], value: str) -> None:
     start, last, previous = 0, 0, points[0]
     steps: list[int] = []
     for point in points:
-        if (point["stage"], point["step"]) <= (previous["stage"], previous["step"]) or (
-            point["stage"] != previous["stage"]
-        ):
+        if point["stage"] != previous["stage"] or point["step"] <= previous["step"]:
             start = last
             panel.axvline(start, color="0.85", linewidth=0.8)
-        if point is points[0] or start == last:
             panel.text(start, 1.01, point["stage"], transform=panel.get_xaxis_transform())
         last = start + point["step"]
         steps.append(last)

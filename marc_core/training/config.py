@@ -87,7 +87,7 @@ def default_stages() -> list[StageConfig]:
     motion = ("direction", "speed")
     within = ("action", "attribute_change", *motion)
     across = ("order", "after", "before", "when", "which_event", "how_long")
-    skill: dict[str, Any] = {"questions": 12, "caption_share": 0.05, "final_rate": 1.0}
+    skill: dict[str, Any] = {"questions": 12, "final_rate": 1.0}
     whole: dict[str, Any] = {
         "questions": 16,
         "caption_share": 0.03,
@@ -114,7 +114,7 @@ def default_stages() -> list[StageConfig]:
         StageConfig(name="across", steps=350, types=across, **skill),
         StageConfig(
             name="scene", steps=450, types=(*static, *within, "how_long"), focus_share=0.85,
-            questions=16, caption_share=0.05, single_share=0.1, min_scenes=2, final_rate=0.9,
+            questions=16, single_share=0.1, min_scenes=2, final_rate=0.9,
         ),
         StageConfig(
             name="tower", steps=900, types=(*static, *within, "how_long", "order"),

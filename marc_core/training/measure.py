@@ -20,7 +20,7 @@ from marc_core.embed.protocol import DualEncoder
 from marc_core.models.preprocess import pixel_settings
 from marc_core.models.student import next_ids
 from marc_core.training.footage import make_footage, patches_of
-from marc_core.training.packing import Sample, answer_hidden, pack
+from marc_core.training.packing import Sample, answer_hidden, answer_ids, pack
 from marc_core.training.turns import question_turn
 from marc_core.training.vision_batch import encode_groups
 from marc_core.world import WorldConfig, make_questions, sample_video
@@ -44,15 +44,11 @@ def teacher_answers(
         visual = student.model.visual
         features = encode_groups(visual, patches_of(footage, settings).to(device), (6, 6))
         sample = Sample(features, torch.from_numpy(footage.group_times_T), (3, 3), turns)
-        choices = [[_answer_ids(tokenizer, o) for o in q.options] for q in questions]
+        choices = [[answer_ids(tokenizer, o) for o in q.options] for q in questions]
         rights = _right(student, tokenizer, sample, choices)
         for question, right in zip(questions, rights, strict=True):
             tally[question.type].append(int(right))
     return dict(tally)
-
-
-def _answer_ids(tokenizer: Any, text: str) -> list[int]:
-    return [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
 
 
 def _right(
@@ -77,8 +73,8 @@ def _right(
 
 def _wins(logits_CV: torch.Tensor, answer: Sequence[int], choices: Sequence[Sequence[int]]) -> bool:
     for at, token in enumerate(answer):
-        allowed = next_ids(choices, answer[:at]) or range(logits_CV.shape[1])
-        if max(allowed, key=logits_CV[at].tolist().__getitem__) != token:
+        allowed = next_ids(choices, answer[:at]) or list(range(logits_CV.shape[1]))
+        if allowed[int(logits_CV[at, allowed].argmax())] != token:
             return False
     return True
 

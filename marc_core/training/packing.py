@@ -70,8 +70,12 @@ def turn_ids(tokenizer: Any, user_text: str, answer: str) -> tuple[list[int], li
     prompt = chat_text(tokenizer, user_text, with_video=True)
     after = prompt.split(VIDEO_MARK)[1]
     ids = tokenizer(f"<|vision_end|>{after}", add_special_tokens=False).input_ids
-    answer_ids = tokenizer(answer, add_special_tokens=False).input_ids
-    return ids, [*answer_ids, tokenizer.eos_token_id]
+    return ids, answer_ids(tokenizer, answer)
+
+
+def answer_ids(tokenizer: Any, text: str) -> list[int]:
+    """Return an answer as the student should write it, with its end token."""
+    return [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
 
 
 def prefix_ids(tokenizer: Any) -> list[int]:
