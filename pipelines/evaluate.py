@@ -36,6 +36,7 @@ from marc_core.evaluation.result import make_result
 from marc_core.evaluation.sample import Sample
 from marc_core.evaluation.shards import Shards
 from marc_core.memory import MemoryStore
+from pipelines.rounds import in_rounds
 from pipelines.stages import recorded
 from pipelines.watch import watching
 
@@ -67,9 +68,13 @@ def evaluate_benchmark(
         with _watch(shards, len(todo), progress), warnings.catch_warnings():
             # Ray 2.60 has no other way to say how often an actor's task may be tried again.
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-            chain(todo, config).write_datasink(
-                ShardSink(config.output, shards.folder.rsplit("/", 1)[1]),
-                ray_remote_args={"num_cpus": 0.1},
+            in_rounds(
+                todo,
+                lambda left: chain(left, config).write_datasink(
+                    ShardSink(config.output, shards.folder.rsplit("/", 1)[1]),
+                    ray_remote_args={"num_cpus": 0.1},
+                ),
+                lambda left: without_outcome(left, shards.read()),
             )
     outcomes = complete(samples, shards.read(), config)
     manifest = make_manifest(
@@ -134,6 +139,19 @@ def plan_work(
                 }
             )
     return rows
+
+
+def without_outcome(
+    todo: Sequence[dict[str, Any]], known: Sequence[Outcome]
+) -> list[dict[str, Any]]:
+    """Return the rows of `plan_work` of which some question has no outcome under some arm."""
+    found = {(o.problem_id, o.arm) for o in known}
+
+    def ended(row: dict[str, Any]) -> bool:
+        samples = json.loads(row["samples"])
+        return all((s["problem_id"], arm) in found for s in samples for arm in row["arms"])
+
+    return [row for row in todo if not ended(row)]
 
 
 def by_video(samples: Sequence[Sample]) -> list[list[Sample]]:

@@ -33,16 +33,12 @@ from marc_core.indexing import TRANSIENT_KINDS, failure_row, index_fingerprint
 from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
+from pipelines.rounds import in_rounds
 from pipelines.stages import WORK, DecodeStage, EncodeStage, MemorySink
 from pipelines.watch import watching
 
 Progress = Callable[[int, int, int], None]
 """Called with (videos done, videos failed, videos to do)."""
-
-
-ROUNDS = 2
-"""Times a video is taken whose worker or node was lost with it: Ray retries tasks, but a block that
-dies with its node can be lost for good."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +106,14 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         with _watch(store, todo, progress), warnings.catch_warnings():
             # Ray 2.60 has no other way to bound an actor task's retries; pinned below 2.64.
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-            left = todo
-            for _ in range(ROUNDS):
-                chain(left, config, facts, fingerprint).write_datasink(
+            lost = in_rounds(
+                todo,
+                lambda left: chain(left, config, facts, fingerprint).write_datasink(
                     MemorySink(config, facts.embedding_dim), ray_remote_args={"num_cpus": 0.1}
-                )
-                if not (left := _without_outcome(store, left, fingerprint)):
-                    break
-        _record_lost(store, left, fingerprint, config)
+                ),
+                lambda left: _without_outcome(store, left, fingerprint),
+            )
+        _record_lost(store, lost, fingerprint, config)
         store.optimize()
     return _report(store, sources, todo, time.monotonic() - started)
 

@@ -44,6 +44,8 @@ class StageConfig:
     at 1. On the vision stage 5 was best of 2, 5 and 13; on questions 1.5 beat 4 and 5."""
     train_vision: bool = False
     """Let the answers' gradients reach the vision tower, too (language stages)."""
+    scene_weight: float = 0.0
+    """Weight of what visual tokens should know in the middle of the model (`scenes`); 0: none."""
     min_scenes: int = 3
     """Fewest scenes of a video."""
     max_scenes: int = 6
@@ -71,6 +73,8 @@ class StageConfig:
             "inventory_share",
             "compressed_share",
             "single_share",
+            "focus_share",
+            "final_rate",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in 0 - 1. Got {getattr(self, name)}.")

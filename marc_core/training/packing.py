@@ -34,12 +34,15 @@ class Sample:
 
     features_KPD: groups, compressed or not. times_K: their seconds. grid_hw: tokens of a group.
     turns: (token ids after the visual block up to the answer, answer ids with the end token).
+    pointers_QK: what answers point at (`scenes.pointer_targets`); None for merged groups, which
+    are no longer those of the video's scenes.
     """
 
     features_KPD: torch.Tensor
     times_K: torch.Tensor
     grid_hw: tuple[int, int]
     turns: tuple[tuple[list[int], list[int]], ...]
+    pointers_QK: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ from typing import Any
 import torch
 from torch import nn
 
+READING_LAYERS = 4
+"""Layers that start as readers; those behind them start as identities."""
 GATHER, MATCH = (0, 1), (2, 3)
 """Heads of every layer."""
 MARK = 0.7
@@ -45,7 +47,7 @@ def start_reading(student: Any) -> None:
     mark_D = nn.functional.normalize(torch.randn(model.config.hidden_size), dim=0)
     model.embed_tokens.weight += MARK * mark_D
     time_pairs = model.config.rope_parameters["mrope_section"][0]
-    for layer in model.layers:
+    for layer in model.layers[:READING_LAYERS]:
         heads = _Heads(layer.self_attn, layer.self_attn.head_dim, time_pairs)
         for group in (GATHER, MATCH):
             directions_DD = _directions(mark_D)
@@ -58,6 +60,14 @@ def start_reading(student: Any) -> None:
         for head in GATHER:
             heads.see_only(head, mark_D)
             heads.prefer_near(head)
+
+
+@torch.no_grad()
+def start_resting(student: Any) -> None:
+    """Let the layers behind the reading ones add nothing at first, in place."""
+    for layer in student.model.language_model.layers[READING_LAYERS:]:
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
 
 
 def _directions(mark_D: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,16 @@ from marc_core.training.footage import (
     step_rng,
     train_seed,
 )
-from marc_core.training.packing import PackedBatch, answer_hidden, pack
+from marc_core.training.packing import IGNORE, Sample, answer_hidden, pack
+from marc_core.training.scenes import (
+    HEADS,
+    POINTERS,
+    Reader,
+    pointer_loss,
+    scene_loss,
+    scene_targets,
+    states_of,
+)
 from marc_core.training.turns import make_sample
 from marc_core.training.vision_batch import encode_groups
 from marc_core.world import WorldConfig
@@ -100,6 +109,10 @@ class LanguageTask(nn.Module):
         self.student = student
         self.stage, self.settings = stage, pixel_settings(student.config)
         self._tokenizer = tokenizer
+        if stage.scene_weight:
+            width = student.config.text_config.hidden_size
+            heads = {"scenes": Reader(width, HEADS), "pointers": Reader(width, POINTERS)}
+            self.heads = nn.ModuleDict(heads)
         student.model.visual.requires_grad_(stage.train_vision)
 
     def batch(self, seed: int, step: int, rank: int) -> tuple[Any, ...]:
@@ -115,25 +128,72 @@ class LanguageTask(nn.Module):
         """Return the answers' loss and the share of answer tokens that are right."""
         with torch.set_grad_enabled(self.stage.train_vision and torch.is_grad_enabled()):
             features = encode_groups(self.student.model.visual, patches_TNC, GRID_HW)
-        batch = self._pack(features.float(), videos, rng)
-        hidden_ND, targets_N = answer_hidden(self.student, batch)
-        logits = self.student.lm_head(hidden_ND).float()
-        loss = nn.functional.cross_entropy(logits, targets_N)
-        right = logits.detach().argmax(-1) == targets_N
-        return loss, {"token_accuracy": float(right.float().mean())}
-
-    def _pack(
-        self, features_TPD: torch.Tensor, videos: list[Footage], rng: np.random.Generator
-    ) -> PackedBatch:
-        parts = torch.split(features_TPD, [len(v.event_T) for v in videos])
-        made = [
-            make_sample(v, f, self.stage, self._tokenizer, rng)
-            for v, f in zip(videos, parts, strict=True)
-        ]
+        samples = self._samples(features.float(), videos, rng)
         config = self.student.config
-        return pack(
-            [s for s in made if s is not None],
+        batch = pack(
+            [s for _, s in samples],
             tokenizer=self._tokenizer,
             video_token=config.video_token_id,
             per_second=float(config.vision_config.tokens_per_second),
-        ).to(features_TPD.device)
+        ).to(features.device)
+        layers = self.student.model.language_model.layers
+        early, late = layers[max(0, len(layers) // 3 - 1)], layers[max(0, 2 * len(layers) // 3 - 1)]
+        with states_of(early) as seen, states_of(late) as about:
+            hidden_ND, targets_N = answer_hidden(self.student, batch)
+        logits = self.student.lm_head(hidden_ND).float()
+        loss = nn.functional.cross_entropy(logits, targets_N)
+        right = logits.detach().argmax(-1) == targets_N
+        metrics = {"token_accuracy": float(right.float().mean())}
+        if not self.stage.scene_weight:
+            return loss, metrics
+        scenes, first = self._scenes(seen[0][0, batch.is_visual_S], samples)
+        answering = batch.labels_S[1:] != IGNORE
+        pointers, second = self._pointers(about[0][0, :-1][answering], samples)
+        more = {"answers": float(loss.detach()), **metrics, **first, **second}
+        return loss + self.stage.scene_weight * (scenes + pointers), more
+
+    def _samples(
+        self, features_TPD: torch.Tensor, videos: list[Footage], rng: np.random.Generator
+    ) -> list[tuple[Footage, Sample]]:
+        parts = torch.split(features_TPD, [len(v.event_T) for v in videos])
+        made = [
+            (v, make_sample(v, f, self.stage, self._tokenizer, rng))
+            for v, f in zip(videos, parts, strict=True)
+        ]
+        return [(v, s) for v, s in made if s is not None]
+
+    def _scenes(
+        self, states_ND: torch.Tensor, samples: list[tuple[Footage, Sample]]
+    ) -> tuple[torch.Tensor, Metrics]:
+        """Return the loss of the scene heads; compressed videos have no scenes to tell apart."""
+        counts = [s.features_KPD.shape[0] * s.features_KPD.shape[1] for _, s in samples]
+        parts = zip(samples, torch.split(states_ND, counts), strict=True)
+        whole = [(v, part) for (v, s), part in parts if s.pointers_QK is not None]
+        if not whole:
+            return _nothing(self.heads["scenes"]), {}
+        read = self.heads["scenes"](torch.cat([part for _, part in whole]))
+        tokens = samples[0][1].features_KPD.shape[1]
+        return scene_loss(read, [scene_targets(v) for v, _ in whole], tokens)
+
+    def _pointers(
+        self, states_ND: torch.Tensor, samples: list[tuple[Footage, Sample]]
+    ) -> tuple[torch.Tensor, Metrics]:
+        """Return the loss of the pointers at the answers' tokens; captions have none."""
+        sizes = [sum(len(answer) for _, answer in s.turns) for _, s in samples]
+        parts, targets = [], []
+        for (_, sample), states in zip(samples, torch.split(states_ND, sizes), strict=True):
+            if sample.pointers_QK is None:
+                continue
+            lengths = [len(answer) for _, answer in sample.turns][: len(sample.pointers_QK)]
+            repeats = torch.tensor(lengths)
+            targets.append(sample.pointers_QK.repeat_interleave(repeats, dim=0))
+            parts.append(states[: sum(lengths)])
+        if not parts:
+            return _nothing(self.heads["pointers"]), {}
+        read = self.heads["pointers"](torch.cat(parts))
+        return pointer_loss(read, torch.cat(targets).to(states_ND.device))
+
+
+def _nothing(module: nn.Module) -> torch.Tensor:
+    """Return 0, with a gradient of 0 for every parameter: DDP waits for all of them."""
+    return torch.stack([p.sum() for p in module.parameters()]).sum() * 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from marc_core.training.reading import start_reading
+from marc_core.training.reading import start_reading, start_resting
 
 FRAME_SIZE = 84
 """Pixels of a frame's side: the presets' frame_max_pixels is its square."""
@@ -26,7 +26,7 @@ class StudentSize:
     vision_layers: int = 3
     vision_heads: int = 4
     text_width: int = 256
-    text_layers: int = 4
+    text_layers: int = 6
     text_heads: int = 4
     text_mlp: int = 768
 
@@ -93,6 +93,7 @@ def build_student(tokenizer: Any, size: StudentSize) -> Any:
     with torch.no_grad():  # to about unit length: words must outlast training's first steps
         model.model.language_model.embed_tokens.weight.mul_(3)
     start_reading(model)
+    start_resting(model)
     model.generation_config.eos_token_id = ids["im_end"]
     model.generation_config.pad_token_id = ids["endoftext"]
     return model

@@ -14,6 +14,7 @@ from marc_core.models.prompt import question_text
 from marc_core.training.config import StageConfig
 from marc_core.training.footage import Footage
 from marc_core.training.packing import Sample, turn_ids
+from marc_core.training.scenes import pointer_targets
 from marc_core.types import EventFeatures
 from marc_core.world import Question, describe_event, make_questions
 
@@ -69,13 +70,19 @@ def make_sample(
     if compressed:
         picked = rng.permutation(shown)[: min(EVENTS_SHOWN, len(shown))]
         shown = tuple(sorted(int(e) for e in picked))
-    turns = _turns(footage, shown, stage, tokenizer, rng)
+    questions = _questions(footage, shown, stage, rng)
+    turns = [question_turn(tokenizer, q) for q in questions]
+    if rng.random() < stage.caption_share:
+        make = inventory_turn if rng.random() < stage.inventory_share else caption_turn
+        turns.append(make(tokenizer, footage, shown))
     if not turns:
         return None
     grid_hw = (3, 3)
     if not compressed:
         times = torch.from_numpy(footage.group_times_T)
-        return Sample(features_TPD, times, grid_hw, tuple(turns))
+        pointers = [pointer_targets(footage, q) for q in questions]
+        pointers_QK = torch.stack(pointers) if pointers else None
+        return Sample(features_TPD, times, grid_hw, tuple(turns), pointers_QK)
     budget = int(rng.choice(stage.budgets))
     video = compress_across(
         [_merged(footage, features_TPD, e) for e in shown],
@@ -96,21 +103,12 @@ def _merged(footage: Footage, features_TPD: torch.Tensor, event: int) -> EventFe
     return compress_event(features, CompressConfig())
 
 
-def _turns(
-    footage: Footage,
-    shown: Sequence[int],
-    stage: StageConfig,
-    tokenizer: Any,
-    rng: np.random.Generator,
-) -> list[tuple[list[int], list[int]]]:
+def _questions(
+    footage: Footage, shown: Sequence[int], stage: StageConfig, rng: np.random.Generator
+) -> list[Question]:
     per_type = stage.per_type or (2 if len(footage.video.events) > 1 else 1)
     seed = int(rng.integers(1 << 30))
     types = stage.types if rng.random() < stage.focus_share else ()
     asked = make_questions(footage.video, seed=seed, per_type=per_type, types=types)
     usable = [q for q in asked if set(q.evidence) <= set(shown)]
-    chosen = [usable[i] for i in rng.permutation(len(usable))[: stage.questions]]
-    turns = [question_turn(tokenizer, q) for q in chosen]
-    if rng.random() < stage.caption_share:
-        make = inventory_turn if rng.random() < stage.inventory_share else caption_turn
-        turns.append(make(tokenizer, footage, shown))
-    return turns
+    return [usable[i] for i in rng.permutation(len(usable))[: stage.questions]]

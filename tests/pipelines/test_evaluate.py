@@ -21,6 +21,7 @@ from pipelines.evaluate import (
     plan_work,
     pool_size,
     sample_from_json,
+    without_outcome,
 )
 from pipelines.index import index_archive
 
@@ -47,6 +48,18 @@ def test_work_is_one_row_a_video_without_what_is_answered() -> None:
     assert plan_work(samples, half, config)[0]["arms"] == ["marc"]
     failed = [unanswered(s, arm, FAILED, "x") for s in first for arm in ("teacher", "marc")]
     assert len(plan_work(samples, failed, config)) == 3
+
+
+def test_only_videos_without_an_outcome_go_into_a_second_round() -> None:
+    config = EvaluateConfig(questions=30)
+    samples, _ = load_questions(config)
+    todo = plan_work(samples, [], config)
+    first, second, _ = by_video(samples)
+    arms = ("teacher", "marc")
+    known = [unanswered(s, arm, FAILED, "x") for s in first for arm in arms]
+    known += [answered(s, arm, "A") for s in second for arm in arms][1:]
+    assert without_outcome(todo, known) == todo[1:]
+    assert without_outcome(todo, []) == todo
 
 
 def test_lost_questions_become_rows() -> None:
