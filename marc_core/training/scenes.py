@@ -97,7 +97,8 @@ def scene_targets(footage: Footage) -> SceneTargets:
     times_T = torch.from_numpy(footage.group_times_T)
     starts_T = torch.tensor([events[e].start_s for e in owners])
     seconds = [times_T / SECONDS_SCALE[0], (times_T - starts_T) / SECONDS_SCALE[1]]
-    here = [_looks([events[e]], until=float(t)) for e, t in zip(owners, footage.times_T2[:, 1])]
+    until = [float(t) for t in footage.times_T2[:, 1]]
+    here = [_looks([events[e]], until=t) for e, t in zip(owners, until, strict=True)]
     return SceneTargets(
         torch.tensor([PLACE_IDS[b.background] if b else len(PLACE_IDS) for b in before]),
         torch.stack([_looks([b] if b else []) for b in before]),
@@ -116,7 +117,7 @@ def _action(event: WorldEvent) -> int:
 
 
 def _looks(events: Sequence[WorldEvent], until: float = float("inf")) -> torch.Tensor:
-    """Return (62,): colours, shapes, pairs of what showed in the events up to a time, as at first."""
+    """Return (62,): colours, shapes, pairs that the events showed up to a time, as at first."""
     looks = torch.zeros(NUM_LOOKS)
     first_pair = len(COLOUR_IDS) + len(SHAPE_IDS)
     for event in events:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import fields
 
 import numpy as np
@@ -13,15 +14,18 @@ from marc_core.training.footage import make_footage
 from marc_core.training.run import _fresh_student
 from marc_core.training.scenes import (
     HEADS,
+    NUM_SCENES,
+    POINTERS,
     SECONDS_SCALE,
-    SceneHeads,
+    Reader,
     SceneTargets,
+    pointer_loss,
+    pointer_targets,
     scene_loss,
     scene_targets,
-    states_of,
 )
 from marc_core.training.tasks import LanguageTask
-from marc_core.world import WorldConfig
+from marc_core.world import WorldConfig, make_questions
 from marc_core.world.words import ACTIONS, BACKGROUNDS, COLOURS, SHAPES
 
 TOKENS = 2
@@ -115,30 +119,64 @@ def _task(**values) -> tuple[LanguageTask, tuple]:
     return task, task.batch(0, 0, 0)
 
 
-def test_scenes_are_read_in_the_middle_of_the_model_and_add_to_the_loss():
-    task, (patches, videos, rng) = _task()
-    state = rng.bit_generator.state
+def test_states_are_read_below_the_last_layers_and_add_to_the_loss():
+    task, batch = _task()
     layers = task.student.model.language_model.layers
-    loss, metrics = task(patches, videos, rng)
-    assert float(loss) > metrics["answers"]
-    with states_of(layers[1]) as states:
-        rng.bit_generator.state = state
-        task(patches, videos, rng)
-    assert len(states) == 1 and states[0].shape[-1] == task.heads.linear.in_features
-    (loss - metrics["answers"]).backward(retain_graph=True)
-    assert float(task.heads.linear.weight.grad.abs().sum()) > 0
+    first, last = (layers[i].mlp.gate_proj.weight for i in (0, -1))
+    loss, metrics = task(*batch)
+    assert float(loss.detach()) > metrics["answers"] + 1
+    loss.backward()
+    for head in task.heads.values():
+        assert float(head.linear.weight.grad.abs().sum()) > 0
+    with_reading = [first.grad, last.grad]
+    task.stage = dataclasses.replace(task.stage, scene_weight=0.0)
+    alone = torch.autograd.grad(task(*task.batch(0, 0, 0))[0], [first, last])
+    assert not torch.allclose(with_reading[0], alone[0], rtol=1e-2)
+    torch.testing.assert_close(with_reading[1], alone[1], rtol=1e-4, atol=1e-7)
 
 
-def test_compressed_videos_have_no_scene_loss_but_give_every_head_a_gradient():
+def test_compressed_videos_are_not_read_but_every_head_has_a_gradient():
     task, batch = _task(compressed_share=1.0, min_scenes=3)
     loss, metrics = task(*batch)
-    assert float(loss) == pytest.approx(metrics["answers"])
+    assert float(loss.detach()) == pytest.approx(metrics["answers"])
     loss.backward()
     assert all(p.grad is not None and not p.grad.any() for p in task.heads.parameters())
 
 
 def test_heads_are_cut_as_named():
-    heads = SceneHeads(8)
-    read = heads(torch.from_numpy(np.ones((3, 8), np.float32)))
+    read = Reader(8, HEADS)(torch.from_numpy(np.ones((3, 8), np.float32)))
     assert {n: v.shape for n, v in read.items()} == {n: (3, k) for n, k in HEADS.items()}
     assert {f.name.rsplit("_", 1)[0] for f in fields(SceneTargets)} == {*HEADS, "last"}
+
+
+def test_pointers_tell_named_scenes_from_those_that_hold_the_answer(footage):
+    events = footage.video.events
+    places = [*BACKGROUNDS]
+    seen = set()
+    for question in make_questions(footage.video, seed=1, per_type=3):
+        parts = torch.split(pointer_targets(footage, question), list(POINTERS.values()))
+        named, meant, place = ({int(i) for i in p.nonzero()[:, 0]} for p in parts)
+        assert named == set(question.named)
+        assert {places[i] for i in place} == {events[e].background for e in meant}
+        if question.type == "after":
+            assert meant == {e + 1 for e in named}
+        elif question.type == "before":
+            assert meant == {e - 1 for e in named}
+        else:
+            assert meant == set(question.evidence)
+        seen.add(question.type)
+    assert {"after", "before", "order", "when", "which_event"} <= seen
+
+
+def test_pointer_loss_is_zero_when_right_and_counts_the_strongest(footage):
+    question = make_questions(footage.video, seed=1, types=("after",))[0]
+    target = pointer_targets(footage, question)[None]
+    sizes = list(POINTERS.values())
+    right = dict(zip(POINTERS, torch.split(80 * target - 40, sizes, dim=-1), strict=True))
+    loss, metrics = pointer_loss(right, target)
+    assert float(loss) == pytest.approx(0, abs=1e-4)
+    assert set(metrics.values()) == {1.0}
+    right["meant"] = right["meant"].roll(1, dims=-1)
+    loss, metrics = pointer_loss(right, target)
+    assert float(loss) == pytest.approx(4 * (40 + 3 * 40) / NUM_SCENES, rel=1e-3)
+    assert metrics == {"named": 1.0, "meant": 0.0, "place_meant": 1.0}
