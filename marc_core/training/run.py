@@ -18,6 +18,7 @@ from marc_core.training.config import EncoderTrainConfig, SftConfig, StageConfig
 from marc_core.training.contrastive import EncoderTask, encoder_recipe
 from marc_core.training.loop import run_stage
 from marc_core.training.optimizer import MuonAdamW
+from marc_core.training.scenes import make_readers
 from marc_core.training.session import Restored, Session, Weights
 from marc_core.training.tasks import LanguageTask, VisionTask
 from marc_core.training.tiny_models import (
@@ -55,13 +56,17 @@ def train_student(config: SftConfig, session: Session) -> None:
     if restored is not None:
         _load(student, restored.weights)
     student.to(session.device)
+    readers = make_readers(student.config.text_config.hidden_size)
     stages = _chosen(config)
     for index, stage in enumerate(stages):
         if restored is not None and index < restored.stage:
             continue
         student.requires_grad_(True)
-        make = VisionTask if stage.kind == "vision" else LanguageTask
-        task = make(student, tokenizer, stage)
+        task: VisionTask | LanguageTask
+        if stage.kind == "vision":
+            task = VisionTask(student, tokenizer, stage)
+        else:
+            task = LanguageTask(student, tokenizer, stage, readers)
         train_stage(
             task,
             student,

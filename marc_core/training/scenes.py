@@ -58,6 +58,11 @@ SECONDS_SCALE = (10.0, 5.0)
 """Seconds by which both times are divided."""
 
 
+def make_readers(width: int) -> nn.ModuleDict:
+    """Return the readers of scenes and of pointers, for states of `width` channels."""
+    return nn.ModuleDict({"scenes": Reader(width, HEADS), "pointers": Reader(width, POINTERS)})
+
+
 @dataclass(frozen=True, slots=True)
 class SceneTargets:
     """Targets of T groups. seconds_T2: see SECONDS_SCALE. last_T: the scene's last groups."""

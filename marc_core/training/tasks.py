@@ -28,9 +28,7 @@ from marc_core.training.footage import (
 )
 from marc_core.training.packing import IGNORE, Sample, answer_hidden, pack
 from marc_core.training.scenes import (
-    HEADS,
-    POINTERS,
-    Reader,
+    make_readers,
     pointer_loss,
     scene_loss,
     scene_targets,
@@ -104,15 +102,17 @@ class VisionTask(nn.Module):
 class LanguageTask(nn.Module):
     """Packed questions about whole videos."""
 
-    def __init__(self, student: Any, tokenizer: Any, stage: StageConfig) -> None:
+    def __init__(
+        self, student: Any, tokenizer: Any, stage: StageConfig, readers: nn.ModuleDict | None = None
+    ) -> None:
+        """readers: heads of `make_readers`, to go on with those of the stage before."""
         super().__init__()
         self.student = student
         self.stage, self.settings = stage, pixel_settings(student.config)
         self._tokenizer = tokenizer
         if stage.scene_weight:
             width = student.config.text_config.hidden_size
-            heads = {"scenes": Reader(width, HEADS), "pointers": Reader(width, POINTERS)}
-            self.heads = nn.ModuleDict(heads)
+            self.heads = make_readers(width) if readers is None else readers
         student.model.visual.requires_grad_(stage.train_vision)
 
     def batch(self, seed: int, step: int, rank: int) -> tuple[Any, ...]:

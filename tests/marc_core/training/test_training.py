@@ -47,8 +47,9 @@ def _stages() -> list[StageConfig]:
         StageConfig(name="vision", kind="vision", steps=2, videos_per_step=1),
         StageConfig(
             name="words", steps=2, videos_per_step=1, questions=2, train_vision=True,
-            compressed_share=0.5,
+            compressed_share=0.5, scene_weight=0.1,
         ),
+        StageConfig(name="more", steps=1, videos_per_step=1, questions=2, scene_weight=0.1),
     ]  # fmt: skip
 
 
@@ -71,7 +72,7 @@ class _DiesAfter(LocalSession):
             raise _Interrupted
 
 
-@pytest.mark.parametrize("last", [(0, 1), (0, 2), (1, 1)])
+@pytest.mark.parametrize("last", [(0, 1), (0, 2), (1, 1), (1, 2)])
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, last):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run.train_student(_config(whole), LocalSession(whole, CPU))
@@ -81,11 +82,11 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, last):
         run.train_student(_config(parts), dies)
     run.train_student(_config(parts), LocalSession(parts, CPU))
     first, second = (read_checkpoint(p / "checkpoint") for p in (whole, parts))
-    assert (first.stage, first.step) == (second.stage, second.step) == (1, 2)
+    assert (first.stage, first.step) == (second.stage, second.step) == (2, 1)
     for name, weight in first.weights.items():
         assert torch.equal(weight, second.weights[name]), name
     points = [json.loads(line) for line in (parts / "curves.jsonl").read_text().splitlines()]
-    assert [(p["stage"], p["step"]) for p in points][-1] == ("words", 2)
+    assert [(p["stage"], p["step"]) for p in points][-1] == ("more", 1)
 
 
 def test_the_encoder_trains_and_loads_like_any_other(tmp_path):
