@@ -91,6 +91,7 @@ def default_stages() -> list[StageConfig]:
     motion = ("direction", "speed")
     within = ("action", "attribute_change", *motion)
     across = ("order", "after", "before", "when", "which_event", "how_long")
+    hard = ("action", "attribute_change", "order", "after", "before", "which_event", "how_long")
     skill: dict[str, Any] = {"questions": 12, "final_rate": 1.0}
     whole: dict[str, Any] = {
         "questions": 16,
@@ -100,6 +101,7 @@ def default_stages() -> list[StageConfig]:
         "compressed_share": 0.12,
         "train_vision": True,
     }
+    related = whole | {"caption_share": 0.0, "single_share": 0.06, "per_type": 2}
     return [
         StageConfig(
             name="vision", kind="vision", steps=5000, videos_per_step=12, learning_rate=1.5e-3,
@@ -125,9 +127,18 @@ def default_stages() -> list[StageConfig]:
             focus_share=0.7, learning_rate=6e-4, final_rate=0.7, **whole,
         ),
         StageConfig(
-            name="full", steps=1350, focus_share=0.35, learning_rate=4.5e-4, final_rate=0.03,
+            name="whole", steps=1350, focus_share=0.35, learning_rate=4.5e-4, final_rate=0.03,
             types=("action", "attribute_change", "count", "order", "after", "before",
                    "which_event"), **whole,
+        ),
+        StageConfig(
+            name="relate", steps=2500, types=(*hard, "count", "when"), focus_share=0.7,
+            scene_weight=0.15, learning_rate=7e-4, final_rate=0.4,
+            **related | {"compressed_share": 0.05, "train_vision": False},
+        ),
+        StageConfig(
+            name="full", steps=2800, types=hard, focus_share=0.5, scene_weight=0.12,
+            learning_rate=5e-4, final_rate=0.02, **related,
         ),
     ]  # fmt: skip
 

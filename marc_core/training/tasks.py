@@ -143,14 +143,17 @@ class LanguageTask(nn.Module):
         logits = self.student.lm_head(hidden_ND).float()
         loss = nn.functional.cross_entropy(logits, targets_N)
         right = logits.detach().argmax(-1) == targets_N
-        metrics = {"token_accuracy": float(right.float().mean())}
+        metrics = {
+            "answers": float(loss.detach()),
+            "token_accuracy": float(right.float().mean()),
+        }
         if not self.stage.scene_weight:
             return loss, metrics
         scenes, first = self._scenes(seen[0][0, batch.is_visual_S], samples)
         answering = batch.labels_S[1:] != IGNORE
         pointers, second = self._pointers(about[0][0, :-1][answering], samples)
-        more = {"answers": float(loss.detach()), **metrics, **first, **second}
-        return loss + self.stage.scene_weight * (scenes + pointers), more
+        total = loss + self.stage.scene_weight * (scenes + pointers)
+        return total, {**metrics, **first, **second}
 
     def _samples(
         self, features_TPD: torch.Tensor, videos: list[Footage], rng: np.random.Generator
