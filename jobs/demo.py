@@ -41,7 +41,7 @@ def demo(
         return
     right = sum(a["correct"] for a in answers)
     out.print(f"[bold]{right} of {len(answers)} answers are right.[/bold]")
-    out.print("The tiny student is interim (docs/tiny.md). Next:")
+    out.print("Next:")
     for line in (
         f'marc search "a red circle" --memory {memory}',
         f"marc status --memory {memory}",
@@ -113,14 +113,19 @@ def _ask(
 
 
 def pick_questions(videos: list[WorldVideo], count: int) -> list[tuple[WorldVideo, Question]]:
-    """Return `count` multiple-choice questions of different types, spread over the videos."""
+    """Return `count` multiple-choice questions of different types, spread over the videos.
+
+    Only questions about one event, which they name: what follows it, or when in the video it is,
+    cannot be told from the few events that the retriever finds by the question's words.
+    """
     from marc_core.world import make_questions
 
     picked: list[tuple[WorldVideo, Question]] = []
     used: set[str] = set()
     for turn in range(count):
         video = videos[turn % len(videos)]
-        pool = [q for q in make_questions(video, seed=video.seed) if q.options and q.named]
+        asked = make_questions(video, seed=video.seed)
+        pool = [q for q in asked if q.options and q.named and q.scope == "within-event"]
         fresh = [q for q in pool if q.type not in used] or pool
         if fresh:
             picked.append((video, fresh[turn % len(fresh)]))

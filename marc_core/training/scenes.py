@@ -35,7 +35,8 @@ from marc_core.world.words import ACTIONS
 
 NUM_LOOKS = len(COLOUR_IDS) + len(SHAPE_IDS) + len(COLOUR_IDS) * len(SHAPE_IDS)
 """Colours, shapes and pairs of both that a scene shows. Pairs alone were not read at all after
-300 steps: a sum of tokens says which colours and shapes there are, not which belong together."""
+300 steps, at a fifth of the weight: a sum of tokens says which colours and shapes there are, not
+which belong together."""
 NUM_SCENES, NUM_COUNTS = 8, 5
 HEADS = {
     "place_before": len(PLACE_IDS) + 1,
