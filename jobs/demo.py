@@ -25,6 +25,7 @@ def demo(
     videos: Annotated[int, typer.Option(min=1, help="Videos to render.")] = 8,
     questions: Annotated[int, typer.Option(min=1, help="Questions to ask.")] = 6,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic world.")] = 7,
+    k: Annotated[int, typer.Option(min=1, help="Events to retrieve; a question names one.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Render a small archive, index it on a local Ray, and ask questions about it.
@@ -35,7 +36,7 @@ def demo(
     with clear_errors():
         rendered = _render(archive, videos, seed)
         _index(archive, memory)
-        answers = _ask(archive, memory, rendered, questions, quiet=as_json)
+        answers = _ask(archive, memory, pick_questions(rendered, questions), k, quiet=as_json)
     if as_json:
         print_json(answers)
         return
@@ -81,7 +82,12 @@ def _index(archive: Path, memory: Path) -> None:
 
 
 def _ask(
-    archive: Path, memory: Path, videos: list[WorldVideo], count: int, *, quiet: bool
+    archive: Path,
+    memory: Path,
+    cases: list[tuple[WorldVideo, Question]],
+    k: int,
+    *,
+    quiet: bool,
 ) -> list[dict[str, Any]]:
     """Ask questions whose answers the world knows; print each with its citations."""
     from marc_core.answer import answer_question
@@ -89,13 +95,13 @@ def _ask(
     from marc_core.memory import MemoryStore
     from marc_core.models import load_student
 
-    overrides = [f"memory.uri={quoted(str(memory))}"]
+    overrides = [f"memory.uri={quoted(str(memory))}", f"retrieve.k={k}"]
     config = load_config(AskConfig, preset="tiny", overrides=overrides)
     suit_small_student(config.student)
     store = MemoryStore.open(config.memory)
     encoder, student = load_encoder(config.encoder), load_student(config.student)
     results = []
-    for video, question in pick_questions(videos, count):
+    for video, question in cases:
         asked = dataclasses.replace(
             config,
             question=question.text,
