@@ -45,20 +45,22 @@ def draw(points: list[dict[str, Any]], values: list[str], picture: Path) -> None
     figure, panels = plt.subplots(
         len(values), 1, figsize=(8, 2 * len(values)), sharex=True, squeeze=False
     )
-    for panel, value in zip(panels[:, 0], values, strict=True):
-        _panel(panel, points, value)
+    for row, (panel, value) in enumerate(zip(panels[:, 0], values, strict=True)):
+        _panel(panel, points, value, named=row == 0)
     panels[-1, 0].set_xlabel("optimiser steps of all stages")
     figure.savefig(picture, bbox_inches="tight", metadata={"Date": None})
 
 
-def _panel(panel: Any, points: list[dict[str, Any]], value: str) -> None:
+def _panel(panel: Any, points: list[dict[str, Any]], value: str, *, named: bool) -> None:
     start, last, previous = 0, 0, points[0]
     steps: list[int] = []
     for point in points:
         if point["stage"] != previous["stage"] or point["step"] <= previous["step"]:
             start = last
             panel.axvline(start, color="0.85", linewidth=0.8)
-            panel.text(start, 1.01, point["stage"], transform=panel.get_xaxis_transform())
+            if named:
+                place = panel.get_xaxis_transform()
+                panel.text(start, 1.03, point["stage"], transform=place, rotation=40)
         last = start + point["step"]
         steps.append(last)
         previous = point
@@ -67,7 +69,7 @@ def _panel(panel: Any, points: list[dict[str, Any]], value: str) -> None:
     means = [sum(heights[i : i + WINDOW]) / WINDOW for i in range(len(heights) - WINDOW + 1)]
     panel.plot(steps[WINDOW - 1 :], means, linewidth=1.2)
     panel.set_ylabel(value.replace("_", " "))
-    if value == "loss":
+    if value in ("loss", "answers"):
         panel.set_yscale("log")
 
 
