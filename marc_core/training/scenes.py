@@ -146,7 +146,7 @@ def scene_loss(
 
     def all_of(name: str) -> torch.Tensor:
         joined = torch.cat([getattr(t, name) for t in targets])
-        return joined.repeat_interleave(tokens, dim=0)
+        return joined.repeat_interleave(tokens, dim=0).to(heads["scene"].device)
 
     last = all_of("last_T")
     classes = {
