@@ -198,7 +198,7 @@ def pointer_loss(
         error = F.binary_cross_entropy_with_logits(logits, right, pos_weight=weight)
         loss = loss + POINTERS_WEIGHT * error
         strongest = right.gather(1, logits.detach().argmax(-1, keepdim=True))[:, 0]
-        metrics[name] = float(strongest[right.any(-1)].mean())
+        metrics[name] = float(strongest.sum() / right.any(-1).sum().clamp(min=1))
     return loss, metrics
 
 
