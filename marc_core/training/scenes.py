@@ -163,9 +163,7 @@ def scene_loss(
         metrics[name] = float((logits.argmax(-1) == wanted).float().mean())
     for name in ("looks_before", "looks_here"):
         wanted = all_of(f"{name}_TK")
-        weight = torch.tensor(PRESENT_WEIGHT, device=wanted.device)
-        error = F.binary_cross_entropy_with_logits(heads[name], wanted, pos_weight=weight)
-        loss = loss + LOOKS_WEIGHT * error
+        loss = loss + LOOKS_WEIGHT * _presence_loss(heads[name], wanted)
         found = (heads[name].detach() > 0) & (wanted > 0)
         metrics[name] = float(found.sum() / wanted.sum().clamp(min=1))
     error = F.smooth_l1_loss(heads["seconds"], all_of("seconds_T2"), beta=0.1)
@@ -194,12 +192,15 @@ def pointer_loss(
     loss = torch.zeros((), device=targets_NK.device)
     metrics: dict[str, float] = {}
     for (name, logits), right in zip(heads.items(), wanted, strict=True):
-        weight = torch.tensor(PRESENT_WEIGHT, device=right.device)
-        error = F.binary_cross_entropy_with_logits(logits, right, pos_weight=weight)
-        loss = loss + POINTERS_WEIGHT * error
+        loss = loss + POINTERS_WEIGHT * _presence_loss(logits, right)
         strongest = right.gather(1, logits.detach().argmax(-1, keepdim=True))[:, 0]
         metrics[name] = float(strongest.sum() / right.any(-1).sum().clamp(min=1))
     return loss, metrics
+
+
+def _presence_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    weight = torch.tensor(PRESENT_WEIGHT, device=wanted.device)
+    return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)
 
 
 @contextmanager
