@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -62,7 +63,8 @@ def evaluate_benchmark(
     if config.use_memory:  # refuses a missing memory, or one of another encoder, before any work
         store = MemoryStore.open(config.memory, encoder_fingerprint=encoder)
         basis = fingerprint(data, store.last_config())
-    shards = Shards(config.output, run_fingerprint(config, basis, student, encoder))
+    run, attempt = run_fingerprint(config, basis, student, encoder), uuid.uuid4().hex[:8]
+    shards = Shards(config.output, run, attempt)
     todo = plan_work(samples, shards.read(), config)
     if todo:
         with _watch(shards, len(todo), progress), warnings.catch_warnings():
@@ -71,10 +73,10 @@ def evaluate_benchmark(
             in_rounds(
                 todo,
                 lambda left: chain(left, config).write_datasink(
-                    ShardSink(config.output, shards.folder.rsplit("/", 1)[1]),
+                    ShardSink(config.output, run, attempt),
                     ray_remote_args={"num_cpus": 0.1},
                 ),
-                lambda left: without_outcome(left, shards.read()),
+                lambda left: without_outcome(left, shards.read(own=True)),
             )
     outcomes = complete(samples, shards.read(), config)
     manifest = make_manifest(
@@ -144,7 +146,7 @@ def plan_work(
 def without_outcome(
     todo: Sequence[dict[str, Any]], known: Sequence[Outcome]
 ) -> list[dict[str, Any]]:
-    """Return the rows of `plan_work` of which some question has no outcome under some arm."""
+    """Return the rows of `plan_work` of which some question is not among `known` under some arm."""
     found = {(o.problem_id, o.arm) for o in known}
 
     def ended(row: dict[str, Any]) -> bool:
@@ -218,12 +220,12 @@ class AnswerStage:
 class ShardSink(Datasink):
     """Writes one Parquet file a video."""
 
-    def __init__(self, output: str, run: str) -> None:
-        self.output, self.run = output, run
+    def __init__(self, output: str, run: str, attempt: str) -> None:
+        self.output, self.run, self.attempt = output, run, attempt
 
     def write(self, blocks: Iterable[Any], ctx: Any) -> int:
         """Write rows of outcomes; repeating a write changes nothing. Returns the rows."""
-        shards = Shards(self.output, self.run)
+        shards = Shards(self.output, self.run, self.attempt)
         rows = 0
         for block in blocks:
             outcomes = from_table(BlockAccessor.for_block(block).to_arrow())
@@ -251,5 +253,4 @@ def _fingerprints(config: EvaluateConfig) -> tuple[str, str]:
 
 def _watch(shards: Shards, total: int, progress: Progress) -> AbstractContextManager[None]:
     """Report progress from the shards themselves."""
-    before = shards.count()
-    return watching(lambda: progress(min(total, shards.count() - before), 0, total))
+    return watching(lambda: progress(min(total, shards.count()), 0, total))

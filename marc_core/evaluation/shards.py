@@ -1,9 +1,10 @@
 """Where outcomes wait until a run is complete: Parquet files, one a video, written whole.
 
-    <output>/shards/<run fingerprint>/<hash of video and arms>.parquet
+    <output>/shards/<run fingerprint>/<hash of video and arms>-<attempt>.parquet
 
-The name is derived from what the shard holds, so a repeated write replaces it and a rerun can
-tell what is done. Folder or bucket address (s3://, gs://), whatever pyarrow can open.
+The name is derived from what the shard holds and the attempt that made it, so a repeated write
+replaces it, and an attempt can tell its own outcomes from those it was to improve. Folder or bucket
+address (s3://, gs://), whatever pyarrow can open.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from marc_core.evaluation.outcome import ANSWERED, Outcome, from_table, to_table
 
 
 class Shards:
-    """The shards of one run. Cheap to build; every worker builds its own."""
+    """The shards of one run. Cheap to build; every worker builds its own.
 
-    def __init__(self, output: str, run: str) -> None:
+    attempt: letters and digits that name one call of the run.
+    """
+
+    def __init__(self, output: str, run: str, attempt: str = "0") -> None:
         self.files = Files(output)
         self.folder = f"shards/{run}"
+        self.suffix = f"-{attempt}.parquet"
 
     def write(self, outcomes: Sequence[Outcome]) -> None:
         """Write the outcomes of one video, all at once."""
@@ -35,12 +40,12 @@ class Shards:
         name = hashlib.sha256(text.encode()).hexdigest()[:20]
         sink = io.BytesIO()
         pq.write_table(to_table(outcomes), sink)
-        self.files.write(f"{self.folder}/{name}.parquet", sink.getvalue())
+        self.files.write(f"{self.folder}/{name}{self.suffix}", sink.getvalue())
 
-    def read(self) -> list[Outcome]:
-        """Return all outcomes; of two for one question and arm, an answer wins."""
+    def read(self, *, own: bool = False) -> list[Outcome]:
+        """Return all outcomes, or this attempt's `own`; of two for the same, an answer wins."""
         best: dict[tuple[str, str], Outcome] = {}
-        for data in self.files.read_all(self.folder, ".parquet"):
+        for data in self.files.read_all(self.folder, self.suffix if own else ".parquet"):
             for outcome in from_table(pq.read_table(io.BytesIO(data))):
                 key = (outcome.problem_id, outcome.arm)
                 if key not in best or outcome.status == ANSWERED:
@@ -48,8 +53,8 @@ class Shards:
         return list(best.values())
 
     def count(self) -> int:
-        """Return the number of shards, for progress."""
-        return len(self.files.names(self.folder, ".parquet"))
+        """Return the number of this attempt's shards, for progress."""
+        return len(self.files.names(self.folder, self.suffix))
 
 
 class Files:

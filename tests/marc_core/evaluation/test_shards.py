@@ -42,6 +42,17 @@ def test_other_runs_are_not_read(tmp_path: Path, make_sample: Any) -> None:
     assert Shards(str(tmp_path), "two").read() == []
 
 
+def test_an_attempt_knows_its_own_outcomes(tmp_path: Path, make_sample: Any) -> None:
+    """So a video whose retry was lost is not taken for done because it had failed before."""
+    failed = unanswered(make_sample(), "marc", FAILED, "timeout: slow")
+    Shards(str(tmp_path), "run", "a").write([failed])
+    second = Shards(str(tmp_path), "run", "b")
+    assert (second.read(), second.read(own=True), second.count()) == ([failed], [], 0)
+    right = answered(make_sample(), "marc", "B")
+    second.write([right])
+    assert (second.read(), second.read(own=True), second.count()) == ([right], [right], 1)
+
+
 def test_an_unusable_address_is_a_clear_error() -> None:
     with pytest.raises(ConfigError, match="output must be a folder"):
         Files("nonsense://bucket/x")
