@@ -1,14 +1,17 @@
 """One stage of training: the same function in this process and in a Ray Train worker.
 
 for each step: task.batch(seed, step, rank) -> forward -> backward -> clip -> Muon and AdamW
-every log_every steps: one point of the curve; every save_every steps: save(step)
+every log_every steps: one point of the curve (means over the steps that had the metric);
+every save_every steps: save(step)
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -52,7 +55,7 @@ def run_stage(
     device = next(task.parameters()).device
     module.train()
     since = time.perf_counter()
-    sums: dict[str, float] = {}
+    seen: dict[str, list[float]] = defaultdict(list)
     for step in range(start, steps):
         rate = learning_rate(step, steps, peak, final)
         optimizer.set_rate(rate)
@@ -63,14 +66,15 @@ def run_stage(
         nn.utils.clip_grad_norm_(optimizer.parameters, config.clip_norm)
         optimizer.step()
         for name, value in {"loss": float(loss.detach()), **metrics}.items():
-            sums[name] = sums.get(name, 0.0) + value
+            seen[name].append(value)
         done = step + 1
         if done % config.log_every == 0 or done == steps:
             count = (done - 1) % config.log_every + 1
             seconds = time.perf_counter() - since
-            means = {name: value / count for name, value in sums.items()}
+            means = {name: fmean(values) for name, values in seen.items()}
             report(done, {**means, "learning_rate": rate, "step_s": seconds / count})
-            since, sums = time.perf_counter(), {}
+            since = time.perf_counter()
+            seen.clear()
         if done % config.save_every == 0 or done == steps:
             save(done)
 

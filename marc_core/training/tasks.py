@@ -26,7 +26,7 @@ from marc_core.training.footage import (
     step_rng,
     train_seed,
 )
-from marc_core.training.packing import IGNORE, Sample, answer_hidden, pack
+from marc_core.training.packing import IGNORE, PackedBatch, Sample, answer_hidden, pack
 from marc_core.training.scenes import (
     make_readers,
     pointer_loss,
@@ -129,24 +129,12 @@ class LanguageTask(nn.Module):
         with torch.set_grad_enabled(self.stage.train_vision and torch.is_grad_enabled()):
             features = encode_groups(self.student.model.visual, patches_TNC, GRID_HW)
         samples = self._samples(features.float(), videos, rng)
-        config = self.student.config
-        batch = pack(
-            [s for _, s in samples],
-            tokenizer=self._tokenizer,
-            video_token=config.video_token_id,
-            per_second=float(config.vision_config.tokens_per_second),
-        ).to(features.device)
+        batch = self._packed(samples).to(features.device)
         layers = self.student.model.language_model.layers
         early, late = layers[max(0, len(layers) // 3 - 1)], layers[max(0, 2 * len(layers) // 3 - 1)]
         with states_of(early) as seen, states_of(late) as about:
             hidden_ND, targets_N = answer_hidden(self.student, batch)
-        logits = self.student.lm_head(hidden_ND).float()
-        loss = nn.functional.cross_entropy(logits, targets_N)
-        right = logits.detach().argmax(-1) == targets_N
-        metrics = {
-            "answers": float(loss.detach()),
-            "token_accuracy": float(right.float().mean()),
-        }
+        loss, metrics = _answer_loss(self.student.lm_head(hidden_ND).float(), targets_N)
         if not self.stage.scene_weight:
             return loss, metrics
         scenes, first = self._scenes(seen[0][0, batch.is_visual_S], samples)
@@ -164,6 +152,15 @@ class LanguageTask(nn.Module):
             for v, f in zip(videos, parts, strict=True)
         ]
         return [(v, s) for v, s in made if s is not None]
+
+    def _packed(self, samples: list[tuple[Footage, Sample]]) -> PackedBatch:
+        config = self.student.config
+        return pack(
+            [s for _, s in samples],
+            tokenizer=self._tokenizer,
+            video_token=config.video_token_id,
+            per_second=float(config.vision_config.tokens_per_second),
+        )
 
     def _scenes(
         self, states_ND: torch.Tensor, samples: list[tuple[Footage, Sample]]
@@ -195,6 +192,15 @@ class LanguageTask(nn.Module):
             return _nothing(self.heads["pointers"]), {}
         read = self.heads["pointers"](torch.cat(parts))
         return pointer_loss(read, torch.cat(targets).to(states_ND.device))
+
+
+def _answer_loss(logits_NV: torch.Tensor, targets_N: torch.Tensor) -> tuple[torch.Tensor, Metrics]:
+    loss = nn.functional.cross_entropy(logits_NV, targets_N)
+    right = logits_NV.detach().argmax(-1) == targets_N
+    return loss, {
+        "answers": float(loss.detach()),
+        "token_accuracy": float(right.float().mean()),
+    }
 
 
 def _nothing(module: nn.Module) -> torch.Tensor:
