@@ -56,11 +56,12 @@ class EventConfig:
 
     shot_threshold: float = 0.5
     """TransNetV2 probability above which a frame belongs to a transition (its authors' value)."""
-    shot_precision: Literal["bf16", "fp32"] = "bf16"
-    """bf16 gave identical cuts on every clip measured and is about 1.5 times as fast."""
-    shot_chunk_frames: int = 150
+    shot_precision: Literal["auto", "int8", "bf16", "fp32"] = "auto"
+    """auto: int8 on a CPU with fast 8-bit products (VNNI), bf16 elsewhere. Each gave identical cuts
+    on every clip measured (docs/events.md)."""
+    shot_chunk_frames: int = 100
     """Frames per forward pass, rounded up to a multiple of 50; speed and memory only, the result
-    does not depend on it (our choice)."""
+    does not depend on it (our choice: 150 is 4 - 8 % slower)."""
     shot_recheck_margin: float = 0.0
     """Windows with a score this close to the threshold are predicted again as TransNetV2's authors
     do, in float32: 0 none, 1 all. 0.04 makes every cut theirs at half the speed; without it cuts

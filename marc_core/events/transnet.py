@@ -13,8 +13,8 @@ What differs from the reference code, none of it in exact arithmetic:
 - batch normalisation is folded into the temporal convolution before it;
 - only the head that cuts are read from is evaluated, and only for the frames asked for;
 - the convolutions can be fed piece by piece, so that no frame is ever computed twice;
-- in bfloat16 only the convolutions and the widest linear layer are; histograms, similarities and
-  the rest of the classifier stay float32.
+- in bfloat16, or 8 bits (`quantized`), only the convolutions and the widest linear layer are;
+  histograms, similarities and the rest of the classifier stay float32.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from marc_core.config import EventConfig
-from marc_core.errors import ModelLoadError
+from marc_core.errors import ConfigError, ModelLoadError
+from marc_core.events.quantized import dithered, is_fast, quantize, read_ranges
 
 FRAME_HEIGHT, FRAME_WIDTH = 27, 48
 DILATIONS = (1, 2, 4, 8)
@@ -45,10 +46,12 @@ class DilatedBlock(nn.Module):
 
     It sees a video piece by piece. `tails` are the last 16 spatial outputs of each branch; at the
     start of a video they are 8 frames of zeros, which is the reference code's zero padding.
+    `silence`: the number that stands for zero in each branch (8-bit codes have an offset).
     """
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
+        self.silence = [0] * len(DILATIONS)
         self.spatial = nn.ModuleList(
             nn.Conv2d(in_channels, 2 * filters, 3, padding=1, bias=False) for _ in DILATIONS
         )
@@ -66,8 +69,10 @@ class DilatedBlock(nn.Module):
         branches = []
         for i in range(len(DILATIONS)):
             y_FHWC = self.spatial[i](images).permute(0, 2, 3, 1)
-            tail = tails[i] if i < len(tails) else torch.zeros_like(y_FHWC[:_REACH])
-            pieces = _joined(tail, y_FHWC, last)
+            known = tails[i] if i < len(tails) else y_FHWC
+            nothing = torch.full_like(known[:_REACH], self.silence[i])
+            tail = tails[i] if i < len(tails) else nothing
+            pieces = _joined(tail, y_FHWC, nothing if last else None)
             tails[i : i + 1] = [pieces[-1][-2 * _REACH :].clone()]
             branches.append([self._temporal(i, piece) for piece in pieces])
         return _assembled(branches)
@@ -80,15 +85,15 @@ class DilatedBlock(nn.Module):
         return out.reshape(-1, H, W, out.shape[3])
 
 
-def _joined(tail: Tensor, y_FHWC: Tensor, last: bool) -> list[Tensor]:
+def _joined(tail: Tensor, y_FHWC: Tensor, end: Tensor | None) -> list[Tensor]:
     """Return overlapping runs of frames whose temporal outputs, in turn, are those of
-    tail + y (+ 8 frames of zeros when `last`), without copying the long middle.
+    tail + y (+ `end`, 8 frames, when the video ends), without copying the long middle.
     """
-    after = [torch.zeros_like(tail[:_REACH])] if last else []
+    after = [] if end is None else [end]
     if len(y_FHWC) <= 4 * _REACH:
         return [torch.cat([tail, y_FHWC, *after])]
     pieces = [torch.cat([tail, y_FHWC[: 2 * _REACH]]), y_FHWC]
-    return [*pieces, torch.cat([y_FHWC[-2 * _REACH :], *after])] if last else pieces
+    return [*pieces, torch.cat([y_FHWC[-2 * _REACH :], *after])] if after else pieces
 
 
 def _assembled(branches: list[list[Tensor]]) -> Tensor:
@@ -115,21 +120,32 @@ class StageState:
 
 
 class Stage(nn.Module):
-    """Two dilated blocks with a shortcut, then 2 x 2 average pooling."""
+    """Two dilated blocks with a shortcut, then 2 x 2 average pooling.
+
+    With `scales`, of its input's codes and its first block's, its convolutions are 8-bit ones that
+    contain the ReLUs (`quantized`); what it is given and what it answers are floats all the same.
+    """
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
         self.first = DilatedBlock(in_channels, filters)
         self.second = DilatedBlock(4 * filters, filters)
+        self.scales: tuple[float, float] | None = None
 
     def forward(self, x_FHWC: Tensor, state: StageState, last: bool) -> Tensor:
         """(F, H, W, C) -> (G, H // 2, W // 2, 4 * filters), lagging by 16 frames."""
-        first = self.first(x_FHWC, state.first, last).relu_()
-        x = self.second(first, state.second, last).relu_()
+        if self.scales is None:
+            scale = 1.0
+            first = self.first(x_FHWC, state.first, last).relu_()
+            x = self.second(first, state.second, last).relu_()
+        else:
+            given, scale = self.scales
+            first = self.first(dithered(x_FHWC, given), state.first, last)
+            x = self.second(first, state.second, last)
         waiting = state.shortcut if state.shortcut is not None else first[:0]
-        x[: len(waiting)] += waiting
         used = len(x) - len(waiting)
-        x[len(waiting) :] += first[:used]
+        x[: len(waiting)].add_(waiting, alpha=scale)
+        x[len(waiting) :].add_(first[:used], alpha=scale)
         state.shortcut = first[used:].clone()
         return functional.avg_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
@@ -208,8 +224,10 @@ def color_histograms(frames_FHWC: Tensor) -> Tensor:
 def load_transnet(config: EventConfig, device: str = "cpu") -> TransNetV2:
     """Return the trained network on `device`, convolutions in `config.shot_precision`.
 
-    Raises ModelLoadError where the weights file is missing or is not the one expected.
+    Raises ModelLoadError where the weights file is missing or is not the one expected, ConfigError
+    for 8 bits where they are not possible.
     """
+    precision = shot_precision(config, device)
     path = _weights_path()
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
@@ -222,14 +240,34 @@ def load_transnet(config: EventConfig, device: str = "cpu") -> TransNetV2:
             f"({type(error).__name__}: {error}). Reinstall that package."
         ) from error
     model.eval().requires_grad_(False)
-    if config.shot_precision == "bf16":
+    if precision == "int8":
+        quantize(model, read_ranges())
+    elif precision == "bf16":
         model.stages.to(torch.bfloat16)
+    if precision != "fp32":
         model.pixel_fc.to(torch.bfloat16)
     for parameter in model.parameters():
         layout = torch.channels_last if parameter.dim() == 4 else torch.contiguous_format
         parameter.data = parameter.data.contiguous(memory_format=layout)
     model.to(device)
     return model
+
+
+def shot_precision(config: EventConfig, device: str = "cpu") -> str:
+    """Return what `config.shot_precision` means on this machine: int8, bf16 or fp32.
+
+    Raises ConfigError for int8 on a GPU or a processor without the instructions for it.
+    """
+    possible = device == "cpu" and is_fast()
+    if config.shot_precision == "auto":
+        return "int8" if possible else "bf16"
+    if config.shot_precision == "int8" and not possible:
+        raise ConfigError(
+            "events.shot_precision=int8 needs a CPU with the VNNI instructions. Got "
+            f"{torch.cpu.get_capabilities().get('cpu_name', 'another')!r} and device '{device}'. "
+            "Use auto or bf16."
+        )
+    return config.shot_precision
 
 
 def _weights_path() -> Path:
