@@ -22,8 +22,11 @@ console = Console(stderr=True)
 
 
 @contextmanager
-def ray_session(address: str | None = None) -> Iterator[None]:
-    """Connect to a cluster (`address`, or RAY_ADDRESS), or start a local one for this process."""
+def ray_session(address: str | None = None, *, min_cpus: int = 0) -> Iterator[None]:
+    """Connect to a cluster (`address`, or RAY_ADDRESS), or start a local one for this process.
+
+    The local one has as many CPUs as the machine, in its books at least `min_cpus`.
+    """
     import ray
 
     # Ray starts its processes by fork and immediate exec, which LanceDB's threads survive.
@@ -35,6 +38,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     elif started:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         ray.init(
+            num_cpus=max(min_cpus, os.cpu_count() or 1) if min_cpus else None,
             include_dashboard=False,
             log_to_driver=bool(os.environ.get("MARC_WORKER_LOGS")),
             logging_level=logging.ERROR,

@@ -46,7 +46,8 @@ def run(
         if config.num_workers == 0:
             train(config, LocalSession(output, _device(config)))
         else:
-            with ray_session(address):
+            # The controller counts a CPU of its own, which it hardly uses.
+            with ray_session(address, min_cpus=config.num_workers + 1):
                 fit(train, config)
         console.print(f"Trained. Curves: {output / 'curves.jsonl'}")
 

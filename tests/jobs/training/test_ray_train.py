@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -32,3 +35,36 @@ def test_a_second_driver_continues_the_run(ray_cluster, tmp_path):
 def test_too_many_workers_are_refused_at_once(ray_cluster):
     with pytest.raises(ConfigError, match="num_workers=99"):
         check_resources(TrainConfig(num_workers=99))
+
+
+CONFIG = """
+num_workers: 2
+log_every: 1
+stages:
+- {name: vision, kind: vision, steps: 2, videos_per_step: 1}
+- {name: all, steps: 2, videos_per_step: 1, questions: 2, scene_weight: 0.15}
+"""
+
+
+@pytest.mark.slow
+def test_the_documented_command_trains_on_two_workers_of_its_own_ray(tmp_path):
+    """Also on a machine with two CPUs, although the controller counts a third."""
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    command = [sys.executable, "-m", "jobs.train_sft", "--config", str(tmp_path / "small.yaml")]
+    done = subprocess.run(
+        [*command, f"output={tmp_path / 'run'}"],
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    points = [json.loads(x) for x in (tmp_path / "run/curves.jsonl").read_text().splitlines()]
+    assert [(p["stage"], p["step"]) for p in points] == [
+        ("vision", 1),
+        ("vision", 2),
+        ("all", 1),
+        ("all", 2),
+    ]
+    assert (tmp_path / "run/student/model.safetensors").is_file()
