@@ -23,9 +23,10 @@ console = Console(stderr=True)
 
 @contextmanager
 def ray_session(address: str | None = None, *, min_cpus: int = 0) -> Iterator[None]:
-    """Connect to a cluster (`address`, or RAY_ADDRESS), or start a local one for this process.
+    """Connect to a cluster, or start a local one for this process.
 
-    The local one has as many CPUs as the machine, in its books at least `min_cpus`.
+    The cluster is that of `address`, else of RAY_ADDRESS, else one that runs on this machine;
+    `local` always starts one. It has as many CPUs as the machine, in its books at least `min_cpus`.
     """
     import ray
 
@@ -33,17 +34,10 @@ def ray_session(address: str | None = None, *, min_cpus: int = 0) -> Iterator[No
     warnings.filterwarnings("ignore", message="lancedb fork support", category=RuntimeWarning)
     address = address or os.environ.get("RAY_ADDRESS")
     started = not ray.is_initialized()
-    if started and address:
+    if started and address not in (None, "local"):
         ray.init(address=address, logging_level=logging.WARNING)
     elif started:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(
-            num_cpus=max(min_cpus, os.cpu_count() or 1) if min_cpus else None,
-            include_dashboard=False,
-            log_to_driver=bool(os.environ.get("MARC_WORKER_LOGS")),
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": _worker_env()},
-        )
+        _join_or_start(address, min_cpus)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
@@ -51,6 +45,28 @@ def ray_session(address: str | None = None, *, min_cpus: int = 0) -> Iterator[No
     finally:
         if started:
             ray.shutdown()
+
+
+def _join_or_start(address: str | None, min_cpus: int) -> None:
+    import ray
+
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    options: dict[str, Any] = {
+        "include_dashboard": False,
+        "log_to_driver": bool(os.environ.get("MARC_WORKER_LOGS")),
+        "logging_level": logging.ERROR,
+        "runtime_env": {"env_vars": _worker_env()},
+    }
+    if min_cpus <= (os.cpu_count() or 1):
+        ray.init(address=address, **options)
+        return
+    if address is None:
+        try:  # Ray refuses num_cpus where it joins a cluster.
+            ray.init(address="auto", **options)
+            return
+        except ConnectionError:
+            pass
+    ray.init(address="local", num_cpus=min_cpus, **options)
 
 
 def _worker_env() -> dict[str, str]:

@@ -45,7 +45,7 @@ def index(
     config: ConfigOption = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, or a local Ray."),
+        typer.Option(help="Ray cluster to join, or local; default: RAY_ADDRESS, or a local Ray."),
     ] = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,

@@ -22,7 +22,7 @@ def main(
     config: ConfigOption = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, or a local Ray."),
+        typer.Option(help="Ray cluster to join, or local; default: RAY_ADDRESS, or a local Ray."),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget earlier checkpoints.")] = False,
     dry_run: DryRunOption = False,
