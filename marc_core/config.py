@@ -56,9 +56,10 @@ class EventConfig:
 
     shot_threshold: float = 0.5
     """TransNetV2 probability above which a frame belongs to a transition (its authors' value)."""
-    shot_precision: Literal["auto", "int8", "bf16", "fp32"] = "auto"
+    shot_precision: Literal["auto", "int8", "bf16", "fp32"] = "bf16"
     """auto: int8 on a CPU with fast 8-bit products (VNNI), bf16 elsewhere. Each gave identical cuts
-    on every clip measured (docs/events.md)."""
+    on every clip measured; int8 is faster alone, but was slower inside Ray on one core
+    (docs/events.md)."""
     shot_chunk_frames: int = 100
     """Frames per forward pass, rounded up to a multiple of 50; speed and memory only, the result
     does not depend on it (our choice: 150 is 4 - 8 % slower)."""

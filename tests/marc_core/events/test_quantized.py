@@ -113,10 +113,11 @@ def test_features_are_close_to_float32_also_at_both_ends_of_a_video():
 
 def test_eight_bits_without_the_instructions_are_refused(monkeypatch):
     monkeypatch.setattr(transnet, "is_fast", lambda: False)
-    assert transnet.shot_precision(EventConfig()) == "bf16"
+    auto = EventConfig(shot_precision="auto")
+    assert transnet.shot_precision(auto) == "bf16"
     with pytest.raises(ConfigError, match="shot_precision=int8 needs a CPU with the VNNI"):
         transnet.shot_precision(EventConfig(shot_precision="int8"))
     monkeypatch.setattr(transnet, "is_fast", lambda: True)
-    assert transnet.shot_precision(EventConfig()) == "int8"
-    assert transnet.shot_precision(EventConfig(), "cuda") == "bf16"
+    assert transnet.shot_precision(auto) == "int8"
+    assert transnet.shot_precision(auto, "cuda") == "bf16"
     assert transnet.shot_precision(EventConfig(shot_precision="fp32"), "cuda") == "fp32"
