@@ -1,11 +1,11 @@
 """A benchmark's way to its numbers: one Ray Data chain.
 
     questions - what the shards already hold = todo, one row a video
-      todo --> AnswerStage --------------> ShardSink --> <output>/shards/*.parquet
-               actors with the student;    one file
-               a video is decoded and      a video
-               encoded once for all of
-               its questions and arms
+      todo --> AnswerStage -----------------> <output>/shards/*.parquet, one file a video
+               actors with the student; a
+               video is decoded and encoded
+               once for all of its questions
+               and arms
     shards --> result.json, report.html    (jobs/evaluate.py)
 
 Every question of every arm ends as a row: answered, missing (no such file), or failed with a
@@ -19,24 +19,25 @@ import json
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasink
-from ray.data.block import BlockAccessor
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from marc_core.config import fingerprint
+from marc_core.embed import encoder_facts
 from marc_core.evaluation.config import EvaluateConfig
 from marc_core.evaluation.manifest import make_manifest, run_fingerprint
-from marc_core.evaluation.outcome import ANSWERED, FAILED, Outcome, from_table, to_table, unanswered
+from marc_core.evaluation.outcome import ANSWERED, FAILED, Outcome, unanswered
 from marc_core.evaluation.questions import load_questions, make_loader
 from marc_core.evaluation.result import make_result
 from marc_core.evaluation.sample import Sample
 from marc_core.evaluation.shards import Shards
 from marc_core.memory import MemoryStore
+from marc_core.models import student_fingerprint
 from pipelines.rounds import in_rounds
 from pipelines.stages import recorded
 from pipelines.watch import watching
@@ -58,7 +59,8 @@ def evaluate_benchmark(
     """
     started = time.monotonic()
     samples, data = load_questions(config)
-    student, encoder = ray.get(_fingerprints.options(num_cpus=0.1).remote(config))
+    student = student_fingerprint(config.student)
+    encoder = encoder_facts(config.encoder).fingerprint
     basis = data
     if config.use_memory:  # refuses a missing memory, or one of another encoder, before any work
         store = MemoryStore.open(config.memory, encoder_fingerprint=encoder)
@@ -72,10 +74,7 @@ def evaluate_benchmark(
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
             in_rounds(
                 todo,
-                lambda left: chain(left, config).write_datasink(
-                    ShardSink(config.output, run, attempt),
-                    ray_remote_args={"num_cpus": 0.1},
-                ),
+                lambda left: chain(left, config, shards).materialize(),
                 lambda left: without_outcome(left, shards.read(own=True)),
             )
     outcomes = complete(samples, shards.read(), config)
@@ -85,15 +84,15 @@ def evaluate_benchmark(
     return make_result(config, manifest, outcomes, time.monotonic() - started)
 
 
-def chain(todo: Sequence[dict[str, Any]], config: EvaluateConfig) -> Dataset:
-    """Return the lazy chain from work rows to rows of outcomes."""
+def chain(todo: Sequence[dict[str, Any]], config: EvaluateConfig, shards: Shards) -> Dataset:
+    """Return the lazy chain from work rows to written outcomes."""
     DataContext.get_current().max_errored_blocks = -1  # a lost block becomes worker_lost rows
     actors, cpus, gpus = pool_size(config, len(todo))
     return ray.data.from_arrow(
         [pa.Table.from_pylist([row], schema=WORK) for row in todo]
     ).map_batches(
         AnswerStage,
-        fn_constructor_args=(config,),
+        fn_constructor_args=(config, shards),
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=cpus,  # one thread each on CPUs; a GPU actor mostly waits for its GPU
@@ -178,9 +177,9 @@ def complete(
 
 
 class AnswerStage:
-    """Holds the student, the encoder and the loader of videos."""
+    """Holds the student, the encoder and the loader of videos; writes one Parquet file a video."""
 
-    def __init__(self, config: EvaluateConfig) -> None:
+    def __init__(self, config: EvaluateConfig, shards: Shards) -> None:
         import torch
 
         from marc_core.embed import load_encoder
@@ -188,22 +187,23 @@ class AnswerStage:
 
         if not torch.cuda.is_available() and config.student.model.startswith("preset:"):
             torch.set_num_threads(1)
-        self.config = config
+        self.config, self.shards = config, shards
         self.encoder = load_encoder(config.encoder)
         self.student = load_student(config.student)
         self.loader = None if config.use_memory else make_loader(config, self.encoder)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Map a WORK row to the video's rows of outcomes."""
+        """Answer and write a WORK row's video; repeating it changes nothing. Returns a count."""
         (row,) = batch.to_pylist()
         samples = [sample_from_json(s) for s in json.loads(row["samples"])]
-        table, failure = recorded(lambda: self.answer(samples, row["arms"], row["probe"]))
-        if table is not None:
-            return table
-        reason = "{kind}: {message}".format(**json.loads(failure or "{}"))
-        return to_table([unanswered(s, a, FAILED, reason) for a in row["arms"] for s in samples])
+        outcomes, failure = recorded(lambda: self.answer(samples, row["arms"], row["probe"]))
+        if outcomes is None:
+            reason = "{kind}: {message}".format(**json.loads(failure or "{}"))
+            outcomes = [unanswered(s, a, FAILED, reason) for a in row["arms"] for s in samples]
+        self.shards.write(outcomes)
+        return pa.table({"outcomes": [len(outcomes)]})
 
-    def answer(self, samples: list[Sample], arms: list[str], probe: bool) -> pa.Table:
+    def answer(self, samples: list[Sample], arms: list[str], probe: bool) -> list[Outcome]:
         """Answer one video's questions under these arms."""
         from marc_core.evaluation.evaluator import Evaluator
         from marc_core.evaluation.memory_evaluator import MemoryEvaluator
@@ -211,28 +211,10 @@ class AnswerStage:
         config = dataclasses.replace(self.config, only_arms=tuple(arms))
         if self.loader is not None:
             evaluator = Evaluator(config, self.student, self.encoder, self.loader)
-            return to_table(evaluator.run(samples, probe=probe))
+            return evaluator.run(samples, probe=probe)
         store = MemoryStore.open(config.memory, embedding_dim=self.encoder.dim)
         asked = MemoryEvaluator(config, self.student, self.encoder, store)
-        return to_table(asked.run(samples))
-
-
-class ShardSink(Datasink):
-    """Writes one Parquet file a video."""
-
-    def __init__(self, output: str, run: str, attempt: str) -> None:
-        self.output, self.run, self.attempt = output, run, attempt
-
-    def write(self, blocks: Iterable[Any], ctx: Any) -> int:
-        """Write rows of outcomes; repeating a write changes nothing. Returns the rows."""
-        shards = Shards(self.output, self.run, self.attempt)
-        rows = 0
-        for block in blocks:
-            outcomes = from_table(BlockAccessor.for_block(block).to_arrow())
-            for video in dict.fromkeys(o.video for o in outcomes):
-                shards.write([o for o in outcomes if o.video == video])
-            rows += len(outcomes)
-        return rows
+        return asked.run(samples)
 
 
 def sample_from_json(values: dict[str, Any]) -> Sample:
@@ -240,15 +222,6 @@ def sample_from_json(values: dict[str, Any]) -> Sample:
     evidence = tuple((a, b) for a, b in values["evidence"])
     tuples = {name: tuple(values[name]) for name in ("options", "tags")}
     return Sample(**values | tuples | {"evidence": evidence})
-
-
-@ray.remote(max_retries=3)
-def _fingerprints(config: EvaluateConfig) -> tuple[str, str]:
-    """Computed by a task, so that the driver loads no model."""
-    from marc_core.embed import load_encoder
-    from marc_core.models import student_fingerprint
-
-    return student_fingerprint(config.student), load_encoder(config.encoder).fingerprint
 
 
 def _watch(shards: Shards, total: int, progress: Progress) -> AbstractContextManager[None]:

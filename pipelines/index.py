@@ -1,10 +1,10 @@
 """An archive's way into the memory: one Ray Data chain.
 
     list archive - what the memory already holds = todo
-      todo --> DecodeStage --> EncodeStage --> MemorySink --> LanceDB
-               CPU actors,     GPU actors,     tasks, one commit
-               one thread      or one CPU      a few videos
-               each            actor
+      todo --> DecodeStage --> EncodeStage --> WriteStage --> LanceDB
+               CPU actors,     GPU actors,     one actor (more
+               one thread      or one CPU      if it falls behind),
+               each            actor           one commit a few videos
 
 Blocks stream: a decoded video waits in the object store only until an encoder takes it, and Ray
 Data's back-pressure keeps decoders from running ahead. Every video of `todo` ends as a row of
@@ -29,14 +29,18 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from marc_core import schemas
 from marc_core.config import IndexConfig, config_to_yaml
+from marc_core.embed import encoder_facts
 from marc_core.indexing import TRANSIENT_KINDS, failure_row, index_fingerprint
 from marc_core.memory import MemoryStore
+from marc_core.models import student_fingerprint
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
 from pipelines.rounds import in_rounds
-from pipelines.stages import WORK, DecodeStage, EncodeStage, MemorySink
+from pipelines.stages import WORK, DecodeStage, EncodeStage, WriteStage
 from pipelines.watch import watching
 
+MAX_WRITERS = 4
+"""Writers of one job (our choice): commits to a table take turns, so more would only wait."""
 Progress = Callable[[int, int, int], None]
 """Called with (videos done, videos failed, videos to do)."""
 
@@ -75,15 +79,6 @@ class IndexReport:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelFacts:
-    """What the driver must know of models that it does not load."""
-
-    embedding_dim: int
-    encoder_fingerprint: str
-    student_fingerprint: str | None
-
-
 def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> IndexReport:
     """Index every video of `config.archive` that the memory does not hold as configured.
 
@@ -92,15 +87,16 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
     """
     started = time.monotonic()
     sources = list_videos(config.archive, config.patterns, config.archive_options)
-    facts = model_facts(config)
+    encoder = encoder_facts(config.encoder)
+    student = student_fingerprint(config.student) if config.memory.store_features else None
     store = MemoryStore.open(
         config.memory,
-        embedding_dim=facts.embedding_dim,
-        encoder_fingerprint=facts.encoder_fingerprint,
+        embedding_dim=encoder.dim,
+        encoder_fingerprint=encoder.fingerprint,
         create=True,
     )
     store.record_run(config_to_yaml(without_credentials(config)))
-    fingerprint = index_fingerprint(config, facts.encoder_fingerprint, facts.student_fingerprint)
+    fingerprint = index_fingerprint(config, encoder.fingerprint, student)
     todo = plan_work(sources, store.video_states().to_pylist(), fingerprint, config)
     if todo:
         with _watch(store, todo, progress), warnings.catch_warnings():
@@ -108,9 +104,7 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
             lost = in_rounds(
                 todo,
-                lambda left: chain(left, config, facts, fingerprint).write_datasink(
-                    MemorySink(config, facts.embedding_dim), ray_remote_args={"num_cpus": 0.1}
-                ),
+                lambda left: chain(left, config, encoder.dim, fingerprint).materialize(),
                 lambda left: _without_outcome(store, left, fingerprint),
             )
         _record_lost(store, lost, fingerprint, config)
@@ -126,10 +120,10 @@ def without_credentials(config: IndexConfig) -> IndexConfig:
 def chain(
     todo: Sequence[tuple[VideoSource, int]],
     config: IndexConfig,
-    facts: ModelFacts,
+    embedding_dim: int,
     fingerprint: str,
 ) -> Dataset:
-    """Return the lazy chain from work rows to rows ready to publish."""
+    """Return the lazy chain from work rows to WRITTEN rows."""
     DataContext.get_current().max_errored_blocks = -1  # a lost block becomes worker_lost rows
     decoders, encoders, encode_gpus = pool_sizes(config, len(todo))
     survive = {"max_restarts": -1, "max_task_retries": config.max_attempts}
@@ -152,6 +146,15 @@ def chain(
             num_cpus=0.1,  # mostly waits: for frames, or for its GPU
             num_gpus=encode_gpus,
             compute=ActorPoolStrategy(size=encoders, max_tasks_in_flight_per_actor=2),
+            **survive,
+        )
+        .map_batches(
+            WriteStage,
+            fn_constructor_args=(config, embedding_dim),
+            batch_size=config.write_videos,
+            batch_format="pyarrow",
+            num_cpus=0.1,
+            compute=ActorPoolStrategy(min_size=1, max_size=MAX_WRITERS),
             **survive,
         )
     )
@@ -192,26 +195,6 @@ def plan_work(
         ):
             todo.append((source, state["attempts"] + 1))
     return todo
-
-
-def model_facts(config: IndexConfig) -> ModelFacts:
-    """Return dimensions and fingerprints, computed by a task so that the driver loads no model."""
-    return ray.get(_model_facts.options(num_cpus=0.1).remote(config))
-
-
-@ray.remote(max_retries=3)
-def _model_facts(config: IndexConfig) -> ModelFacts:
-    from marc_core.embed import load_encoder
-    from marc_core.models import student_fingerprint
-
-    encoder = load_encoder(config.encoder)
-    return ModelFacts(
-        embedding_dim=encoder.dim,
-        encoder_fingerprint=encoder.fingerprint,
-        student_fingerprint=student_fingerprint(config.student)
-        if config.memory.store_features
-        else None,
-    )
 
 
 def _work_row(source: VideoSource, attempts: int) -> pa.Table:

@@ -14,7 +14,7 @@ more, then it is recorded as lost)."""
 
 def in_rounds(
     todo: Sequence[T],
-    run: Callable[[Sequence[T]], None],
+    run: Callable[[Sequence[T]], object],
     without_outcome: Callable[[Sequence[T]], Sequence[T]],
 ) -> Sequence[T]:
     """Run what has no outcome yet, `ROUNDS` times at most; return what has none even then."""

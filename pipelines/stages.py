@@ -10,19 +10,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import traceback
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from ray.data import Datasink
-from ray.data.block import BlockAccessor
 
 from marc_core.config import IndexConfig
 from marc_core.errors import SourceError, VideoError
 from marc_core.indexing import DecodedVideo, decode_video, encode_video, failure_row
 from marc_core.types import DecodeSummary, VideoInfo, VideoSource
 
+T = TypeVar("T")
 WORK = pa.schema([("source", pa.string()), ("attempts", pa.int32())])
 """A video to do: VideoSource as JSON, and the number of this attempt."""
 
@@ -53,8 +52,11 @@ INDEXED = pa.schema(
 )
 """A video's rows, by table, as Arrow IPC streams; `events` and `features` null on failure."""
 
+WRITTEN = pa.schema([("videos", pa.int64())])
+"""How many videos a commit held."""
 
-def recorded(work: Callable[[], pa.Table]) -> tuple[pa.Table | None, str | None]:
+
+def recorded(work: Callable[[], T]) -> tuple[T | None, str | None]:
     """Return (result, None), or (None, failure as JSON): nothing a video does stops the job."""
     try:
         return work(), None
@@ -163,38 +165,35 @@ class EncodeStage:
         )
 
 
-class MemorySink(Datasink):
-    """Publishes `write_videos` videos at a time, each video's events in one commit."""
+class WriteStage:
+    """Holds the open memory; publishes a few videos at a time, each one's events in one commit.
+
+    An actor and not a Datasink: every write task could start a process of its own, which costs
+    seconds before its first row.
+    """
 
     def __init__(self, config: IndexConfig, embedding_dim: int) -> None:
-        self.config = config
-        self.embedding_dim = embedding_dim
-
-    @property
-    def min_rows_per_write(self) -> int:
-        """Videos gathered for one commit."""
-        return self.config.write_videos
-
-    def write(self, blocks: Iterable[Any], ctx: Any) -> int:
-        """Write INDEXED rows; repeating a write changes nothing. Returns the videos written."""
         from marc_core.memory import MemoryStore
 
-        store = MemoryStore.open(self.config.memory, embedding_dim=self.embedding_dim)
-        table = pa.concat_tables([BlockAccessor.for_block(b).to_arrow() for b in blocks])
-        rows = table.to_pylist()
+        self.store = MemoryStore.open(config.memory, embedding_dim=embedding_dim)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Write INDEXED rows; repeating a write changes nothing. Returns the WRITTEN row."""
+        self.store.refresh()  # other jobs write too
+        rows = batch.to_pylist()
         done = [r for r in rows if not r["failed"]]
         if done:
             features = [from_ipc(r["features"]) for r in done if r["features"] is not None]
-            store.publish(
+            self.store.publish(
                 pa.concat_tables([from_ipc(r["videos"]) for r in done]),
                 pa.concat_tables([from_ipc(r["events"]) for r in done]),
                 pa.concat_tables(features) if features else None,
             )
         if len(done) < len(rows):
-            store.record_failures(
+            self.store.record_failures(
                 pa.concat_tables([from_ipc(r["videos"]) for r in rows if r["failed"]])
             )
-        return len(rows)
+        return _one_row(WRITTEN, {"videos": len(rows)})
 
 
 def to_ipc(table: pa.Table) -> bytes:

@@ -1,16 +1,19 @@
-"""From a configuration to an encoder: preset, directory or hub id."""
+"""From a configuration to an encoder, or to what a memory must know of one."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
-from marc_core.config import PRESETS_DIR, EncoderConfig
-from marc_core.embed.images import read_recipe
-from marc_core.embed.protocol import DualEncoder
-from marc_core.embed.transformers_encoder import TransformersEncoder
+from marc_core.checkpoints import local_directory, weights_digests
+from marc_core.config import EncoderConfig, fingerprint
+from marc_core.embed.images import ImageRecipe, read_recipe
+from marc_core.embed.protocol import DualEncoder, EncoderFacts
+from marc_core.embed.transformers_encoder import TransformersEncoder, output_dim
 from marc_core.errors import ModelLoadError
 
 FAMILIES = ("clip", "siglip", "siglip2", "vision-text-dual-encoder")
@@ -23,69 +26,69 @@ def load_encoder(config: EncoderConfig) -> DualEncoder:
     Raises ModelLoadError when the preset, directory or hub id cannot be loaded or is of a family
     that is not supported; the message names the remedy.
     """
-    source = resolve_source(config.model)
+    from transformers import AutoModel, AutoTokenizer
+
+    directory = local_directory("encoder", config.model, config.revision)
+    model_config, recipe = _read_config(directory)
     device = _device(config.device)
-    dtype = _dtype(config.dtype, device)
-    model, tokenizer = _load(source, config, dtype)
-    directory = _local_directory(source, config)
-    recipe = read_recipe(
-        directory, family=model.config.model_type, vision_config=model.config.vision_config
-    )
-    return TransformersEncoder(
-        model=model.to(device), tokenizer=tokenizer, recipe=recipe, batch_size=config.batch_size
-    )
-
-
-def resolve_source(model: str) -> str:
-    """Return a directory for `preset:NAME`, else `model` itself."""
-    if not model.startswith("preset:"):
-        return model
-    directory = PRESETS_DIR / model.removeprefix("preset:") / "encoder"
-    if not (directory / "config.json").is_file():
-        known = sorted(p.parent.parent.name for p in PRESETS_DIR.glob("*/encoder/config.json"))
-        raise ModelLoadError(
-            f"encoder.model '{model}' has no weights in this installation. "
-            f"Presets with an encoder: {', '.join(known) or 'none'}."
-        )
-    return str(directory)
-
-
-def _load(source: str, config: EncoderConfig, dtype: torch.dtype) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-    revision = config.revision
     try:
-        model_config = AutoConfig.from_pretrained(source, revision=revision)
-        if model_config.model_type not in FAMILIES:
-            raise ModelLoadError(
-                f"encoder.model must be of one of the families {', '.join(FAMILIES)}. "
-                f"'{source}' is '{model_config.model_type}'."
-            )
-        model = AutoModel.from_pretrained(source, revision=revision, dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelLoadError(
-            f"encoder.model '{source}' cannot be loaded: {str(error).splitlines()[0]} "
-            "Without network access, download it elsewhere and give its directory, or use "
-            "encoder.model=preset:tiny."
-        ) from error
-    return model, tokenizer
-
-
-def _local_directory(source: str, config: EncoderConfig) -> Path:
-    """Return the directory that holds the image processor's configuration."""
-    if Path(source).is_dir():
-        return Path(source)
-    from transformers.utils.hub import cached_file
-
-    path = cached_file(
-        source,
-        "preprocessor_config.json",
-        revision=config.revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
+        model: Any = AutoModel.from_pretrained(
+            directory, dtype=_dtype(config.dtype, device), use_safetensors=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        raise _unloadable(directory, error) from error
+    return TransformersEncoder(
+        model=model.to(device),
+        tokenizer=tokenizer,
+        recipe=recipe,
+        batch_size=config.batch_size,
+        facts=_facts(directory, model_config, recipe),
     )
-    return Path(path).parent if path else Path(source)
+
+
+def encoder_facts(config: EncoderConfig) -> EncoderFacts:
+    """Return the facts of the encoder that `config.model` names without building it.
+
+    Raises ModelLoadError like `load_encoder`.
+    """
+    directory = local_directory("encoder", config.model, config.revision)
+    return _facts(directory, *_read_config(directory))
+
+
+def _read_config(directory: Path) -> tuple[Any, ImageRecipe]:
+    from transformers import AutoConfig
+
+    try:
+        model_config = AutoConfig.from_pretrained(directory)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unloadable(directory, error) from error
+    if model_config.model_type not in FAMILIES:
+        raise ModelLoadError(
+            f"encoder.model must be of one of the families {', '.join(FAMILIES)}. "
+            f"'{directory}' is '{model_config.model_type}'."
+        )
+    return model_config, read_recipe(
+        directory, family=model_config.model_type, vision_config=model_config.vision_config
+    )
+
+
+def _facts(directory: Path, model_config: Any, recipe: ImageRecipe) -> EncoderFacts:
+    stored = json.loads((directory / "config.json").read_text())
+    stored.pop("transformers_version", None)
+    return EncoderFacts(
+        dim=output_dim(model_config),
+        fingerprint=fingerprint(stored, recipe, weights_digests(directory)),
+    )
+
+
+def _unloadable(directory: Path, error: Exception) -> ModelLoadError:
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return ModelLoadError(
+        f"encoder.model '{directory}' cannot be loaded: {first_line} It must hold config.json, "
+        "tokenizer files and safetensors weights (save_pretrained), or use "
+        "encoder.model=preset:tiny."
+    )
 
 
 def _device(name: str) -> torch.device:

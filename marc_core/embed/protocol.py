@@ -6,11 +6,20 @@ Shape letters: N frames or texts, H W pixels, D channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderFacts:
+    """What a memory is bound to: `dim` channels of a vector, `fingerprint` of what makes it."""
+
+    dim: int
+    fingerprint: str
 
 
 class DualEncoder(Protocol):

@@ -6,10 +6,7 @@ tokens, no attention mask. CLIP: padded to the longest, with mask.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +18,8 @@ from marc_core.embed.images import ImageRecipe, naflex_patches, pixel_values
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from marc_core.embed.protocol import EncoderFacts
+
 SIGLIP_TEXT_TOKENS = 64
 """Text length of SigLIP's and SigLIP2's training (their papers; the tower pools the last token)."""
 
@@ -28,24 +27,31 @@ SIGLIP_TEXT_TOKENS = 64
 class TransformersEncoder:
     """A `DualEncoder` around a loaded CLIP-like model and its tokenizer."""
 
-    def __init__(self, *, model: Any, tokenizer: Any, recipe: ImageRecipe, batch_size: int) -> None:
+    def __init__(
+        self,
+        *,
+        model: Any,
+        tokenizer: Any,
+        recipe: ImageRecipe,
+        batch_size: int,
+        facts: EncoderFacts,
+    ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.recipe = recipe
         self.batch_size = batch_size
         self.family: str = model.config.model_type
-        self._dim = output_dim(model)
-        self._fingerprint = encoder_fingerprint(model, recipe)
+        self._facts = facts
 
     @property
     def dim(self) -> int:
         """Channels D of both outputs."""
-        return self._dim
+        return self._facts.dim
 
     @property
     def fingerprint(self) -> str:
         """12 hex digits of configuration, recipe and weights."""
-        return self._fingerprint
+        return self._facts.fingerprint
 
     def encode_images(self, frames_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (N, D) unit vectors of (N, H, W, 3) uint8 RGB frames of any size."""
@@ -114,28 +120,12 @@ def tokenize(tokenizer: Any, texts: list[str], config: Any) -> dict[str, torch.T
     return {k: encoded[k] for k in ("input_ids", "attention_mask")}
 
 
-def output_dim(model: Any) -> int:
+def output_dim(config: Any) -> int:
     """Return D, the channels of both towers' outputs."""
-    config = model.config
     for owner, name in ((config, "projection_dim"), (config.text_config, "projection_size")):
         if isinstance(getattr(owner, name, None), int):
             return int(getattr(owner, name))
     return int(config.text_config.hidden_size)
-
-
-def encoder_fingerprint(model: Any, recipe: ImageRecipe) -> str:
-    """Return 12 hex digits of recipe, shapes and 64 values of every weight.
-
-    Rounded to bfloat16, so that the same checkpoint has one fingerprint on CPU and GPU. Values
-    are spread over each tensor, so that any training step shows.
-    """
-    digest = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode())
-    for name, weight in sorted(model.state_dict().items()):
-        flat = weight.detach().reshape(-1)
-        pick = torch.linspace(0, flat.numel() - 1, min(64, flat.numel())).long().to(flat.device)
-        values = flat[pick].to(torch.bfloat16).view(torch.int16).cpu()
-        digest.update(f"{name}{tuple(weight.shape)}{values.tolist()}".encode())
-    return digest.hexdigest()[:12]
 
 
 def _chunks(items: Any, size: int) -> Iterator[Any]:

@@ -23,7 +23,7 @@ from marc_core.evaluation.outcome import ANSWERED, Outcome, from_table, to_table
 
 
 class Shards:
-    """The shards of one run. Cheap to build; every worker builds its own.
+    """The shards of one run. It may travel to workers.
 
     attempt: letters and digits that name one call of the run.
     """

@@ -1,5 +1,8 @@
 """Student features of an event as bytes of a table row, and back. No pickle: raw numbers.
 
+torch is imported where it is used: most of what opens a memory (writers, search, `marc status`)
+never needs it, and it takes longer to import than all else together.
+
 Shapes: L deepstack layers, T temporal groups, P tokens of a group, D channels.
 """
 
@@ -7,19 +10,16 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from marc_core.errors import MemoryStoreError
 from marc_core.schemas import make_feature_id
 from marc_core.types import EventFeatures
 
-_DTYPES = {
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float32": torch.float32,
-}
+if TYPE_CHECKING:
+    import torch
+
+_DTYPES = ("bfloat16", "float16", "float32")
 
 
 def features_row(
@@ -45,6 +45,8 @@ def encode_features(features: EventFeatures) -> dict[str, Any]:
     Raises MemoryStoreError for a dtype that is not bfloat16, float16 or float32, and for shapes
     that contradict each other.
     """
+    import torch
+
     stacked_KTPD = features.groups_TPD.unsqueeze(0)
     if features.deepstack_LTPD is not None:
         _check_deepstack(features.groups_TPD, features.deepstack_LTPD)
@@ -75,9 +77,11 @@ def decode_features(row: dict[str, Any]) -> EventFeatures:
 
     Raises MemoryStoreError when the bytes do not have the length that the row promises.
     """
+    import torch
+
     shape = [row[c] for c in ("num_layers", "num_groups")]
     shape += [row["grid_h"] * row["grid_w"], row["dim"]]
-    dtype = _DTYPES.get(row["dtype"])
+    dtype = getattr(torch, row["dtype"]) if row["dtype"] in _DTYPES else None
     if dtype is None or len(row["data"]) != math.prod(shape) * dtype.itemsize:
         raise MemoryStoreError(
             f"Features '{row['feature_id']}' hold {len(row['data'])} bytes of {row['dtype']} for "
@@ -95,20 +99,22 @@ def decode_features(row: dict[str, Any]) -> EventFeatures:
 
 
 def _to_bytes(tensor: torch.Tensor) -> bytes:
+    import torch
+
     assert sys.byteorder == "little", "features are stored little-endian"
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes()
 
 
 def _floats(values_T: torch.Tensor) -> list[float]:
-    return [float(v) for v in values_T.detach().to(torch.float32).cpu().tolist()]
+    return [float(v) for v in values_T.detach().float().cpu().tolist()]
 
 
 def _dtype_name(dtype: torch.dtype) -> str:
-    for name, known in _DTYPES.items():
-        if dtype == known:
-            return name
-    raise MemoryStoreError(f"Features must be one of {', '.join(_DTYPES)}. Got {dtype}.")
+    name = str(dtype).removeprefix("torch.")
+    if name not in _DTYPES:
+        raise MemoryStoreError(f"Features must be one of {', '.join(_DTYPES)}. Got {dtype}.")
+    return name
 
 
 def _check_deepstack(groups_TPD: torch.Tensor, deepstack_LTPD: torch.Tensor) -> None:

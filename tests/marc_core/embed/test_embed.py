@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from marc_core.config import EncoderConfig
-from marc_core.embed import load_encoder
+from marc_core.embed import encoder_facts, load_encoder
 from marc_core.embed.images import ImageRecipe, naflex_patches, naflex_size, pixel_values
 from marc_core.embed.transformers_encoder import tokenize
 from marc_core.errors import ModelLoadError
@@ -132,10 +132,23 @@ def test_fingerprint_follows_weights_and_recipe_not_path(tmp_path):
     assert squashed.fingerprint != first.fingerprint
     with torch.no_grad():
         first.model.visual_projection.weight.add_(0.1)
-    changed = type(first)(
-        model=first.model, tokenizer=first.tokenizer, recipe=first.recipe, batch_size=1
-    )
+    first.model.save_pretrained(tmp_path / "a")
+    changed = load_encoder(EncoderConfig(model=str(tmp_path / "a")))
     assert changed.fingerprint != first.fingerprint
+
+
+def test_facts_are_those_of_the_loaded_encoder(encoder, tmp_path):
+    facts = encoder_facts(EncoderConfig(model=str(tmp_path)))
+    assert (facts.dim, facts.fingerprint) == (encoder.dim, encoder.fingerprint)
+    assert encoder.encode_texts(["the sea"]).shape == (1, facts.dim)
+
+
+def test_weights_must_be_safetensors(tmp_path):
+    _save(tmp_path, "clip")
+    (tmp_path / "model.safetensors").rename(tmp_path / "model.bin")
+    for load in (load_encoder, encoder_facts):
+        with pytest.raises(ModelLoadError, match="safetensors"):
+            load(EncoderConfig(model=str(tmp_path)))
 
 
 def test_clip_crops_the_middle():

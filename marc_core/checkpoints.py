@@ -1,0 +1,88 @@
+"""Model directories: from a configured name to local files, and what tells their weights apart."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from marc_core.config import PRESETS_DIR
+from marc_core.errors import ModelLoadError
+
+Part = Literal["encoder", "student"]
+"""The section of the configuration that names the model, and its folder within a preset."""
+_WHOLE_FILE_BYTES = 256 * 1024**2
+_SAMPLES, _SAMPLE_BYTES = 64, 64 * 1024
+_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
+
+
+def local_directory(part: Part, name: str, revision: str | None) -> Path:
+    """Return the directory of a model's files, downloading a hub id when needed.
+
+    name: `preset:NAME`, an existing directory, or a hub id OWNER/NAME. Raises ModelLoadError with
+    the remedy: reinstall, correct the path, or connect.
+    """
+    if name.startswith("preset:"):
+        return _preset_directory(part, name)
+    if Path(name).is_dir():
+        return Path(name)
+    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise ModelLoadError(
+            f"{part}.model must be preset:NAME, an existing directory or a hub id OWNER/NAME. "
+            f"Got '{name}'."
+        )
+    return _hub_directory(part, name, revision)
+
+
+def weights_digests(directory: Path) -> list[str]:
+    """Return a digest of every weights file in `directory`, in order of their names.
+
+    Files up to 256 MiB are hashed whole, larger ones by size, header and 64 samples (a fine-tuned
+    copy differs nearly everywhere). Raises ModelLoadError when there is none.
+    """
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise ModelLoadError(
+            f"A model's directory must hold its weights as *.safetensors. Found none in "
+            f"'{directory}'. Save it with save_pretrained."
+        )
+    return [_digest(path) for path in files]
+
+
+def _preset_directory(part: Part, name: str) -> Path:
+    directory = PRESETS_DIR / name.removeprefix("preset:") / part
+    if (directory / "config.json").is_file():
+        return directory
+    known = sorted(p.parent.parent.name for p in PRESETS_DIR.glob(f"*/{part}/config.json"))
+    raise ModelLoadError(
+        f"{part}.model must be one of {', '.join(f'preset:{k}' for k in known) or 'no preset'}, a "
+        f"directory or a hub id. Got '{name}', which has no files in this installation."
+    )
+
+
+def _hub_directory(part: Part, name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ModelLoadError(
+            f"{part}.model '{name}' is neither in the local hub cache nor downloadable "
+            f"({type(error).__name__}). Connect to the hub once, or copy the model's directory "
+            f"here and set {part}.model to its path, or use {part}.model=preset:tiny."
+        ) from error
+
+
+def _digest(path: Path) -> str:
+    digest, size = hashlib.sha256(), path.stat().st_size
+    with path.open("rb") as file:
+        if size <= _WHOLE_FILE_BYTES:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(str(size).encode())
+        header_bytes = int.from_bytes(file.read(8), "little")
+        digest.update(file.read(header_bytes))
+        for i in range(_SAMPLES):
+            file.seek(size * i // _SAMPLES)
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
