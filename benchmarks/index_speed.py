@@ -1,9 +1,10 @@
 """Whole indexing on CPU against the decode limit, against a straightforward script, by cores.
 
-    python -m benchmarks.index_speed [--videos 8] [--seconds 40] [--folder DIR]
+    python -m benchmarks.index_speed [--videos 8] [--seconds 40] [--size 1280x720] [--folder DIR]
 
-Every figure comes from this one run on clips that it renders itself (720p25 h264: panning
-textures with noise, a hard cut every few seconds):
+Every figure comes from this one run on clips that it renders itself (h264, 25 fps: panning
+textures with noise, a hard cut every few seconds). Size matters: decoding costs as many times more
+as there are more pixels, shot detection always the same:
 
 * limit: CPU seconds of `ffmpeg -threads 1 -i X -f null -`, decoding alone
 * marc: `index_archive` (decode + events + tiny encoder + features + memory through Ray Data), on
@@ -103,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--size", default="1280x720", help="WIDTHxHEIGHT of the clips")
     parser.add_argument("--script-videos", type=int, default=2, help="the script is slow")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="keep clips here")
@@ -110,10 +112,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         clips, warm, few = args.folder or root / "clips", root / "warm", root / "few"
+        size = tuple(int(n) for n in args.size.split("x"))
         for i in range(args.videos):
-            render_clip(clips / f"clip{i}.mp4", seconds=args.seconds, seed=i)
+            render_clip(clips / f"clip{i}.mp4", seconds=args.seconds, seed=i, size=size)
         for i in range(2):
-            render_clip(warm / f"warm{i}.mp4", seconds=2.0, seed=100 + i)
+            render_clip(warm / f"warm{i}.mp4", seconds=2.0, seed=100 + i, size=size)
         few.mkdir()
         for i in range(args.script_videos):
             shutil.copy(clips / f"clip{i}.mp4", few)
@@ -153,7 +156,7 @@ def summary(rounds: list[dict[str, float]], args: argparse.Namespace) -> dict[st
 
     return {
         "hardware": hardware(),
-        "clips": f"{args.videos} x {args.seconds:.0f} s, 1280x720, 25 fps, h264",
+        "clips": f"{args.videos} x {args.seconds:.0f} s, {args.size}, 25 fps, h264",
         "repeats": len(rounds),
         "median": {k: round(v, 2) for k, v in median.items()},
         "of_decode_limit_by_wall": ratio("limit_cpu_s", "marc_one_core_s"),

@@ -56,10 +56,9 @@ class EventConfig:
 
     shot_threshold: float = 0.5
     """TransNetV2 probability above which a frame belongs to a transition (its authors' value)."""
-    shot_precision: Literal["auto", "int8", "bf16", "fp32"] = "bf16"
+    shot_precision: Literal["auto", "int8", "bf16", "fp32"] = "auto"
     """auto: int8 on a CPU with fast 8-bit products (VNNI), bf16 elsewhere. Each gave identical cuts
-    on every clip measured; int8 is faster alone, but was slower inside Ray on one core
-    (docs/events.md)."""
+    on every clip measured (docs/events.md)."""
     shot_chunk_frames: int = 100
     """Frames per forward pass, rounded up to a multiple of 50; speed and memory only, the result
     does not depend on it (our choice: 150 is 4 - 8 % slower)."""
@@ -85,7 +84,7 @@ class EncoderConfig:
     """The dual encoder that maps events and questions into one space."""
 
     model: str = "preset:tiny"
-    """`preset:tiny`, a local directory, or a hub id (SigLIP2/CLIP family, Perception Encoder)."""
+    """`preset:tiny`, a local directory, or a hub id of the CLIP, SigLIP or SigLIP 2 family."""
     revision: str | None = None
     """Hub revision; pin it in production."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
