@@ -79,7 +79,8 @@ def decode_video(path: str, decoder: IsolatedDecoder, detector: ShotDetector) ->
             detector.push(chunk.shot_frames)
             times.append(chunk.times_s)
             indices.append(chunk.sampled_index + offset)
-            frames.append(chunk.sampled_frames)
+            if len(chunk.sampled_frames):
+                frames.append(chunk.sampled_frames)
             offset += len(chunk.times_s)
         summary = stream.summary
     shot_scores, dark = detector.finish_with_dark()
@@ -89,8 +90,19 @@ def decode_video(path: str, decoder: IsolatedDecoder, detector: ShotDetector) ->
         shot_scores=shot_scores,
         dark=dark,
         sampled_index=np.concatenate(indices),
-        sampled_frames=np.concatenate([f for f in frames if len(f)]),
+        sampled_frames=_joined(frames),
     )
+
+
+def _joined(parts: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Concatenate `parts` and empty it on the way, so that nothing is held twice."""
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.uint8)
+    end = len(whole)
+    while parts:
+        last = parts.pop()
+        whole[end - len(last) : end] = last
+        end -= len(last)
+    return whole
 
 
 def encode_video(

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from marc_core.config import IndexConfig
 from marc_core.errors import SourceError, VideoError
@@ -120,20 +121,20 @@ class EncodeStage:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Map a DECODED row to an INDEXED row."""
-        (row,) = batch.to_pylist()
+        (row,) = batch.select(["source", "attempts", "failure", "sidecar"]).to_pylist()
         source = VideoSource(**json.loads(row["source"]))
         table, failure = None, row["failure"]
         if failure is None:
-            table, failure = recorded(lambda: self.encode(row, source))
+            table, failure = recorded(lambda: self.encode(batch, row, source))
         return table if table is not None else self.failed(row, source, failure)
 
-    def encode(self, row: dict[str, Any], source: VideoSource) -> pa.Table:
+    def encode(self, batch: pa.Table, row: dict[str, Any], source: VideoSource) -> pa.Table:
         """Embed, segment and pack one video's rows."""
         from marc_core.video import Sidecar
 
         indexed = encode_video(
             source,
-            _unpack_decoded(row),
+            _unpack_decoded(batch),
             Sidecar.from_json(json.loads(row["sidecar"])),
             config=self.config,
             encoder=self.encoder,
@@ -214,30 +215,53 @@ def _one_row(schema: pa.Schema, row: dict[str, Any]) -> pa.Table:
 
 
 def _pack_decoded(row: dict[str, Any], decoded: DecodedVideo, sidecar: str) -> pa.Table:
-    return _one_row(
-        DECODED,
-        {
-            **row,
-            "summary": json.dumps(dataclasses.asdict(decoded.summary)),
-            "sidecar": sidecar,
-            "times_s": decoded.times_s.tobytes(),
-            "shot_scores": decoded.shot_scores.tobytes(),
-            "dark": decoded.dark.tobytes(),
-            "sampled_index": decoded.sampled_index.tobytes(),
-            "frames": decoded.sampled_frames.tobytes(),
-            "frames_shape": list(decoded.sampled_frames.shape),
-        },
-    )
+    values = {
+        **row,
+        "summary": json.dumps(dataclasses.asdict(decoded.summary)),
+        "sidecar": sidecar,
+        "frames_shape": list(decoded.sampled_frames.shape),
+    }
+    arrays = {
+        "times_s": decoded.times_s,
+        "shot_scores": decoded.shot_scores,
+        "dark": decoded.dark,
+        "sampled_index": decoded.sampled_index,
+        "frames": decoded.sampled_frames,
+    }
+    columns = [
+        _cell(arrays[field.name])
+        if field.name in arrays
+        else pa.array([values.get(field.name)], field.type)
+        for field in DECODED
+    ]
+    return pa.Table.from_arrays(columns, schema=DECODED)
 
 
-def _unpack_decoded(row: dict[str, Any]) -> DecodedVideo:
-    summary = json.loads(row["summary"])
-    frames = np.frombuffer(row["frames"], np.uint8).reshape(row["frames_shape"])
+def _unpack_decoded(batch: pa.Table) -> DecodedVideo:
+    """Return the video of a DECODED row; its arrays are views of the row's memory."""
+    summary = json.loads(batch["summary"][0].as_py())
+    frames = _view(batch["frames"], np.uint8).reshape(batch["frames_shape"][0].as_py())
     return DecodedVideo(
         summary=DecodeSummary(**summary | {"info": VideoInfo(**summary["info"])}),
-        times_s=np.frombuffer(row["times_s"], np.float64),
-        shot_scores=np.frombuffer(row["shot_scores"], np.float32),
-        dark=np.frombuffer(row["dark"], np.bool_),
-        sampled_index=np.frombuffer(row["sampled_index"], np.int64),
+        times_s=_view(batch["times_s"], np.float64),
+        shot_scores=_view(batch["shot_scores"], np.float32),
+        dark=_view(batch["dark"], np.bool_),
+        sampled_index=_view(batch["sampled_index"], np.int64),
         sampled_frames=frames,
     )
+
+
+def _cell(array: NDArray[Any]) -> pa.Array:
+    """Return a column of one cell, `array`'s bytes, not copied: an hour of frames is 1 GB."""
+    data = np.ascontiguousarray(array)
+    buffers = [None, pa.py_buffer(np.array([0, data.nbytes])), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.large_binary(), 1, buffers)
+
+
+def _view(column: pa.ChunkedArray, dtype: type) -> NDArray[Any]:
+    """Return the first cell as an array; `column[0]` would be a copy of it."""
+    chunk = next(c for c in column.chunks if len(c))
+    _, offsets, data = chunk.buffers()
+    start, end = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + 2]
+    count = (end - start) // np.dtype(dtype).itemsize
+    return np.frombuffer(data, dtype, count=count, offset=start)
