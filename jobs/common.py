@@ -14,7 +14,6 @@ from typing import Any
 
 from rich.console import Console
 
-from marc_core.config import StudentConfig
 from marc_core.errors import MarcError
 
 console = Console(stderr=True)
@@ -91,8 +90,8 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
-def suit_small_student(student: StudentConfig) -> None:
-    """Let a preset of a few million parameters run in one thread, and load without a bar.
+def suit_small_models(model: str) -> None:
+    """Where `model` is a preset's, of a few million parameters: one thread, no bar for loading.
 
     Measured: two OpenMP threads on a busy machine made its tokens up to 60 times slower. Students
     of real size keep torch's default.
@@ -100,6 +99,6 @@ def suit_small_student(student: StudentConfig) -> None:
     import torch
     from transformers.utils import logging as transformers_logging
 
-    if student.model.startswith("preset:"):
+    if model.startswith("preset:"):
         torch.set_num_threads(1)
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import track
 
-from jobs.common import clear_errors, console, print_json, ray_session, suit_small_student
+from jobs.common import clear_errors, console, print_json, ray_session, suit_small_models
 from jobs.index import print_report, progress_bar
 from jobs.options import JsonOption, quoted
 from jobs.query import answer_to_json, out, print_answer, save_thumbnails
@@ -97,7 +97,7 @@ def _ask(
 
     overrides = [f"memory.uri={quoted(str(memory))}", f"retrieve.k={k}"]
     config = load_config(AskConfig, preset="tiny", overrides=overrides)
-    suit_small_student(config.student)
+    suit_small_models(config.student.model)
     store = MemoryStore.open(config.memory)
     encoder, student = load_encoder(config.encoder), load_student(config.student)
     results = []

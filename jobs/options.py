@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from marc_core.memory import MemoryStore
 
-from marc_core.config import MethodConfig, load_config
+from marc_core.config import IndexConfig, MethodConfig, load_config
 from marc_core.errors import ConfigError
 
 Args = Annotated[
@@ -54,6 +54,16 @@ def quoted(value: str) -> str:
 def memory_override(memory: str | None) -> list[str]:
     """Return the setting of `--memory`, if it was given."""
     return [] if memory is None else [f"memory.uri={quoted(memory)}"]
+
+
+def open_memory(
+    memory: str | None, files: Sequence[Path] | None, overrides: Sequence[str] | None
+) -> MemoryStore:
+    """Return the opened memory; `files` may be those it was indexed with, credentials and all."""
+    from marc_core.memory import MemoryStore
+
+    given = [*memory_override(memory), *(overrides or ())]
+    return MemoryStore.open(load_config(IndexConfig, files=files or (), overrides=given).memory)
 
 
 def config_for_memory(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from jobs.common import clear_errors, console, print_json, suit_small_student
+from jobs.common import clear_errors, console, print_json, suit_small_models
 from jobs.options import (
     Args,
     ConfigOption,
@@ -18,10 +18,10 @@ from jobs.options import (
     MemoryOption,
     PresetOption,
     config_for_memory,
-    memory_override,
+    open_memory,
     quoted,
 )
-from marc_core.config import AskConfig, MethodConfig, load_config
+from marc_core.config import AskConfig
 
 if TYPE_CHECKING:
     from marc_core.types import Answer, Citation, SearchHit
@@ -65,6 +65,7 @@ def search(
         overrides = _filters(video, camera, tag, from_s, to_s, k) + (settings or [])
         resolved, store = config_for_memory(AskConfig, memory, preset, config, overrides)
         resolved = dataclasses.replace(resolved, question=query)
+        suit_small_models(resolved.encoder.model)
         hits = find_events(
             query, store=store, encoder=load_encoder(resolved.encoder), config=resolved
         )
@@ -105,7 +106,7 @@ def ask(
         overrides = _filters(video, camera, tag, from_s, to_s, k) + (settings or [])
         resolved, store = config_for_memory(AskConfig, memory, preset, config, overrides)
         resolved = dataclasses.replace(resolved, question=question, options=tuple(option or ()))
-        suit_small_student(resolved.student)
+        suit_small_models(resolved.student.model)
         answer = answer_question(
             question,
             store=store,
@@ -121,7 +122,9 @@ def ask(
 
 
 def status(
+    settings: Args = None,
     memory: MemoryOption = None,
+    config: ConfigOption = None,
     failures: Annotated[bool, typer.Option(help="List failed videos and why.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -129,17 +132,14 @@ def status(
 
     Example: marc status --memory runs/memory --failures
     """
-    from marc_core.memory import MemoryStore
-
     with clear_errors():
-        resolved = load_config(MethodConfig, overrides=memory_override(memory))
-        store = MemoryStore.open(resolved.memory)
+        store = open_memory(memory, config, settings)
         report = store.status()
         failed = store.failures() if failures else []
     if as_json:
         print_json(report | ({"failed_videos": failed} if failures else {}))
         return
-    table = Table(title=f"Memory {resolved.memory.uri}", show_header=False, title_justify="left")
+    table = Table(title=f"Memory {store.config.uri}", show_header=False, title_justify="left")
     for key, value in report.items():
         if key == "indexes":
             for name, columns in value.items():
@@ -162,18 +162,17 @@ def status(
 
 def delete(
     video: Annotated[str, typer.Argument(help="video_id or uri of the video.")],
+    settings: Args = None,
     memory: MemoryOption = None,
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Delete a video and everything derived from it from the memory (never the video file).
 
     Example: marc delete /videos/door.mp4 --memory runs/memory
     """
-    from marc_core.memory import MemoryStore
-
     with clear_errors():
-        resolved = load_config(MethodConfig, overrides=memory_override(memory))
-        counts = MemoryStore.open(resolved.memory).delete_video(video)
+        counts = open_memory(memory, config, settings).delete_video(video)
     if as_json:
         print_json(counts)
     else:

@@ -268,7 +268,8 @@ def load_config(
     """Return a checked `cls`: defaults, preset, `stored`, YAML files, `key=value`, in this order.
 
     `stored` is the YAML of an earlier run (`config_to_yaml`), of which only the method's own
-    sections (fields of MethodConfig) are taken.
+    sections (fields of MethodConfig) are taken. For AskConfig, `files` may hold what only
+    IndexConfig knows; it is left out.
 
     Raises ConfigError for unknown keys, wrong types, values out of range and missing files; the
     message names the rule, the value received and the remedy.
@@ -286,9 +287,7 @@ def load_config(
             earlier: Any = OmegaConf.create(stored)
             layers.append({key: earlier[key] for key in sections if key in earlier})
         for file in files:
-            if not Path(file).is_file():
-                raise ConfigError(f"Configuration file '{file}' does not exist.")
-            layers.append(OmegaConf.load(file))
+            layers.append(_read_file(file, without=_ignored_in_files(cls)))
         layers.append(OmegaConf.from_dotlist(_dotlist(overrides)))
         config = OmegaConf.to_object(OmegaConf.merge(*layers))
     except (OmegaConfBaseException, YAMLError) as error:
@@ -301,6 +300,32 @@ def load_config(
     assert isinstance(config, cls)
     check_config(config)
     return config
+
+
+def _read_file(file: str | Path, *, without: set[str]) -> Any:
+    from omegaconf import DictConfig, OmegaConf
+    from yaml import YAMLError
+
+    try:
+        layer = OmegaConf.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"Configuration file '{file}' does not exist.") from None
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"Configuration file '{file}' cannot be read: {reason}") from error
+    if not isinstance(layer, DictConfig):
+        raise ConfigError(f"Configuration file '{file}' must hold `key: value` lines.")
+    for key in without:
+        layer.pop(key, None)
+    return layer
+
+
+def _ignored_in_files(cls: type[Any]) -> set[str]:
+    """A question may be asked with the file that the memory was indexed with."""
+    if cls is not AskConfig:
+        return set()
+    index, ask = ({f.name for f in dataclasses.fields(c)} for c in (IndexConfig, AskConfig))
+    return index - ask
 
 
 def _preset_file(preset: str) -> Path:

@@ -96,12 +96,17 @@ def open_tables(
         opened = {name: db.open_table(name) for name in ("videos", "events", "features", "runs")}
     except (OSError, RuntimeError, ValueError) as error:
         raise MemoryStoreError(
-            f"The memory at '{config.uri}' cannot be opened: {str(error).splitlines()[0]}. Check "
+            f"The memory at '{config.uri}' cannot be opened: {_reason(error)}. Check "
             "memory.uri, memory.storage_options and the credentials."
         ) from error
     meta = _read_meta(opened["events"], config.uri)
     _check_meta(meta, config.uri, embedding_dim, encoder_fingerprint)
     return Tables(**opened, meta=meta)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line, without the place in LanceDB's own source that follows it."""
+    return str(error).splitlines()[0].split(", location: Location")[0]
 
 
 def _exists(db: Any, name: str) -> bool:

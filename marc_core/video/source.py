@@ -38,8 +38,8 @@ _GCS = {
 }  # fmt: skip
 _AZURE = {
     "account_name": _TEXT, "account_key": _TEXT, "sas_token": _TEXT, "blob_storage_scheme": _TEXT,
-    "blob_storage_authority": _TEXT, "tenant_id": _TEXT, "client_id": _TEXT,
-    "client_secret": _TEXT,
+    "blob_storage_authority": _TEXT, "dfs_storage_scheme": _TEXT, "dfs_storage_authority": _TEXT,
+    "tenant_id": _TEXT, "client_id": _TEXT, "client_secret": _TEXT,
 }  # fmt: skip
 _STORES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "s3": ("S3FileSystem", _SHARED_S3),

@@ -54,6 +54,9 @@ def test_split_arguments() -> None:
         (["index"], ["No archive", "marc index"]),
         (["index", "x", "video.sample_fps=0"], ["video.sample_fps", "above 0"]),
         (["status", "--memory", "NOWHERE"], ["NOWHERE", "marc index"]),
+        (["status", "memory.uri=NOWHERE"], ["NOWHERE", "marc index"]),
+        (["status", "runs/memory"], ["key=value", "runs/memory"]),
+        (["delete", "a.mp4", "--config", "NOWHERE"], ["NOWHERE", "does not exist"]),
         (["ask", "what?", "--memory", "NOWHERE"], ["NOWHERE", "marc index"]),
     ],
 )
