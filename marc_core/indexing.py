@@ -297,7 +297,7 @@ def _feature_rows(
     import torch
 
     from marc_core.compress import compress_event
-    from marc_core.memory import features_row
+    from marc_core.feature_rows import features_row
 
     rows = []
     for event, positions in zip(events, samples, strict=True):

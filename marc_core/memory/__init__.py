@@ -1,16 +1,7 @@
 """The memory of events on LanceDB: `MemoryStore` writes and reads, `search` retrieves."""
 
-from marc_core.memory.features import decode_features, encode_features, features_row
 from marc_core.memory.filters import EventFilter
 from marc_core.memory.retriever import chronological, search
 from marc_core.memory.store import MemoryStore
 
-__all__ = [
-    "EventFilter",
-    "MemoryStore",
-    "chronological",
-    "decode_features",
-    "encode_features",
-    "features_row",
-    "search",
-]
+__all__ = ["EventFilter", "MemoryStore", "chronological", "search"]

@@ -27,8 +27,8 @@ import pyarrow.compute as pc
 from marc_core import schemas
 from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
+from marc_core.feature_rows import read_features_row
 from marc_core.memory import maintenance
-from marc_core.memory.features import decode_features
 from marc_core.memory.filters import is_in, quote
 from marc_core.memory.rows import check_events, check_features, conform
 from marc_core.memory.tables import (
@@ -242,7 +242,7 @@ class MemoryStore:
         """Return the features of these events under one model; events without any are absent."""
         keys = [schemas.make_feature_id(e, model_fingerprint) for e in event_ids]
         found = scan(self.tables.features, schemas.FEATURES.names, is_in("feature_id", keys))
-        return {row["event_id"]: decode_features(row) for row in found.to_pylist()}
+        return {row["event_id"]: read_features_row(row) for row in found.to_pylist()}
 
     def count_tokens(self, video_ids: Sequence[str]) -> int:
         """Return the visual tokens stored in the features of these videos."""

@@ -82,7 +82,7 @@ def finish(process: subprocess.Popen[str]) -> dict:
     return json.loads(output[output.index("{\n") :])
 
 
-@pytest.mark.parametrize("stage", ["DecodeStage", "EncodeStage"])
+@pytest.mark.parametrize("stage", ["DecodeStage", "EncodeStage", "WriteStage"])
 def test_killed_workers_cost_nothing(many: Path, tmp_path: Path, stage: str) -> None:
     memory = tmp_path / "memory"
     job = start_index(many, memory)

@@ -20,7 +20,8 @@ import torch
 
 from marc_core import schemas
 from marc_core.config import MemoryConfig
-from marc_core.memory import MemoryStore, features_row
+from marc_core.feature_rows import features_row
+from marc_core.memory import MemoryStore
 from marc_core.memory import store as store_module
 from marc_core.types import EventFeatures
 

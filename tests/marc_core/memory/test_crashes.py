@@ -14,7 +14,8 @@ import torch
 from marc_core import schemas
 from marc_core.config import RetrieveConfig
 from marc_core.errors import MemoryStoreError
-from marc_core.memory import MemoryStore, features_row, search
+from marc_core.feature_rows import features_row
+from marc_core.memory import MemoryStore, search
 from marc_core.memory import store as store_module
 from marc_core.memory.tables import with_retries
 

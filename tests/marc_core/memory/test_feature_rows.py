@@ -5,7 +5,7 @@ import torch
 
 from marc_core import schemas
 from marc_core.errors import MemoryStoreError
-from marc_core.memory import decode_features, encode_features, features_row
+from marc_core.feature_rows import features_columns, features_row, read_features_row
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -13,7 +13,7 @@ def test_every_bit_comes_back(fakes, dtype):
     features = fakes.features_of(3, dtype)
     row = features_row("v:00000", "v", "m", features)
     assert list(row) == schemas.FEATURES.names
-    back = decode_features(row)
+    back = read_features_row(row)
     assert back.groups_TPD.dtype == dtype
     assert torch.equal(back.groups_TPD, features.groups_TPD)
     assert torch.equal(back.times_T, features.times_T)
@@ -29,7 +29,7 @@ def test_deepstack_and_counts_come_back(fakes):
         deepstack_LTPD=torch.stack([plain.groups_TPD + i for i in (1, 2, 3)]),
         counts_T=torch.tensor([1.0, 4.0]),
     )
-    back = decode_features(features_row("v:00000", "v", "m", features))
+    back = read_features_row(features_row("v:00000", "v", "m", features))
     assert torch.equal(back.groups_TPD, features.groups_TPD)
     assert torch.equal(back.deepstack_LTPD, features.deepstack_LTPD)
     assert torch.equal(back.counts_T, features.counts_T)
@@ -38,12 +38,14 @@ def test_deepstack_and_counts_come_back(fakes):
 def test_views_are_stored_as_they_read(fakes):
     plain = fakes.features_of()
     view = plain.groups_TPD.repeat(1, 1, 2)[:, :, ::2]
-    back = decode_features(features_row("e", "v", "m", dataclasses.replace(plain, groups_TPD=view)))
+    back = read_features_row(
+        features_row("e", "v", "m", dataclasses.replace(plain, groups_TPD=view))
+    )
     assert torch.equal(back.groups_TPD, view)
 
 
 def test_the_result_may_be_written_to(fakes):
-    back = decode_features(features_row("e", "v", "m", fakes.features_of()))
+    back = read_features_row(features_row("e", "v", "m", fakes.features_of()))
     back.groups_TPD.zero_()
 
 
@@ -59,12 +61,12 @@ def test_the_result_may_be_written_to(fakes):
 )
 def test_contradictions_are_refused(fakes, changes, message):
     with pytest.raises(MemoryStoreError, match=message):
-        encode_features(dataclasses.replace(fakes.features_of(), **changes))
+        features_columns(dataclasses.replace(fakes.features_of(), **changes))
 
 
 def test_damaged_rows_are_refused(fakes):
     row = features_row("v:00000", "v", "m", fakes.features_of())
     with pytest.raises(MemoryStoreError, match="damaged"):
-        decode_features(row | {"data": row["data"][:-2]})
+        read_features_row(row | {"data": row["data"][:-2]})
     with pytest.raises(MemoryStoreError, match="damaged"):
-        decode_features(row | {"dtype": "int8"})
+        read_features_row(row | {"dtype": "int8"})

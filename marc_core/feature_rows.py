@@ -1,7 +1,8 @@
 """Student features of an event as bytes of a table row, and back. No pickle: raw numbers.
 
-torch is imported where it is used: most of what opens a memory (writers, search, `marc status`)
-never needs it, and it takes longer to import than all else together.
+Not part of `marc_core.memory`, because who makes rows need not load LanceDB; and torch is imported
+where it is used, because most of what opens a memory (writers, `marc status`) never needs it. Each
+takes longer to import than all of MARC.
 
 Shapes: L deepstack layers, T temporal groups, P tokens of a group, D channels.
 """
@@ -35,11 +36,11 @@ def features_row(
         "event_id": event_id,
         "video_id": video_id,
         "model_fingerprint": model_fingerprint,
-        **encode_features(features),
+        **features_columns(features),
     }
 
 
-def encode_features(features: EventFeatures) -> dict[str, Any]:
+def features_columns(features: EventFeatures) -> dict[str, Any]:
     """Return the columns of schemas.FEATURES that describe the tensor, `data` included.
 
     Raises MemoryStoreError for a dtype that is not bfloat16, float16 or float32, and for shapes
@@ -72,7 +73,7 @@ def encode_features(features: EventFeatures) -> dict[str, Any]:
     }
 
 
-def decode_features(row: dict[str, Any]) -> EventFeatures:
+def read_features_row(row: dict[str, Any]) -> EventFeatures:
     """Return the features of a row of schemas.FEATURES, on the CPU.
 
     Raises MemoryStoreError when the bytes do not have the length that the row promises.
