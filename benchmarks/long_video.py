@@ -51,7 +51,7 @@ class Peaks:
                 self.mib[kind] = max(self.mib.get(kind, 0.0), private_mib(pid))
 
 
-def private_mib(pid: int) -> float:
+def private_mib(pid: int | str) -> float:
     """Return the RssAnon of a process in MiB, 0 when it is gone."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

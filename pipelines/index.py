@@ -36,7 +36,7 @@ from marc_core.models import student_fingerprint
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
 from pipelines.rounds import in_rounds
-from pipelines.stages import WORK, DecodeStage, EncodeStage, WriteStage
+from pipelines.stages import WORK, WRITER_ENV, DecodeStage, EncodeStage, WriteStage
 from pipelines.watch import watching
 
 MAX_WRITERS = 4
@@ -154,6 +154,7 @@ def chain(
             batch_size=config.write_videos,
             batch_format="pyarrow",
             num_cpus=0.1,
+            runtime_env={"env_vars": WRITER_ENV},
             compute=ActorPoolStrategy(min_size=1, max_size=MAX_WRITERS),
             **survive,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from marc_core.config import IndexConfig
-from marc_core.errors import SourceError, VideoError
+from marc_core.errors import MemoryStoreError, SourceError, VideoError
 from marc_core.indexing import DecodedVideo, decode_video, encode_video, failure_row
 from marc_core.types import DecodeSummary, VideoInfo, VideoSource
 
@@ -53,6 +54,14 @@ INDEXED = pa.schema(
 )
 """A video's rows, by table, as Arrow IPC streams; `events` and `features` null on failure."""
 
+WRITER_CACHE_BYTES = 64 * 1024**2
+"""Of each of LanceDB's caches in a writer (our choice): with its own limits a writer grew by 1 MB a
+commit; with this one commits are as fast (docs/memory.md)."""
+WRITER_ENV = {"MALLOC_ARENA_MAX": "2"}
+"""A writer's environment: compaction's short-lived buffers come from many threads, and with an
+arena of the C library for each its memory grew by 50 MB in a hundred commits, with two by 10."""
+LOOK_EVERY_COMMITS = 10
+"""After so many commits a writer looks whether compaction is due; a look takes 1 ms."""
 WRITTEN = pa.schema([("videos", pa.int64())])
 """How many videos a commit held."""
 
@@ -170,17 +179,20 @@ class WriteStage:
     """Holds the open memory; publishes a few videos at a time, each one's events in one commit.
 
     An actor and not a Datasink: every write task could start a process of its own, which costs
-    seconds before its first row.
+    seconds before its first row. It lives as long as the job and makes thousands of commits, so it
+    compacts on the way, and its caches are small.
     """
 
     def __init__(self, config: IndexConfig, embedding_dim: int) -> None:
         from marc_core.memory import MemoryStore
 
-        self.store = MemoryStore.open(config.memory, embedding_dim=embedding_dim)
+        self.store = MemoryStore.open(
+            config.memory, embedding_dim=embedding_dim, cache_bytes=WRITER_CACHE_BYTES
+        )
+        self.commits = 0
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Write INDEXED rows; repeating a write changes nothing. Returns the WRITTEN row."""
-        self.store.refresh()  # other jobs write too
         rows = batch.to_pylist()
         done = [r for r in rows if not r["failed"]]
         if done:
@@ -194,7 +206,17 @@ class WriteStage:
             self.store.record_failures(
                 pa.concat_tables([from_ipc(r["videos"]) for r in rows if r["failed"]])
             )
+        self.commits += 1
+        if self.commits % LOOK_EVERY_COMMITS == 0:
+            self.upkeep()
         return _one_row(WRITTEN, {"videos": len(rows)})
+
+    def upkeep(self) -> None:
+        """Compact where it is due; where other writers kept winning, the next look tries again."""
+        try:
+            self.store.optimize_if_due()
+        except MemoryStoreError as error:
+            logging.getLogger(__name__).warning("Upkeep of the memory is put off: %s", error)
 
 
 def to_ipc(table: pa.Table) -> bytes:

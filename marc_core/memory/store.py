@@ -61,17 +61,20 @@ class MemoryStore:
         embedding_dim: int | None = None,
         encoder_fingerprint: str | None = None,
         create: bool = False,
+        cache_bytes: int | None = None,
     ) -> MemoryStore:
         """Open the memory at `config.uri`; with `create`, make it when it is missing.
 
         A new memory is bound to `embedding_dim` and, where given, `encoder_fingerprint`; later
-        calls that name others are refused. Raises MemoryStoreError.
+        calls that name others are refused. `cache_bytes` limits each of LanceDB's two caches;
+        its own limits are 6 GiB for indexes and 1 GiB for metadata. Raises MemoryStoreError.
         """
         tables = open_tables(
             config,
             embedding_dim=embedding_dim,
             encoder_fingerprint=encoder_fingerprint,
             create=create,
+            cache_bytes=cache_bytes,
         )
         return cls(tables, config)
 
@@ -181,6 +184,16 @@ class MemoryStore:
         """Compact small files, build and extend indexes, remove versions older than
         `keep_versions_s`. `purge` also rewrites files that hold deleted features."""
         maintenance.optimize(self.tables, self.config, purge=purge)
+
+    def optimize_if_due(self) -> bool:
+        """`optimize` where many commits have left many files; return whether it was.
+
+        For writers that live long: a commit takes longer for every file that is there.
+        """
+        due = maintenance.is_due(self.tables)
+        if due:
+            self.optimize()
+        return due
 
     # Reading
 

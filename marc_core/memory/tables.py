@@ -72,6 +72,7 @@ def open_tables(
     embedding_dim: int | None,
     encoder_fingerprint: str | None,
     create: bool,
+    cache_bytes: int | None = None,
 ) -> Tables:
     """Open the memory at `config.uri`, or create it there when it is missing and may be.
 
@@ -88,6 +89,7 @@ def open_tables(
             config.uri,
             storage_options=dict(config.storage_options),
             read_consistency_interval=_READ_CONSISTENCY,
+            session=None if cache_bytes is None else lancedb.Session(cache_bytes, cache_bytes),
         )
         if create and not _exists(db, "events"):
             _create(db, embedding_dim, encoder_fingerprint)

@@ -7,9 +7,20 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from marc_core.indexing import DecodedVideo
-from marc_core.types import DecodeSummary, VideoInfo
-from pipelines.stages import DECODED, _pack_decoded, _unpack_decoded
+from marc_core.config import IndexConfig, MemoryConfig
+from marc_core.errors import MemoryStoreError
+from marc_core.indexing import DecodedVideo, failure_row
+from marc_core.memory import MemoryStore
+from marc_core.types import DecodeSummary, VideoInfo, VideoSource
+from pipelines import stages
+from pipelines.stages import (
+    DECODED,
+    INDEXED,
+    WriteStage,
+    _pack_decoded,
+    _unpack_decoded,
+    to_ipc,
+)
 
 INFO = VideoInfo(
     codec="h264",
@@ -72,3 +83,27 @@ def test_frames_are_not_copied():
     video = decoded()
     table = _pack_decoded({"source": "{}", "attempts": 1}, video, "{}")
     assert np.shares_memory(_unpack_decoded(table).sampled_frames, video.sampled_frames)
+
+
+def test_a_writer_compacts_on_its_way_and_survives_lost_races(tmp_path, monkeypatch):
+    config = IndexConfig(memory=MemoryConfig(uri=str(tmp_path / "memory")))
+    MemoryStore.open(config.memory, embedding_dim=4, create=True)
+    calls = []
+
+    def lose(store):
+        calls.append(store)
+        raise MemoryStoreError("Other writers won 8 times in a row.")
+
+    monkeypatch.setattr(stages, "LOOK_EVERY_COMMITS", 2)
+    monkeypatch.setattr(MemoryStore, "optimize_if_due", lose)
+    stage = WriteStage(config, embedding_dim=4)
+    for i in range(5):
+        source = VideoSource(video_id=f"v{i}", uri=f"/{i}.mp4", size_bytes=1, version="1")
+        row = failure_row(
+            source, attempts=1, max_attempts=3, config_fingerprint="f", kind="no_frames", message=""
+        )
+        cells = {"video_id": f"v{i}", "failed": True, "videos": to_ipc(row)}
+        written = stage(pa.Table.from_pylist([cells], schema=INDEXED))
+        assert written.to_pylist() == [{"videos": 1}]
+    assert len(calls) == 2
+    assert MemoryStore.open(config.memory).status()["failed"] == 5

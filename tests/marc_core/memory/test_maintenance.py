@@ -87,6 +87,27 @@ def test_features_are_not_rewritten_by_upkeep_but_purged_on_demand(
     assert store.load_features(["v1:00019"], "m1")
 
 
+def test_upkeep_is_due_when_many_commits_left_many_files(store, fakes, monkeypatch):
+    monkeypatch.setitem(maintenance._PIECES, "events", (6, 2))
+    done = []
+    for i in range(30):
+        store.publish(*fakes.tables_of(f"v{i}", f"/{i}.mp4", 2))
+        done.append(store.optimize_if_due())
+    assert done.index(True) == 5  # six files
+    assert 2 <= sum(done) <= 4  # the more commits, the more files are allowed
+    assert store.status()["events"] == 60
+    assert len(store.load_features([f"v{i}:00001" for i in range(30)], "m1")) == 30
+
+
+def test_small_caches_find_the_same(store, config, fakes):
+    for i in range(3):
+        store.publish(*fakes.tables_of(f"v{i}", f"/{i}.mp4", 4))
+    small = MemoryStore.open(config, cache_bytes=1024)
+    small.publish(*fakes.tables_of("v1", "/1.mp4", 2))
+    assert small.status()["events"] == 10
+    assert small.events_of("v2").equals(store.events_of("v2"))
+
+
 def test_the_vector_index_is_trained_anew_when_the_table_has_grown(store, config, fakes):
     small = MemoryStore.open(dataclasses.replace(config, vector_index_rows=300))
 

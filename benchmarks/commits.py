@@ -1,0 +1,125 @@
+"""A writer's life: time of a commit and memory, over many commits.
+
+    python -m benchmarks.commits [--commits 1000]
+
+Publishes four made-up videos a commit (three events each, thumbnails of 15 kB, features of 36 kB a
+event) through `WriteStage`, as an indexing job's writer does, and then through the same class with
+upkeep, cache limit and the writer's environment switched off. Medians for every hundred commits;
+memory is private (RssAnon).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from benchmarks.clips import hardware
+from benchmarks.long_video import private_mib
+from marc_core import schemas
+from marc_core.config import IndexConfig, load_config
+from marc_core.feature_rows import features_row
+from marc_core.memory import MemoryStore
+from marc_core.types import EventFeatures
+from pipelines import stages
+
+DIM, EVENTS, VIDEOS = 128, 3, 4
+NUMBERS = itertools.count()
+
+
+def rows(rng: np.random.Generator) -> dict[str, object]:
+    """Return one video as an INDEXED row."""
+    video_id = f"video{next(NUMBERS):08d}"
+    video = {
+        "video_id": video_id, "uri": f"/archive/{video_id}.mp4", "size_bytes": 1, "version": "1",
+        "status": schemas.INDEXED, "attempts": 1, "num_events": EVENTS, "duration_s": 15.0,
+        "config_fingerprint": "c", "indexed_at": dt.datetime.now(dt.UTC),
+    }  # fmt: skip
+    events = [
+        {
+            "event_id": schemas.make_event_id(video_id, i), "video_id": video_id, "index": i,
+            "start_s": 5.0 * i, "end_s": 5.0 * i + 5, "boundary_kind": "shot",
+            "boundary_score": 0.9, "frame_times_s": [5.0 * i],
+            "embedding": rng.standard_normal(DIM).astype(np.float32),
+            "thumbnail": rng.bytes(15_000),
+        }
+        for i in range(EVENTS)
+    ]  # fmt: skip
+    given = EventFeatures(
+        groups_TPD=torch.randn(2, 9, 1024, dtype=torch.bfloat16),
+        grid_hw=(3, 3),
+        times_T=torch.tensor([0.5, 2.5]),
+        num_source_groups=2,
+    )
+    features = [features_row(e["event_id"], video_id, "m", given) for e in events]
+    tables = {
+        "videos": pa.Table.from_pylist([video], schema=schemas.VIDEOS),
+        "events": pa.Table.from_pylist(events, schema=schemas.events_schema(DIM)),
+        "features": pa.Table.from_pylist(features, schema=schemas.FEATURES),
+    }
+    ipc = {name: stages.to_ipc(table) for name, table in tables.items()}
+    return {"video_id": video_id, "failed": False, **ipc}
+
+
+def write(commits: int, plain: bool) -> list[dict[str, float]]:
+    """Return the medians of every hundred commits into a new memory."""
+    if plain:
+        stages.WRITER_CACHE_BYTES = None
+        stages.LOOK_EVERY_COMMITS = commits + 1
+    rng, times, result = np.random.default_rng(0), [], []
+    with tempfile.TemporaryDirectory() as folder:
+        config = load_config(IndexConfig, overrides=[f"memory.uri='{folder}/memory'"])
+        MemoryStore.open(config.memory, embedding_dim=DIM, create=True)
+        stage = stages.WriteStage(config, DIM)
+        for n in range(1, commits + 1):
+            made = [rows(rng) for _ in range(VIDEOS)]
+            batch = pa.Table.from_pylist(made, schema=stages.INDEXED)
+            started = time.perf_counter()
+            stage(batch)
+            times.append(time.perf_counter() - started)
+            if n % 100 == 0:
+                last = times[-100:]
+                result.append(
+                    {
+                        "commits": n,
+                        "ms_median": round(1e3 * statistics.median(last), 1),
+                        "ms_mean": round(1e3 * statistics.fmean(last), 1),
+                        "private_mib": round(private_mib("self")),
+                    }
+                )
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--commits", type=int, default=1000)
+    parser.add_argument("--plain-commits", type=int, default=400, help="without upkeep: slow")
+    parser.add_argument("--one", choices=("writer", "plain"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(write(args.commits, args.one == "plain")))
+        return
+    found = {}
+    for name, commits in (("writer", args.commits), ("plain", args.plain_commits)):
+        command = [sys.executable, "-m", "benchmarks.commits", "--one", name]
+        command += ["--commits", str(commits)]  # each in a process of its own: memory
+        environment = os.environ | (stages.WRITER_ENV if name == "writer" else {})
+        run = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
+        found[name] = json.loads(run.stdout)
+    result = {"hardware": hardware(), "videos_per_commit": VIDEOS, "events_per_video": EVENTS}
+    print(json.dumps(result | found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
