@@ -26,7 +26,7 @@ import pyarrow as pa
 import torch
 
 from benchmarks.clips import hardware
-from benchmarks.long_video import private_mib
+from benchmarks.processes import private_mib
 from marc_core import schemas
 from marc_core.config import IndexConfig, load_config
 from marc_core.feature_rows import features_row

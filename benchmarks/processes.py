@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Self
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -41,15 +42,16 @@ def cpu_s(pid: int) -> float:
     return sum(int(x) for x in fields[11:15]) / _TICKS
 
 
-class TreeCpu:
-    """CPU seconds that this process and all below it spend inside a `with` block.
+class Sampled:
+    """Calls `look` every `interval_s` while a `with` block runs, from a thread of its own."""
 
-    Sampled twice a second, because workers that end take their count along.
-    """
+    interval_s = 0.5
 
-    def __enter__(self) -> TreeCpu:
-        self._first = {pid: cpu_s(pid) for pid in descendants()}
-        self._last = dict(self._first)
+    def look(self) -> None:
+        """Take one sample."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self._thread.start()
@@ -58,24 +60,47 @@ class TreeCpu:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._look()
-        self.seconds = sum(self._last.values()) - sum(self._first.values())
 
     def _loop(self) -> None:
-        while not self._stop.wait(0.5):
-            self._look()
+        while not self._stop.wait(self.interval_s):
+            self.look()
 
-    def _look(self) -> None:
+
+class TreeCpu(Sampled):
+    """CPU seconds that this process and all below it spend inside a `with` block.
+
+    Sampled twice a second, because workers that end take their count along.
+    """
+
+    def __enter__(self) -> Self:
+        self._first = {pid: cpu_s(pid) for pid in descendants()}
+        self._last = dict(self._first)
+        return super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self.look()
+        self.seconds = sum(self._last.values()) - sum(self._first.values())
+
+    def look(self) -> None:
+        """Note what every process has spent so far."""
         for pid in descendants():
             self._last[pid] = max(cpu_s(pid), self._last.get(pid, 0.0))
 
 
 def pss_bytes(pid: int) -> int:
     """Return the proportional set size (shared pages counted once over all), 0 when gone."""
+    return _kib_field(f"/proc/{pid}/smaps_rollup", "Pss:") * 1024
+
+
+def private_mib(pid: int | str) -> float:
+    """Return the private memory of a process (RssAnon) in MiB, 0 when it is gone."""
+    return _kib_field(f"/proc/{pid}/status", "RssAnon:") / 1024
+
+
+def _kib_field(path: str, name: str) -> int:
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
+        lines = Path(path).read_text().splitlines()
     except OSError:
-        pass
-    return 0
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)

@@ -59,7 +59,7 @@ WRITER_CACHE_BYTES = 64 * 1024**2
 commit; with this one commits are as fast (docs/memory.md)."""
 WRITER_ENV = {"MALLOC_ARENA_MAX": "2"}
 """A writer's environment: compaction's short-lived buffers come from many threads, and with an
-arena of the C library for each its memory grew by 50 MB in a hundred commits, with two by 10."""
+arena of the C library for each its memory grew by 45 MB in a hundred commits, with two by 10."""
 LOOK_EVERY_COMMITS = 10
 """After so many commits a writer looks whether compaction is due; a look takes 1 ms."""
 WRITTEN = pa.schema([("videos", pa.int64())])

@@ -19,6 +19,7 @@ from pipelines.stages import (
     WriteStage,
     _pack_decoded,
     _unpack_decoded,
+    from_ipc,
     to_ipc,
 )
 
@@ -56,14 +57,10 @@ def test_a_decoded_video_survives_the_way_between_stages():
     table = _pack_decoded(row, before, json.dumps({"tags": []}))
     table.validate(full=True)
     assert table.schema == DECODED
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    (seen,) = (
-        pa.ipc.open_stream(sink.getvalue()).read_all().select(["attempts", "failure"]).to_pylist()
-    )
+    received = from_ipc(to_ipc(table))
+    (seen,) = received.select(["attempts", "failure"]).to_pylist()
     assert seen == {"attempts": 2, "failure": None}
-    after = _unpack_decoded(pa.ipc.open_stream(sink.getvalue()).read_all())
+    after = _unpack_decoded(received)
     assert after.summary == before.summary
     for name in ("times_s", "shot_scores", "dark", "sampled_index", "sampled_frames"):
         given, got = getattr(before, name), getattr(after, name)
@@ -85,7 +82,7 @@ def test_frames_are_not_copied():
     assert np.shares_memory(_unpack_decoded(table).sampled_frames, video.sampled_frames)
 
 
-def test_a_writer_compacts_on_its_way_and_survives_lost_races(tmp_path, monkeypatch):
+def test_a_writer_looks_after_the_memory_and_survives_lost_races(tmp_path, monkeypatch):
     config = IndexConfig(memory=MemoryConfig(uri=str(tmp_path / "memory")))
     MemoryStore.open(config.memory, embedding_dim=4, create=True)
     calls = []
