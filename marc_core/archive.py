@@ -1,0 +1,90 @@
+"""Where events come from: one Protocol over a stored memory and over videos in memory.
+
+`MemoryArchive` (marc_core.memory.archive) reads a LanceDB memory; `FootageArchive`
+(marc_core.evaluation.variants.footage_archive) holds decoded videos for an evaluation. A question
+takes the same path over either.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from marc_core.question import EventFilter, SearchQuery
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from marc_core.types import EventFeatures
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchHit:
+    """One event found for a query.
+
+    start_s, end_s: on the source's own clock; video_start_s: where the video's 0:00 is on it.
+    recorded_from, recorded_to: the event's wall clock, where it is known.
+    score: what ranked it, higher is better (the cosine, or a fused rank). cosine: similarity to
+    the query, always given where the query has a vector. text_score: of the full-text search,
+    None where it did not find the event. text: what is said or written in the event.
+    """
+
+    event_id: str
+    video_id: str
+    uri: str
+    part: int
+    index: int
+    start_s: float
+    end_s: float
+    video_start_s: float = 0.0
+    recorded_from: dt.datetime | None = None
+    recorded_to: dt.datetime | None = None
+    score: float = 1.0
+    cosine: float | None = None
+    text_score: float | None = None
+    text: str | None = None
+    thumbnail: bytes = b""
+
+
+class Archive(Protocol):
+    """Events of videos, with what a student needs of them."""
+
+    def search(
+        self, queries: Sequence[SearchQuery], vectors_QD: NDArray[np.float32]
+    ) -> list[list[SearchHit]]:
+        """Return the best events of each query, best first.
+
+        vectors_QD: (Q, D) the queries' unit vectors in the events' space. Fewer hits than asked
+        for where fewer events pass a query's filter.
+        """
+        ...
+
+    def vector_of(self, event_id: str) -> NDArray[np.float32]:
+        """Return an event's (D,) embedding, for "more like this". Raises AnswerError."""
+        ...
+
+    def events(self, filter: EventFilter, *, limit: int) -> list[SearchHit]:
+        """Return up to `limit` events that pass the filter, in order of time within each video."""
+        ...
+
+    def neighbours(self, hit: SearchHit) -> tuple[SearchHit | None, SearchHit | None]:
+        """Return the events just before and after, by start, within one video and never across a
+        gap of its recording; None where there is none."""
+        ...
+
+    def features(
+        self, hits: Sequence[SearchHit], *, max_tokens: int | None = None
+    ) -> list[EventFeatures]:
+        """Return the student's features of the events, in order.
+
+        max_tokens: as many as a cut may need; None reads all. Raises MissingFeaturesError.
+        """
+        ...
+
+    def frames(self, hit: SearchHit) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """Return an event's sampled frames ((F, H, W, 3) uint8 RGB) and their (F,) times in
+        seconds. Raises VideoError or SourceError where the source cannot be read."""
+        ...

@@ -1,0 +1,161 @@
+"""What a request may say: plain values that travel as JSON between processes.
+
+Everything that asks, asks with these: the command line, notebooks, evaluation, training's rollouts
+and serving. What a deployment fixes (models, limits, addresses) stands in `marc_core.config`.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventFilter:
+    """Which events may be found. None, or no tags: no condition.
+
+    video_ids: events of these videos only; an empty tuple matches nothing.
+    folder: the video's uri lies in this folder or below it.
+    camera: exact name. tags: all of them must be there.
+    recorded_from, recorded_to: the event's own wall clock overlaps [from, to); both with a UTC
+        offset. Events without a wall clock never match.
+    start_s, end_s: the event overlaps [start_s, end_s), counted from the video's own 0:00.
+    """
+
+    video_ids: tuple[str, ...] | None = None
+    folder: str | None = None
+    camera: str | None = None
+    tags: tuple[str, ...] = ()
+    recorded_from: dt.datetime | None = None
+    recorded_to: dt.datetime | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+    @property
+    def names_only_videos(self) -> bool:
+        """Whether nothing but `video_ids` narrows the search."""
+        return dataclasses.replace(self, video_ids=None) == EventFilter()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How an answer is drawn from the student.
+
+    temperature: 0 is greedy. max_tokens: generated at most; None takes `student.max_new_tokens`.
+    seed: makes sampling repeatable; None draws afresh. stop: texts that end an answer and are not
+    part of it. n: answers to draw, all from the same evidence.
+    """
+
+    temperature: float = 0.0
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    n: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """An earlier turn of a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """All that a request for an answer may say.
+
+    text: the question. history: earlier turns, oldest first. options: of a multiple-choice
+    question, in order A, B, .... filter: which events may be used. k: events to retrieve; None
+    takes `retrieve.k`. budget_tokens: visual tokens at most; None takes `compress.budget_tokens`.
+    """
+
+    text: str
+    history: tuple[Turn, ...] = ()
+    options: tuple[str, ...] = ()
+    filter: EventFilter = field(default_factory=EventFilter)
+    k: int | None = None
+    budget_tokens: int | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+
+    @property
+    def search_text(self) -> str:
+        """The text that is embedded to find events.
+
+        The earlier questions of the conversation and this one, because a follow-up ("and what
+        colour is it?") rarely names its subject again; answers are left out, since a wrong one
+        would lead the search astray (our choice).
+        """
+        asked = [turn.text for turn in self.history if turn.role == "user"]
+        return "\n".join([*asked, self.text])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values for `from_json`."""
+        return _plain(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Question:
+        """Return the question that `to_json` wrote."""
+        values = dict(data)
+        values["history"] = tuple(Turn(**turn) for turn in values.get("history", ()))
+        values["options"] = tuple(values.get("options", ()))
+        values["filter"] = filter_from_json(values.get("filter", {}))
+        sampling = dict(values.get("sampling", {}))
+        sampling["stop"] = tuple(sampling.get("stop", ()))
+        return cls(**values | {"sampling": Sampling(**sampling)})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchQuery:
+    """A search for events: by text, by an example image, or by an event ("more like this").
+
+    Exactly one of text, image (the bytes of a JPEG, PNG or WebP file) and event_id is given.
+    limit, offset: the page of the ranking to return.
+    """
+
+    text: str | None = None
+    image: bytes | None = None
+    event_id: str | None = None
+    filter: EventFilter = field(default_factory=EventFilter)
+    limit: int = 10
+    offset: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values for `from_json`; an image as base64."""
+        return _plain(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SearchQuery:
+        """Return the query that `to_json` wrote."""
+        image = data.get("image")
+        decoded = None if image is None else base64.b64decode(image)
+        query = {**data, "image": decoded, "filter": filter_from_json(data.get("filter", {}))}
+        return cls(**query)
+
+
+def filter_from_json(data: Mapping[str, Any]) -> EventFilter:
+    """Return the EventFilter of plain JSON values."""
+    values = dict(data)
+    for name in ("recorded_from", "recorded_to"):
+        if values.get(name) is not None:
+            values[name] = dt.datetime.fromisoformat(values[name])
+    if values.get("video_ids") is not None:
+        values["video_ids"] = tuple(values["video_ids"])
+    values["tags"] = tuple(values.get("tags", ()))
+    return EventFilter(**values)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return value
