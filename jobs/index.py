@@ -26,7 +26,7 @@ from marc_core.config import IndexConfig, config_to_yaml, load_config
 from marc_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pipelines.index import IndexReport
+    from pipelines.report import IndexReport
 
 LOG_INTERVAL_S = 15.0
 

@@ -38,7 +38,7 @@ from marc_core.evaluation.sample import Sample
 from marc_core.evaluation.shards import Shards
 from marc_core.memory import MemoryStore
 from marc_core.models import student_fingerprint
-from pipelines.rounds import in_rounds
+from pipelines.retry import in_rounds
 from pipelines.stages import recorded
 from pipelines.watch import watching
 

@@ -8,7 +8,8 @@ from marc_core import schemas
 from marc_core.config import IndexConfig
 from marc_core.indexing import failure_row
 from marc_core.types import VideoSource
-from pipelines.index import IndexReport, plan_work
+from pipelines.plan import plan_work
+from pipelines.report import IndexReport
 
 SOURCE = VideoSource(video_id="v", uri="/a.mp4", size_bytes=1, version="1")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.rounds import in_rounds
+from pipelines.retry import in_rounds
 
 
 class _Cluster:
