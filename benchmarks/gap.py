@@ -14,9 +14,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from marc_core.evaluation.compare import compare_results
-from marc_core.evaluation.markdown import render_markdown
-from marc_core.evaluation.result import load_result
+from marc_core.evaluation.report.html.markdown import render_markdown
+from marc_core.evaluation.results.compare import compare_results
+from marc_core.evaluation.results.result import load_result
 
 ROOT = Path(__file__).resolve().parents[1]
 GAP = ROOT / "jobs" / "configs" / "gap.yaml"

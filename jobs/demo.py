@@ -93,7 +93,7 @@ def _ask(
     from marc_core.answer import answer_question
     from marc_core.embed import load_encoder
     from marc_core.memory import MemoryStore
-    from marc_core.models import load_student
+    from marc_core.models.loading import load_student
 
     overrides = [f"memory.uri={quoted(str(memory))}", f"retrieve.k={k}"]
     config = load_config(AskConfig, preset="tiny", overrides=overrides)
@@ -142,7 +142,7 @@ def pick_questions(videos: list[WorldVideo], count: int) -> list[tuple[WorldVide
 def _judge(
     answer: Answer, question: Question, video: WorldVideo, pictures: list[Path | None]
 ) -> dict[str, Any]:
-    from marc_core.evaluation.parse import extract_letter
+    from marc_core.evaluation.scoring.parse import extract_letter
 
     letter = extract_letter(answer.text, question.options)
     plain = answer_to_json(answer, pictures)

@@ -76,9 +76,9 @@ def run_evaluation(config: EvaluateConfig, *, address: str | None = None) -> dic
 
     Raises MarcError of whatever the user can mend.
     """
-    from marc_core.evaluation.markdown import render_markdown
-    from marc_core.evaluation.report import render_report
-    from marc_core.evaluation.shards import Files
+    from marc_core.evaluation.report.html.html import render_report
+    from marc_core.evaluation.report.html.markdown import render_markdown
+    from marc_core.evaluation.results.shards import Files
     from pipelines.evaluate import evaluate_benchmark
 
     with ray_session(address), progress_bar("evaluating", "evaluated") as progress:
@@ -94,8 +94,8 @@ def compare_files(
     a: str | Path, b: str | Path, *, arms: tuple[str, str] | None = None
 ) -> dict[str, Any]:
     """Compare two result files (or their folders); see `compare_results`. Raises ResultError."""
-    from marc_core.evaluation.compare import compare_results
-    from marc_core.evaluation.result import load_result
+    from marc_core.evaluation.results.compare import compare_results
+    from marc_core.evaluation.results.result import load_result
 
     first, second = load_result(a), load_result(b)
     names = {"arm_a": arms[0], "arm_b": arms[1]} if arms else {}

@@ -100,7 +100,7 @@ def ask(
     """
     from marc_core.answer import answer_question
     from marc_core.embed import load_encoder
-    from marc_core.models import load_student
+    from marc_core.models.loading import load_student
 
     with clear_errors():
         overrides = _filters(video, camera, tag, from_s, to_s, k) + (settings or [])

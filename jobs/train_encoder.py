@@ -13,8 +13,8 @@ import typer
 
 from jobs.options import Args, ConfigOption, DryRunOption
 from jobs.training.entry import run
-from marc_core.training.config import EncoderTrainConfig
-from marc_core.training.run import train_encoder
+from marc_core.tiny.config import EncoderTrainConfig
+from marc_core.tiny.run import train_encoder
 
 
 def main(

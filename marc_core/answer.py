@@ -27,7 +27,8 @@ from marc_core.config import AskConfig
 from marc_core.errors import AnswerError
 from marc_core.indexing import cap_frames, features_name
 from marc_core.memory import EventFilter, MemoryStore, chronological, search
-from marc_core.models import Student, choices_of, question_text
+from marc_core.models.prompt import choices_of, question_text
+from marc_core.models.student import Student
 from marc_core.types import Answer, Citation, EventFeatures, SearchHit, VideoSource
 from marc_core.video import IsolatedDecoder, local_copy
 

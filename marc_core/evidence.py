@@ -124,7 +124,7 @@ class Evidence:
             raise AnswerError(
                 f"Evidence must be bytes of Evidence.to_bytes. Got {len(data)} other bytes: {error}"
             ) from error
-        return cls(**_values(plain), **tensors)
+        return cls(**_values(plain) | tensors)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         found = {name: getattr(self, name) for name in _TENSORS}

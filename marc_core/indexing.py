@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from marc_core.embed import DualEncoder
     from marc_core.events import ShotDetector
-    from marc_core.models import Student
+    from marc_core.models.student import Student
     from marc_core.video import IsolatedDecoder
     from marc_core.video.sidecar import Sidecar
 

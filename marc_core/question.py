@@ -95,7 +95,7 @@ class Question:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values for `from_json`."""
-        return _plain(self)
+        return dict(_plain(self))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Question:
@@ -126,7 +126,7 @@ class SearchQuery:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values for `from_json`; an image as base64."""
-        return _plain(self)
+        return dict(_plain(self))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchQuery:

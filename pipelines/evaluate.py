@@ -30,14 +30,14 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from marc_core.config import fingerprint
 from marc_core.embed import encoder_facts
 from marc_core.evaluation.config import EvaluateConfig
-from marc_core.evaluation.manifest import make_manifest, run_fingerprint
-from marc_core.evaluation.outcome import ANSWERED, FAILED, Outcome, unanswered
-from marc_core.evaluation.questions import load_questions, make_loader
-from marc_core.evaluation.result import make_result
-from marc_core.evaluation.sample import Sample
-from marc_core.evaluation.shards import Shards
+from marc_core.evaluation.datasets.questions import load_questions, make_loader
+from marc_core.evaluation.datasets.sample import Sample
+from marc_core.evaluation.results.manifest import make_manifest, run_fingerprint
+from marc_core.evaluation.results.prediction import ANSWERED, FAILED, Prediction, unanswered
+from marc_core.evaluation.results.result import make_result
+from marc_core.evaluation.results.shards import Shards
 from marc_core.memory import MemoryStore
-from marc_core.models import student_fingerprint
+from marc_core.models.loading import student_fingerprint
 from pipelines.retry import in_rounds
 from pipelines.stages import recorded
 from pipelines.watch import watching
@@ -77,15 +77,15 @@ def evaluate_benchmark(
                 lambda left: chain(left, config, shards).materialize(),
                 lambda left: without_outcome(left, shards.read(own=True)),
             )
-    outcomes = complete(samples, shards.read(), config)
+    predictions = complete(samples, shards.read(), config)
     manifest = make_manifest(
         config, samples, data_hash=data, student_fingerprint=student, encoder_fingerprint=encoder
     )
-    return make_result(config, manifest, outcomes, time.monotonic() - started)
+    return make_result(config, manifest, predictions, time.monotonic() - started)
 
 
 def chain(todo: Sequence[dict[str, Any]], config: EvaluateConfig, shards: Shards) -> Dataset:
-    """Return the lazy chain from work rows to written outcomes."""
+    """Return the lazy chain from work rows to written predictions."""
     DataContext.get_current().max_errored_blocks = -1  # a lost block becomes worker_lost rows
     actors, cpus, gpus = pool_size(config, len(todo))
     return ray.data.from_arrow(
@@ -120,7 +120,7 @@ def pool_size(config: EvaluateConfig, num_videos: int) -> tuple[int, float, floa
 
 
 def plan_work(
-    samples: Sequence[Sample], known: Sequence[Outcome], config: EvaluateConfig
+    samples: Sequence[Sample], known: Sequence[Prediction], config: EvaluateConfig
 ) -> list[dict[str, Any]]:
     """Return one row a video with its unanswered questions and the arms that miss them.
 
@@ -143,7 +143,7 @@ def plan_work(
 
 
 def without_outcome(
-    todo: Sequence[dict[str, Any]], known: Sequence[Outcome]
+    todo: Sequence[dict[str, Any]], known: Sequence[Prediction]
 ) -> list[dict[str, Any]]:
     """Return the rows of `plan_work` of which some question is not among `known` under some arm."""
     found = {(o.problem_id, o.arm) for o in known}
@@ -164,10 +164,10 @@ def by_video(samples: Sequence[Sample]) -> list[list[Sample]]:
 
 
 def complete(
-    samples: Sequence[Sample], outcomes: Sequence[Outcome], config: EvaluateConfig
-) -> list[Outcome]:
-    """Return exactly one outcome a question and arm; what no worker finished is recorded so."""
-    found = {(o.problem_id, o.arm): o for o in outcomes}
+    samples: Sequence[Sample], predictions: Sequence[Prediction], config: EvaluateConfig
+) -> list[Prediction]:
+    """Return exactly one prediction a question and arm; what no worker finished is recorded so."""
+    found = {(o.problem_id, o.arm): o for o in predictions}
     lost = "worker_lost: no worker finished this video; see the job's log. Rerun to retry."
     return [
         found.get((sample.problem_id, arm)) or unanswered(sample, arm, FAILED, lost)
@@ -183,7 +183,7 @@ class AnswerStage:
         import torch
 
         from marc_core.embed import load_encoder
-        from marc_core.models import load_student
+        from marc_core.models.loading import load_student
 
         if not torch.cuda.is_available() and config.student.model.startswith("preset:"):
             torch.set_num_threads(1)
@@ -196,17 +196,17 @@ class AnswerStage:
         """Answer and write a WORK row's video; repeating it changes nothing. Returns a count."""
         (row,) = batch.to_pylist()
         samples = [sample_from_json(s) for s in json.loads(row["samples"])]
-        outcomes, failure = recorded(lambda: self.answer(samples, row["arms"], row["probe"]))
-        if outcomes is None:
+        predictions, failure = recorded(lambda: self.answer(samples, row["arms"], row["probe"]))
+        if predictions is None:
             reason = "{kind}: {message}".format(**json.loads(failure or "{}"))
-            outcomes = [unanswered(s, a, FAILED, reason) for a in row["arms"] for s in samples]
-        self.shards.write(outcomes)
-        return pa.table({"outcomes": [len(outcomes)]})
+            predictions = [unanswered(s, a, FAILED, reason) for a in row["arms"] for s in samples]
+        self.shards.write(predictions)
+        return pa.table({"predictions": [len(predictions)]})
 
-    def answer(self, samples: list[Sample], arms: list[str], probe: bool) -> list[Outcome]:
+    def answer(self, samples: list[Sample], arms: list[str], probe: bool) -> list[Prediction]:
         """Answer one video's questions under these arms."""
-        from marc_core.evaluation.evaluator import Evaluator
-        from marc_core.evaluation.memory_evaluator import MemoryEvaluator
+        from marc_core.evaluation.variants.evaluator import Evaluator
+        from marc_core.evaluation.variants.memory_evaluator import MemoryEvaluator
 
         config = dataclasses.replace(self.config, only_arms=tuple(arms))
         if self.loader is not None:

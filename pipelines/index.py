@@ -28,7 +28,7 @@ from marc_core.config import IndexConfig, config_to_yaml
 from marc_core.embed import encoder_facts
 from marc_core.indexing import index_fingerprint
 from marc_core.memory import MemoryStore
-from marc_core.models import student_fingerprint
+from marc_core.models.loading import student_fingerprint
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
 from pipelines.plan import plan_work, record_lost, rows_of, without_outcome, work_row

@@ -119,7 +119,7 @@ class EncodeStage:
         import torch
 
         from marc_core.embed import load_encoder
-        from marc_core.models import load_student
+        from marc_core.models.loading import load_student
 
         if not torch.cuda.is_available():
             torch.set_num_threads(1)

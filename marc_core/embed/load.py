@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from marc_core.checkpoints import local_directory, weights_digests
 from marc_core.config import EncoderConfig, fingerprint
 from marc_core.embed.images import ImageRecipe, read_recipe
 from marc_core.embed.protocol import DualEncoder, EncoderFacts
 from marc_core.embed.transformers_encoder import TransformersEncoder, output_dim
 from marc_core.errors import ModelLoadError
+from marc_core.models.checkpoints import local_directory, weights_digests
 
 FAMILIES = ("clip", "siglip", "siglip2", "vision-text-dual-encoder")
 """Values of `model_type` in config.json that are supported."""

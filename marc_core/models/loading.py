@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from marc_core.checkpoints import local_directory, weights_digests
 from marc_core.config import StudentConfig, fingerprint
 from marc_core.errors import ModelLoadError
 from marc_core.models.adapters import make_adapter
+from marc_core.models.checkpoints import local_directory, weights_digests
 from marc_core.models.preprocess import pixel_settings
 from marc_core.models.student import Student
 

@@ -18,7 +18,7 @@ from marc_core.world.states import event_at, object_states
 from marc_core.world.types import (
     ObjectState,
     Question,
-    Transition,
+    SceneChange,
     WorldEvent,
     WorldObject,
     WorldVideo,
@@ -29,7 +29,7 @@ __all__ = [
     "ArchiveItem",
     "ObjectState",
     "Question",
-    "Transition",
+    "SceneChange",
     "WorldConfig",
     "WorldEvent",
     "WorldObject",

@@ -9,7 +9,7 @@ from marc_core.errors import ConfigError
 from marc_core.world.actors import sample_objects
 from marc_core.world.config import WorldConfig
 from marc_core.world.streams import Purpose, Stream
-from marc_core.world.types import Transition, TransitionKind, WorldEvent, WorldVideo
+from marc_core.world.types import SceneChange, SceneChangeKind, WorldEvent, WorldVideo
 from marc_core.world.words import BACKGROUNDS
 
 TICKS_PER_S = 10
@@ -80,8 +80,8 @@ def _places(stream: Stream, count: int) -> list[str]:
 
 def _transitions(
     stream: Stream, config: WorldConfig, lengths: list[int], starts: list[int]
-) -> list[Transition]:
-    kinds: tuple[TransitionKind, ...] = ("cut", "dissolve", "slow")
+) -> list[SceneChange]:
+    kinds: tuple[SceneChangeKind, ...] = ("cut", "dissolve", "slow")
     weights = (config.cut_weight, config.dissolve_weight, config.slow_weight)
     wanted = {"cut": (0.0, 0.0), "dissolve": (0.4, 0.8), "slow": (1.2, 2.0)}
     transitions = []
@@ -90,6 +90,6 @@ def _transitions(
         longest = 0.4 * min(lengths[i - 1], lengths[i]) / TICKS_PER_S
         length_s = min(stream.uniform(*wanted[kind]), longest)
         transitions.append(
-            Transition(index=i, time_s=starts[i] / TICKS_PER_S, length_s=length_s, kind=kind)
+            SceneChange(index=i, time_s=starts[i] / TICKS_PER_S, length_s=length_s, kind=kind)
         )
     return transitions

@@ -12,7 +12,7 @@ from typing import Literal
 
 from marc_core.world.config import WorldConfig
 
-TransitionKind = Literal["cut", "dissolve", "slow"]
+SceneChangeKind = Literal["cut", "dissolve", "slow"]
 QuestionKind = Literal["multiple_choice", "open", "numerical"]
 Category = Literal["static", "temporal"]
 Scope = Literal["within-event", "across-events"]
@@ -73,13 +73,13 @@ class WorldEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transition:
+class SceneChange:
     """How event `index` - 1 becomes event `index`: centred on `time_s`, `length_s` in all."""
 
     index: int
     time_s: float
     length_s: float
-    kind: TransitionKind
+    kind: SceneChangeKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class WorldVideo:
     seed: int
     config: WorldConfig
     events: tuple[WorldEvent, ...]
-    transitions: tuple[Transition, ...]
+    transitions: tuple[SceneChange, ...]
     camera_seed: int
 
     @property

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from marc_core.config import StudentConfig
-from marc_core.models import Student
+from marc_core.models.student import Student
 
 WORDS = [
     "what", "is", "red", "blue", "the", "a", "A", "B", "C", "D", ".", ":", "?", "Options", "Answer",

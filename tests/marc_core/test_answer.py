@@ -15,7 +15,7 @@ from marc_core.errors import AnswerError
 from marc_core.events import ShotDetector
 from marc_core.indexing import decode_video, encode_video, features_name, samples_of
 from marc_core.memory import MemoryStore
-from marc_core.models import load_student
+from marc_core.models.loading import load_student
 from marc_core.types import Event
 from marc_core.video import IsolatedDecoder, list_videos, read_sidecar
 from marc_core.world import WorldConfig, sample_video, write_mp4

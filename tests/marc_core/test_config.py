@@ -65,7 +65,7 @@ def test_yaml_round_trip() -> None:
     [
         ("video.sample_fps=0", ["video.sample_fps", "above 0", "0"]),
         ("compress.event_ratio=1.5", ["compress.event_ratio", "at most 1", "1.5"]),
-        ("events.min_event_s=-1", ["events.min_event_s", "negative"]),
+        ("events.min_event_s=-1", ["events.min_event_s", "at least 0"]),
         ("events.max_event_s=1.5", ["max_event_s", "twice"]),
         ("video.backend=opencv", ["video.backend", "opencv", "pyav"]),
         ("retrieve.k=many", ["retrieve.k", "many"]),

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from marc_core.config import IndexConfig, load_config
-from marc_core.evaluation.compare import compare_results
 from marc_core.evaluation.config import EvaluateConfig
-from marc_core.evaluation.outcome import FAILED, answered, unanswered
-from marc_core.evaluation.questions import load_questions
+from marc_core.evaluation.datasets.questions import load_questions
+from marc_core.evaluation.results.compare import compare_results
+from marc_core.evaluation.results.prediction import FAILED, answered, unanswered
 from pipelines.evaluate import (
     by_video,
     complete,
@@ -65,9 +65,9 @@ def test_only_videos_without_an_outcome_go_into_a_second_round() -> None:
 def test_lost_questions_become_rows() -> None:
     config = EvaluateConfig(questions=3)
     samples, _ = load_questions(config)
-    outcomes = complete(samples, [answered(samples[0], "marc", "A")], config)
-    assert len(outcomes) == 6
-    assert sum(o.error.startswith("worker_lost") for o in outcomes) == 5
+    predictions = complete(samples, [answered(samples[0], "marc", "A")], config)
+    assert len(predictions) == 6
+    assert sum(o.error.startswith("worker_lost") for o in predictions) == 5
 
 
 @pytest.mark.ray

@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from marc_core.training.run import train_stage
+from marc_core.tiny.run import train_stage
 
 
 class Line(torch.nn.Module):

@@ -21,7 +21,7 @@ from marc_core.embed import encoder_facts, load_encoder
 from marc_core.embed.images import ImageRecipe, naflex_patches, naflex_size, pixel_values
 from marc_core.embed.transformers_encoder import tokenize
 from marc_core.errors import ModelLoadError
-from marc_core.training.tokenizers import build_encoder_tokenizer
+from marc_core.tiny.tokenizers import build_encoder_tokenizer
 
 WORDS = ("a", "red", "circle", "moves", "left", "the", "sea")
 TOWER = {

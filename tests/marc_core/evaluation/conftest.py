@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from marc_core.evaluation.footage import Footage
-from marc_core.evaluation.sample import Sample
+from marc_core.evaluation.datasets.sample import Sample
+from marc_core.evaluation.variants.footage import Footage
 
 
 class ColourEncoder:

@@ -11,7 +11,7 @@ import torch
 from marc_core.compress import compress_across, compress_event
 from marc_core.config import CompressConfig, StudentConfig
 from marc_core.errors import ModelLoadError
-from marc_core.models import load_student, student_fingerprint
+from marc_core.models.loading import load_student, student_fingerprint
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Questions of benchmarks in one form, and where they come from."""

@@ -1,0 +1,1 @@
+"""Predictions, where they are kept, and what they add up to."""

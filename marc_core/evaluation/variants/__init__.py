@@ -1,0 +1,1 @@
+"""What is compared: ways from footage to the visual tokens that the student reads."""

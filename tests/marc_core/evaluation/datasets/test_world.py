@@ -1,0 +1,56 @@
+"""The world as a benchmark."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from marc_core.evaluation.config import HELD_OUT_SALT, EvaluateConfig
+from marc_core.evaluation.datasets.questions import evenly, load_questions
+from marc_core.evaluation.datasets.sample import NAMES_ONE_EVENT
+from marc_core.evaluation.datasets.world import WorldLoader
+from marc_core.world import render_frames, sample_video
+
+
+def test_same_seed_same_questions_and_unique_ids() -> None:
+    samples, data = load_questions(EvaluateConfig(questions=40))
+    again, same = load_questions(EvaluateConfig(questions=40))
+    assert (samples, data) == (again, same)
+    assert len(samples) == len({s.problem_id for s in samples}) == 40
+    other, changed = load_questions(EvaluateConfig(questions=40, seed=5))
+    assert changed != data
+    assert {s.path for s in other}.isdisjoint({s.path for s in samples[:10]})
+
+
+def test_solutions_and_evidence_are_well_formed() -> None:
+    samples, _ = load_questions(EvaluateConfig(questions=60))
+    for sample in samples:
+        if sample.problem_type == "multiple choice":
+            index = ord(sample.solution) - ord("A")
+            assert 0 <= index < len(sample.options)
+        else:
+            assert sample.options == ()
+        assert all(a < b for a, b in sample.evidence)
+        assert {"static", "temporal"} & set(sample.tags)
+    assert any(NAMES_ONE_EVENT in s.tags for s in samples)
+
+
+def test_footage_is_the_rendered_video_cut_at_the_truth() -> None:
+    config = EvaluateConfig(questions=1)
+    (sample,), _ = load_questions(config)
+    loader = WorldLoader(config.world, 1.0)
+    footage = loader.load(sample.path)
+    video = sample_video(0, config.world)
+    assert config.world.salt == HELD_OUT_SALT
+    assert footage.spans == tuple((e.start_s, e.end_s) for e in video.events)
+    assert np.concatenate(footage.positions).tolist() == list(range(len(footage.times_S)))
+    frames = render_frames(video, footage.times_S.tolist())
+    assert np.array_equal(footage.frames_SHWC, frames)
+    assert loader.exists(sample.path)
+    assert not loader.exists("world:7/0")
+
+
+def test_evenly_keeps_order_and_ends() -> None:
+    items = list(range(100))
+    picked = evenly(items, 5)  # type: ignore[type-var]
+    assert picked == [0, 25, 50, 74, 99]
+    assert evenly(items, 0) == items  # type: ignore[type-var]
