@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from marc_core.evaluation.report.html.markdown import render_markdown
+
 from marc_core.evaluation.results.compare import compare_results
 from marc_core.evaluation.results.result import load_result
 

@@ -78,6 +78,7 @@ def run_evaluation(config: EvaluateConfig, *, address: str | None = None) -> dic
     """
     from marc_core.evaluation.report.html.html import render_report
     from marc_core.evaluation.report.html.markdown import render_markdown
+
     from marc_core.evaluation.results.shards import Files
     from pipelines.evaluate import evaluate_benchmark
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marc_core.evaluation.report.html.html import render_report
+from marc_core.evaluation.report.html.markdown import render_markdown
 
 from marc_core.config import load_config
 from marc_core.evaluation.config import ArmConfig, EvaluateConfig
-from marc_core.evaluation.report.html.html import render_report
-from marc_core.evaluation.report.html.markdown import render_markdown
 from marc_core.evaluation.results.compare import changed, compare_results
 from marc_core.evaluation.results.manifest import make_manifest, run_fingerprint, settings
 from marc_core.evaluation.results.prediction import FAILED, MISSING, answered, unanswered
