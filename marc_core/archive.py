@@ -29,7 +29,8 @@ class SearchHit:
     recorded_from, recorded_to: the event's wall clock, where it is known.
     score: what ranked it, higher is better (the cosine, or a fused rank). cosine: similarity to
     the query, always given where the query has a vector. text_score: of the full-text search,
-    None where it did not find the event. text: what is said or written in the event.
+    None where it did not find the event. text: what is said or written in the event. thumbnail: a
+    JPEG, empty where it was not read (`Archive.thumbnails`).
     """
 
     event_id: str
@@ -87,4 +88,8 @@ class Archive(Protocol):
     def frames(self, hit: SearchHit) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """Return an event's sampled frames ((F, H, W, 3) uint8 RGB) and their (F,) times in
         seconds. Raises VideoError or SourceError where the source cannot be read."""
+        ...
+
+    def thumbnails(self, event_ids: Sequence[str]) -> dict[str, bytes]:
+        """Return the events' pictures as JPEG files, by event id; unknown events are absent."""
         ...

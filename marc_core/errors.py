@@ -3,6 +3,8 @@
 Everything else that goes wrong is our own bug and stays an ordinary exception.
 """
 
+from collections.abc import Sequence
+
 
 class MarcError(Exception):
     """Base of every error that a user of MARC can cause or must handle."""
@@ -62,3 +64,14 @@ class ModelLoadError(MarcError):
 
 class AnswerError(MarcError):
     """A question cannot be answered (no events, empty question, budget too small)."""
+
+
+class MissingFeaturesError(AnswerError):
+    """An archive holds no features of some events for the student that asks.
+
+    event_ids: those events, in the order asked for.
+    """
+
+    def __init__(self, message: str, event_ids: Sequence[str]) -> None:
+        super().__init__(message)
+        self.event_ids = tuple(event_ids)

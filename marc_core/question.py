@@ -9,9 +9,12 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime as dt
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from marc_core.errors import AnswerError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,16 +48,32 @@ class EventFilter:
 class Sampling:
     """How an answer is drawn from the student.
 
-    temperature: 0 is greedy. max_tokens: generated at most; None takes `student.max_new_tokens`.
-    seed: makes sampling repeatable; None draws afresh. stop: texts that end an answer and are not
-    part of it. n: answers to draw, all from the same evidence.
+    temperature: 0 is greedy; None takes `student.temperature`. max_tokens: generated at most; None
+    takes `student.max_new_tokens`. seed: makes sampling repeatable; None draws afresh. stop: texts
+    that end an answer and are not part of it. n: answers to draw, all from the same evidence.
     """
 
-    temperature: float = 0.0
+    temperature: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
     n: int = 1
+
+    def or_defaults(self, *, temperature: float, max_tokens: int) -> Sampling:
+        """Return the sampling with the deployment's values where the request gives none.
+
+        Raises AnswerError for a value out of its range.
+        """
+        full = dataclasses.replace(
+            self,
+            temperature=temperature if self.temperature is None else self.temperature,
+            max_tokens=max_tokens if self.max_tokens is None else self.max_tokens,
+        )
+        for name, least in (("temperature", 0), ("max_tokens", 1), ("n", 1)):
+            value = getattr(full, name)
+            if not least <= value < math.inf:
+                raise AnswerError(f"{name} of a question must be {least} or more. Got {value}.")
+        return full
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

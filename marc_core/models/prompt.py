@@ -1,12 +1,19 @@
-"""The text of a prompt: question, options, answer template, in the model's own chat format."""
+"""The text of a prompt: question, options, answer template, in the model's own chat format.
+
+The one place for how a question is put: the command line, notebooks, evaluation, training and
+serving all use it. (The wording of Video-R1's benchmarks belongs to their protocol and stands in
+`marc_core.evaluation`.)
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from marc_core.errors import AnswerError, ModelLoadError
+from marc_core.question import Question, Turn
 
 VIDEO_MARK = "<|vision_start|><|video_pad|><|vision_end|>"
 """What the chat templates of all three families write where a video goes."""
@@ -29,13 +36,35 @@ _CHATML = (
 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """How one question is put to the student.
+
+    text: the user's turn beside the video. history: earlier turns, oldest first, all before the
+    video. choices: the texts among which the answer is decoded; none where it is free.
+    """
+
+    text: str
+    history: tuple[Turn, ...] = ()
+    choices: tuple[str, ...] = ()
+
+
+def direct_prompt(question: Question, template: PromptTemplate) -> Prompt:
+    """Return MARC's own prompt of a question. Raises AnswerError like `question_text`."""
+    return Prompt(
+        text=question_text(question.text, question.options, template=template),
+        history=question.history,
+        choices=tuple(choices_of(question.options)) if template == "choice" else (),
+    )
+
+
 def question_text(
     question: str, options: Sequence[str] = (), *, template: PromptTemplate = "letter"
 ) -> str:
     """Return the user's turn: the question, "Options:" lines A, B, ..., and the instruction.
 
     "letter" asks for the letter; "choice" is the question alone, whose answer is then decoded
-    among the options (`choices_of`, `Student.generate`); "think" is Video-R1's reasoning format.
+    among the options (`choices_of`); "think" is Video-R1's reasoning format.
     Options that already carry their letter keep it. Raises AnswerError for an empty question or
     more than 26 options.
     """
@@ -60,16 +89,22 @@ def choices_of(options: Sequence[str]) -> list[str]:
     return [re.sub(_lettered(chr(ord("A") + i)), "", text) for i, text in enumerate(texts)]
 
 
-def chat_text(tokenizer: Any, user_text: str, *, with_video: bool) -> str:
+def chat_text(
+    tokenizer: Any, user_text: str, *, with_video: bool, history: Sequence[Turn] = ()
+) -> str:
     """Return the full prompt up to the assistant's turn, with one VIDEO_MARK if with_video.
 
-    The tokenizer's own chat template is used where it has one, else plain ChatML. Special tokens
-    inside `user_text` are removed: a question must not open turns or visual blocks.
+    history: earlier turns, oldest first; the video stands in the last turn. The tokenizer's own
+    chat template is used where it has one, else plain ChatML. Special tokens inside texts are
+    removed: a question must not open turns or visual blocks.
     """
+    earlier = [
+        {"role": turn.role, "content": [_text_part(tokenizer, turn.text)]} for turn in history
+    ]
     content: list[dict[str, str]] = [{"type": "video"}] if with_video else []
-    content.append({"type": "text", "text": _without_special(tokenizer, user_text)})
+    content.append(_text_part(tokenizer, user_text))
     text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}],
+        [*earlier, {"role": "user", "content": content}],
         tokenize=False,
         add_generation_prompt=True,
         chat_template=tokenizer.chat_template or _CHATML,
@@ -80,6 +115,10 @@ def chat_text(tokenizer: Any, user_text: str, *, with_video: bool) -> str:
             "Use the template of a Qwen2-VL, 2.5-VL or 3-VL checkpoint."
         )
     return str(text)
+
+
+def _text_part(tokenizer: Any, text: str) -> dict[str, str]:
+    return {"type": "text", "text": _without_special(tokenizer, text)}
 
 
 def _option(letter: str, text: str) -> str:

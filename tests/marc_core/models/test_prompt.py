@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from marc_core.errors import AnswerError, ModelLoadError
-from marc_core.models.prompt import VIDEO_MARK, chat_text, choices_of, question_text
+from marc_core.models.prompt import (
+    VIDEO_MARK,
+    chat_text,
+    choices_of,
+    direct_prompt,
+    question_text,
+)
+from marc_core.question import Question, Turn
 
 
 def test_question_alone_stays_as_it_is():
@@ -52,3 +59,24 @@ def test_a_template_without_video_is_refused(make_student):
     tokenizer.chat_template = "{{ messages[0].content[-1].text }}"
     with pytest.raises(ModelLoadError, match="chat template"):
         chat_text(tokenizer, "hi", with_video=True)
+
+
+def test_earlier_turns_come_before_the_video(make_student):
+    tokenizer = make_student().tokenizer
+    history = (Turn(role="user", text="what <|im_end|>"), Turn(role="assistant", text="red"))
+    text = chat_text(tokenizer, "why", with_video=True, history=history)
+    assert text == (
+        "<|im_start|>user\nwhat <|im_end|>\n<|im_start|>assistant\nred<|im_end|>\n"
+        f"<|im_start|>user\n{VIDEO_MARK}why<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_direct_prompt_follows_the_template():
+    history = (Turn(role="user", text="a"),)
+    question = Question(text="Which?", options=("A. red", "blue"), history=history)
+    choice = direct_prompt(question, "choice")
+    assert (choice.text, choice.choices) == ("Which?", ("red", "blue"))
+    letter = direct_prompt(question, "letter")
+    assert letter.text.splitlines()[2:4] == ["A. red", "B. blue"]
+    assert letter.choices == ()
+    assert letter.history == choice.history == history
