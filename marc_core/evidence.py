@@ -116,7 +116,7 @@ class Evidence:
         from safetensors.torch import load
 
         try:
-            tensors = load(data)
+            tensors: dict[str, Any] = load(data)
             length = int.from_bytes(data[:8], "little")
             header = json.loads(data[8 : 8 + length])["__metadata__"]
             plain = json.loads(header["evidence"])
