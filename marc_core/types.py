@@ -36,6 +36,8 @@ class VideoSource:
 class VideoInfo:
     """What the container says of its video stream. `width`, `height` are after rotation.
 
+    `rotation_deg`: how far a player turns the picture clockwise, after mirroring it left to right
+    where it is `mirrored` (a vertical mirror is a mirror and a half turn).
     `num_frames` and `duration_s` are the container's promise and None where it makes none.
     """
 
@@ -48,6 +50,7 @@ class VideoInfo:
     duration_s: float | None
     num_frames: int | None
     has_audio: bool
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +74,8 @@ class FrameChunk:
 class DecodeSummary:
     """What is known of a video after its last frame.
 
-    `num_errors` counts packets that the decoder rejected and that were skipped.
+    `num_errors` counts packets that the decoder rejected and that were skipped. `warnings`: what a
+    person should know although the video was decoded, one sentence each.
     """
 
     info: VideoInfo
@@ -82,6 +86,7 @@ class DecodeSummary:
     backend: Literal["pyav", "decord"]
     backend_reason: str
     sample_fps: float
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

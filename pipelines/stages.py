@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from marc_core.config import IndexConfig
 from marc_core.errors import MemoryStoreError, SourceError, VideoError
 from marc_core.indexing import DecodedVideo, decode_video, encode_video, failure_row
-from marc_core.types import DecodeSummary, VideoInfo, VideoSource
+from marc_core.types import VideoSource
+from marc_core.video.wire import summary_from_fields
 
 T = TypeVar("T")
 WORK = pa.schema([("source", pa.string()), ("attempts", pa.int32())])
@@ -264,7 +265,7 @@ def _unpack_decoded(batch: pa.Table) -> DecodedVideo:
     summary = json.loads(batch["summary"][0].as_py())
     frames = _view(batch["frames"], np.uint8).reshape(batch["frames_shape"][0].as_py())
     return DecodedVideo(
-        summary=DecodeSummary(**summary | {"info": VideoInfo(**summary["info"])}),
+        summary=summary_from_fields(summary),
         times_s=_view(batch["times_s"], np.float64),
         shot_scores=_view(batch["shot_scores"], np.float32),
         dark=_view(batch["dark"], np.bool_),

@@ -67,6 +67,8 @@ def _refused_by_class(info: VideoInfo) -> str | None:
         return f"container {info.container} (admitted: {', '.join(sorted(_CONTAINERS))})"
     if info.codec not in _CODECS:
         return f"codec {info.codec} (admitted: {', '.join(sorted(_CODECS))})"
+    if info.mirrored:
+        return "the picture is mirrored, which decord ignores"
     if info.rotation_deg:
         return f"rotation by {info.rotation_deg} degrees, which decord applies to some files only"
     return None

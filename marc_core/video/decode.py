@@ -178,8 +178,12 @@ def make_clock(video: OpenVideo) -> Clock:
 
 def shot_scaler(video: OpenVideo) -> FrameScaler:
     """Return the scaler to (27, 48, 3), area averaged and upright."""
-    size = (SHOT_WIDTH, SHOT_HEIGHT) if video.turns % 2 == 0 else (SHOT_HEIGHT, SHOT_WIDTH)
-    return FrameScaler(width=size[0], height=size[1], turns=video.turns, method=Interpolation.AREA)
+    width, height = SHOT_WIDTH, SHOT_HEIGHT
+    if video.orientation.swaps_sides:
+        width, height = height, width
+    return FrameScaler(
+        width=width, height=height, orientation=video.orientation, method=Interpolation.AREA
+    )
 
 
 def sampled_scaler(video: OpenVideo, config: VideoConfig) -> FrameScaler:
@@ -190,7 +194,9 @@ def sampled_scaler(video: OpenVideo, config: VideoConfig) -> FrameScaler:
     width, height = output_size(
         video.first.width, video.first.height, config.frame_max_pixels, video.pixel_shape
     )
-    return FrameScaler(width=width, height=height, turns=video.turns, method=Interpolation.AREA)
+    return FrameScaler(
+        width=width, height=height, orientation=video.orientation, method=Interpolation.AREA
+    )
 
 
 def _shown_s(frame: VideoFrame, step_s: float) -> float:

@@ -28,6 +28,8 @@ from av.video.stream import VideoStream
 
 from marc_core.errors import EmptyVideoError, UnreadableVideoError, VideoLimitError
 from marc_core.types import VideoInfo
+from marc_core.video.encryption import check_not_encrypted, check_not_scrambled, check_packet
+from marc_core.video.orientation import Orientation, orientation_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,18 +60,20 @@ class OpenVideo:
         self._config = config
         self.stream = video_stream(path, container)
         self.stream.thread_count = 1
+        check_not_encrypted(path, container, self.stream)
         _check_size(path, self.stream.width, self.stream.height, config)
         self.step_s = 1.0 / (_fps(self.stream) or DEFAULT_FPS)
         self._decoded = self._decode()
         first = next(self._decoded, None)
         if first is None:
+            check_not_scrambled(path, container)
             raise EmptyVideoError(
                 f"Not one frame of '{path}' could be decoded ({self.num_errors} packets were "
                 "rejected). The file is damaged or ends before its first picture."
             )
         self.first = first
-        self.turns = round(first.rotation / 90) % 4
-        self.info = _info(container, self.stream, first, self.turns)
+        self.orientation = orientation_of(first)
+        self.info = _info(container, self.stream, first, self.orientation)
         _check_duration(path, self.info.duration_s, config)
 
     @property
@@ -125,6 +129,7 @@ class OpenVideo:
             raise _no_memory(self.path) from error
 
     def _decode_packet(self, packet: Any) -> Iterator[VideoFrame]:
+        check_packet(self.path, packet)
         try:
             frames = packet.decode()
         except av.error.EOFError:
@@ -181,10 +186,10 @@ def video_stream(path: str, container: InputContainer) -> VideoStream:
 
 
 def _info(
-    container: InputContainer, stream: VideoStream, first: VideoFrame, turns: int
+    container: InputContainer, stream: VideoStream, first: VideoFrame, orientation: Orientation
 ) -> VideoInfo:
     width, height = first.width, first.height
-    if turns % 2:
+    if orientation.swaps_sides:
         width, height = height, width
     codec = stream.codec_context.codec
     return VideoInfo(
@@ -192,7 +197,8 @@ def _info(
         container=container.format.name,
         width=width,
         height=height,
-        rotation_deg=(-90 * turns) % 360,
+        rotation_deg=orientation.clockwise_deg,
+        mirrored=orientation.mirrored,
         fps=_fps(stream),
         duration_s=_duration_s(container, stream),
         num_frames=stream.frames or None,
@@ -247,11 +253,13 @@ def _memory_left_bytes() -> float:
 
 
 class FrameScaler:
-    """Turns decoded frames into upright RGB arrays of one size."""
+    """Turns decoded frames into RGB arrays of one size, turned and mirrored as they are shown."""
 
-    def __init__(self, *, width: int, height: int, turns: int, method: Interpolation) -> None:
+    def __init__(
+        self, *, width: int, height: int, orientation: Orientation, method: Interpolation
+    ) -> None:
         self._width, self._height = width, height
-        self._turns, self._method = turns, method
+        self._orientation, self._method = orientation, method
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
@@ -267,4 +275,4 @@ class FrameScaler:
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         image = rows[: self._height, : self._width * 3].reshape(self._height, self._width, 3)
-        return np.rot90(image, self._turns) if self._turns else image
+        return self._orientation.apply(image)

@@ -82,10 +82,11 @@ def chunk_arrays(chunk: FrameChunk) -> dict[str, NDArray[Any]]:
 
 
 def summary_fields(summary: DecodeSummary) -> dict[str, Any]:
-    """Return a summary as plain JSON."""
+    """Return a summary as plain JSON values."""
     return asdict(summary)
 
 
 def summary_from_fields(fields: Mapping[str, Any]) -> DecodeSummary:
     """Return the summary that `summary_fields` wrote."""
-    return DecodeSummary(**{**fields, "info": VideoInfo(**fields["info"])})
+    info, warnings = VideoInfo(**fields["info"]), tuple(fields["warnings"])
+    return DecodeSummary(**{**fields, "info": info, "warnings": warnings})
