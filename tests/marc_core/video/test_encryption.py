@@ -43,9 +43,7 @@ def _element(data: bytes, at: int) -> tuple[bytes, bytes, int]:
     id_bytes = 9 - data[at].bit_length()
     size_at = at + id_bytes
     size_bytes = 9 - data[size_at].bit_length()
-    size = int.from_bytes(data[size_at : size_at + size_bytes], "big") & (
-        (1 << 7 * size_bytes) - 1
-    )
+    size = int.from_bytes(data[size_at : size_at + size_bytes], "big") & ((1 << 7 * size_bytes) - 1)
     start = size_at + size_bytes
     return data[at : at + id_bytes], data[start : start + size], start + size
 
