@@ -53,8 +53,14 @@ class Adapter:
         """Return a fresh `mm_encoder_outputs["video"]` for a batch."""
         return BaseModelOutputWithPooling(pooler_output=_flat(videos, dtype))
 
-    def deepstack(self, output: Any, index: int) -> list[torch.Tensor]:
-        """Return the extra features (N, D) per layer of grid row `index`; none here."""
+    def tower_class(self) -> Any:
+        """Return the library's class of the family's vision tower."""
+        from transformers.models.qwen2_vl import modeling_qwen2_vl
+
+        return modeling_qwen2_vl.Qwen2VisionTransformerPretrainedModel
+
+    def deepstack(self, output: Any) -> list[torch.Tensor]:
+        """Return the tower's extra features (N, D) per layer; none here."""
         return []
 
 
@@ -70,6 +76,11 @@ class Qwen25Adapter(Adapter):
             times_K = torch.arange(len(times_K), dtype=torch.float64) * interval_s
         per_second = float(self.model_config.vision_config.tokens_per_second)
         return ticks(times_K, per_second, interval_s)
+
+    def tower_class(self) -> Any:
+        from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
+
+        return modeling_qwen2_5_vl.Qwen2_5_VisionTransformerPretrainedModel
 
 
 class Qwen3Adapter(Adapter):
@@ -101,8 +112,13 @@ class Qwen3Adapter(Adapter):
             deepstack_features=per_layer,
         )
 
-    def deepstack(self, output: Any, index: int) -> list[torch.Tensor]:
-        return [layer[index] for layer in output.deepstack_features]
+    def tower_class(self) -> Any:
+        from transformers.models.qwen3_vl import modeling_qwen3_vl
+
+        return modeling_qwen3_vl.Qwen3VLVisionModel
+
+    def deepstack(self, output: Any) -> list[torch.Tensor]:
+        return list(output.deepstack_features)
 
 
 _ADAPTERS = {cls.model_type: cls for cls in (Adapter, Qwen25Adapter, Qwen3Adapter)}

@@ -46,7 +46,7 @@ def position_ids(
         if is_video_S[at]:
             assert remaining, "more runs of video tokens than visual blocks"
             block = remaining.pop(0)
-            pieces.append(_block_positions(block) + start)
+            pieces.append(block_positions(block) + start)
             at += block.num_tokens
             largest = int(pieces[-1].max()) + 1
             start = largest if rule == "max" else start + max(block.grid_hw)
@@ -74,7 +74,8 @@ def ticks(times_K: torch.Tensor, per_second: float, interval_s: float) -> tuple[
     return tuple((elapsed * per_second + _HALF_TICK).long().tolist())
 
 
-def _block_positions(block: VisualBlock) -> torch.Tensor:
+def block_positions(block: VisualBlock) -> torch.Tensor:
+    """Return the (3, N) indices of a block's tokens, counted from its start."""
     height, width = block.grid_hw
     t, h, w = torch.meshgrid(
         torch.tensor(block.temporal_index),

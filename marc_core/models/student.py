@@ -28,13 +28,10 @@ from marc_core.compress import CompressedVideo
 from marc_core.config import StudentConfig
 from marc_core.models.adapters import make_adapter
 from marc_core.models.positions import position_ids
-from marc_core.models.preprocess import frames_to_patches, group_times, pixel_settings
+from marc_core.models.preprocess import pixel_settings
 from marc_core.models.prompt import chat_text
+from marc_core.models.vision_tower import encode_events
 from marc_core.types import EventFeatures
-
-_PATCHES_PER_CALL = 65_536
-"""Patches given to the vision tower at once (our choice: 64 frames at 128 tokens are 16,384)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -123,45 +120,13 @@ class Student:
         Each event is its own grid row, so its features do not depend on its neighbours. Gradients
         flow unless the caller turns them off. Features are on the model's device in its dtype.
         """
-        patches, grids, times = [], [], []
-        for frames_FHWC, times_s in events:
-            assert len(frames_FHWC) == len(times_s) > 0, "an event needs frames and their times"
-            x, grid = frames_to_patches(
-                frames_FHWC, self.pixels, max_pixels=self.config.frame_max_pixels
-            )
-            patches.append(x)
-            grids.append(grid)
-            times.append(torch.from_numpy(group_times(times_s, self.pixels.temporal_patch)))
-        features: list[EventFeatures] = []
-        for part in _slices([len(x) for x in patches], _PATCHES_PER_CALL):
-            features += self._encode(patches[part], grids[part], times[part])
-        return features
-
-    def _encode(
-        self,
-        patches: list[torch.Tensor],
-        grids: list[tuple[int, int, int]],
-        times: list[torch.Tensor],
-    ) -> list[EventFeatures]:
-        output = self.model.get_video_features(
-            torch.cat(patches).to(self.device, self.dtype),
-            torch.tensor(grids, device=self.device),
-            return_dict=True,
+        return encode_events(
+            self.model.model.visual,
+            self.adapter,
+            self.pixels,
+            events,
+            max_pixels=self.config.frame_max_pixels,
         )
-        merge, features = self.pixels.merge, []
-        for i, (groups, height, width) in enumerate(grids):
-            shape = (groups, height * width // merge**2, -1)
-            deepstack = [x.reshape(shape) for x in self.adapter.deepstack(output, i)]
-            features.append(
-                EventFeatures(
-                    groups_TPD=output.pooler_output[i].reshape(shape),
-                    grid_hw=(height // merge, width // merge),
-                    times_T=times[i],
-                    num_source_groups=groups,
-                    deepstack_LTPD=torch.stack(deepstack) if deepstack else None,
-                )
-            )
-        return features
 
     def prepare(self, prompt: str, video: CompressedVideo | None) -> Prepared:
         """Return the prompt (a user's turn, see `question_text`) as ids and positions.
@@ -342,17 +307,6 @@ def _eos_ids(model: Any, tokenizer: Any) -> list[int]:
     ids = stored if isinstance(stored, list) else [stored]
     ids = [tokenizer.eos_token_id, *ids]
     return list(dict.fromkeys(int(i) for i in ids if i is not None))
-
-
-def _slices(sizes: Sequence[int], limit: int) -> list[slice]:
-    """Return consecutive slices whose sizes sum to at most `limit`, one item at least each."""
-    slices, start, total = [], 0, 0
-    for i, size in enumerate(sizes):
-        if i > start and total + size > limit:
-            slices.append(slice(start, i))
-            start, total = i, 0
-        total += size
-    return [*slices, slice(start, len(sizes))] if sizes else []
 
 
 @contextmanager
