@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from marc_core.embed import DualEncoder
     from marc_core.events import ShotDetector
-    from marc_core.models.student import Student
+    from marc_core.models.vision_tower import VisionTower
     from marc_core.video import IsolatedDecoder
     from marc_core.video.sidecar import Sidecar
 
@@ -112,12 +112,12 @@ def encode_video(
     *,
     config: IndexConfig,
     encoder: DualEncoder,
-    student: Student | None,
+    tower: VisionTower | None,
     attempts: int = 1,
 ) -> IndexedVideo:
     """Embed the sampled frames, cut the video into events and return all of its rows.
 
-    With a `student`, stage-1 features of every event are part of the result (paper, section 3.2:
+    With a `tower`, stage-1 features of every event are part of the result (paper, section 3.2:
     stage 1 never looks beyond its event, so it can run before any question is known).
     """
     from marc_core.events import segment
@@ -133,7 +133,7 @@ def encode_video(
     )
     samples = [samples_of(event, decoded.sampled_index) for event in events]
     fingerprint_ = index_fingerprint(
-        config, encoder.fingerprint, student.fingerprint if student else None
+        config, encoder.fingerprint, tower.fingerprint if tower else None
     )
     video_row = {
         **base_row(source, attempts, fingerprint_),
@@ -145,8 +145,8 @@ def encode_video(
     return IndexedVideo(
         videos=pa.Table.from_pylist([video_row], schema=schemas.VIDEOS),
         events=_event_rows(source, decoded, sidecar, events, samples, embeddings_SD),
-        features=_feature_rows(source, decoded, events, samples, student, config)
-        if student
+        features=_feature_rows(source, decoded, events, samples, tower, config)
+        if tower
         else None,
     )
 
@@ -165,20 +165,21 @@ def samples_of(event: Event, sampled_index: NDArray[np.int64]) -> NDArray[np.int
     return np.array([int(np.argmin(np.abs(sampled_index - middle)))])
 
 
-def features_name(student_fingerprint: str, config: MethodConfig) -> str:
+def features_name(vision_fingerprint: str, config: MethodConfig) -> str:
     """Return the name under which an event's features are stored and looked up.
 
-    It changes with everything that decides them besides the frames: student, cap, stage 1.
+    It changes with everything that decides them besides the frames: tower, cap, stage 1. The
+    language model is not part of it: one trained further with its tower frozen reads them, too.
     """
     from marc_core.compress.stages import stage1_fingerprint
 
     return stage1_fingerprint(
-        fingerprint(student_fingerprint, config.student.max_frames), config.compress
+        fingerprint(vision_fingerprint, config.student.max_frames), config.compress
     )
 
 
 def index_fingerprint(
-    config: IndexConfig, encoder_fingerprint: str, student_fingerprint: str | None
+    config: IndexConfig, encoder_fingerprint: str, vision_fingerprint: str | None
 ) -> str:
     """Return the fingerprint of everything that decides what a video's rows contain.
 
@@ -190,7 +191,7 @@ def index_fingerprint(
         (video.backend, video.sample_fps, video.max_sampled_frames, video.frame_max_pixels),
         config.events,
         encoder_fingerprint,
-        features_name(student_fingerprint, config) if student_fingerprint else None,
+        features_name(vision_fingerprint, config) if vision_fingerprint else None,
     )
 
 
@@ -291,7 +292,7 @@ def _feature_rows(
     decoded: DecodedVideo,
     events: Sequence[Event],
     samples: Sequence[NDArray[np.int64]],
-    student: Student,
+    tower: VisionTower,
     config: IndexConfig,
 ) -> pa.Table:
     import torch
@@ -299,20 +300,22 @@ def _feature_rows(
     from marc_core.compress import compress_event
     from marc_core.feature_rows import features_row
 
-    rows = []
-    for event, positions in zip(events, samples, strict=True):
-        kept = cap_frames(positions, config.student.max_frames)
-        times_F = decoded.times_s[decoded.sampled_index[kept]]
-        with torch.inference_mode():
-            (features,) = student.encode_events([(decoded.sampled_frames[kept], times_F)])
-        rows.append(
+    kept = [cap_frames(positions, config.student.max_frames) for positions in samples]
+    times_s = [decoded.times_s[decoded.sampled_index[k]] for k in kept]
+    encoded = tower.encode_events(
+        [(decoded.sampled_frames[k], t) for k, t in zip(kept, times_s, strict=True)]
+    )
+    name = features_name(tower.fingerprint, config)
+    with torch.inference_mode():
+        rows = [
             features_row(
                 schemas.make_event_id(source.video_id, event.index),
                 source.video_id,
-                features_name(student.fingerprint, config),
+                name,
                 compress_event(features, config.compress),
             )
-        )
+            for event, features in zip(events, encoded, strict=True)
+        ]
     return pa.Table.from_pylist(rows, schema=schemas.FEATURES)
 
 

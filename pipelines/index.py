@@ -28,7 +28,7 @@ from marc_core.config import IndexConfig, config_to_yaml
 from marc_core.embed import encoder_facts
 from marc_core.indexing import index_fingerprint
 from marc_core.memory import MemoryStore
-from marc_core.models.loading import student_fingerprint
+from marc_core.models.vision_tower import vision_fingerprint
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
 from pipelines.plan import plan_work, record_lost, rows_of, without_outcome, work_row
@@ -52,7 +52,7 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
     started = time.monotonic()
     sources = list_videos(config.archive, config.patterns, config.archive_options)
     encoder = encoder_facts(config.encoder)
-    student = student_fingerprint(config.student) if config.memory.store_features else None
+    tower = vision_fingerprint(config.student) if config.memory.store_features else None
     store = MemoryStore.open(
         config.memory,
         embedding_dim=encoder.dim,
@@ -60,7 +60,7 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         create=True,
     )
     store.record_run(config_to_yaml(without_credentials(config)))
-    fingerprint = index_fingerprint(config, encoder.fingerprint, student)
+    fingerprint = index_fingerprint(config, encoder.fingerprint, tower)
     todo = plan_work(sources, store.video_states().to_pylist(), fingerprint, config)
     if todo:
         with _watch(store, todo, progress), warnings.catch_warnings():

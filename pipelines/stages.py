@@ -120,14 +120,14 @@ class EncodeStage:
         import torch
 
         from marc_core.embed import load_encoder
-        from marc_core.models.loading import load_student
+        from marc_core.models.vision_tower import VisionTower
 
         if not torch.cuda.is_available():
             torch.set_num_threads(1)
         self.config = config
         self.fingerprint = fingerprint
         self.encoder = load_encoder(config.encoder)
-        self.student = load_student(config.student) if config.memory.store_features else None
+        self.tower = VisionTower(config.student) if config.memory.store_features else None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Map a DECODED row to an INDEXED row."""
@@ -148,7 +148,7 @@ class EncodeStage:
             Sidecar.from_json(json.loads(row["sidecar"])),
             config=self.config,
             encoder=self.encoder,
-            student=self.student,
+            tower=self.tower,
             attempts=row["attempts"],
         )
         return _one_row(

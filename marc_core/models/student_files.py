@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from marc_core.checkpoints import local_directory
+from marc_core.models.checkpoints import local_directory
 from marc_core.compress import CompressedVideo
 from marc_core.config import StudentConfig
 from marc_core.errors import ModelLoadError

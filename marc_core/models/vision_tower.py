@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from marc_core.checkpoints import local_directory
+from marc_core.models.checkpoints import local_directory
 from marc_core.config import StudentConfig, fingerprint
 from marc_core.errors import ModelLoadError
 from marc_core.models.adapters import make_adapter

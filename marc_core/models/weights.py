@@ -134,6 +134,8 @@ def _header(path: Path) -> Iterator[StoredTensor]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError("its header is longer than the file")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         for name, entry in header.items():
@@ -146,7 +148,7 @@ def _header(path: Path) -> Iterator[StoredTensor]:
                 start=8 + length + start,
                 size_bytes=end - start,
             )
-    except (OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelLoadError(
             f"'{path}' is not a safetensors file ({type(error).__name__}). Copy or save the "
             "checkpoint again."

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from marc_core.models.model_settings import ModelSettings, write_model_settings
 from marc_core.tiny.reading import start_reading, start_resting
 
 FRAME_SIZE = 84
@@ -152,10 +153,18 @@ def build_encoder(tokenizer: Any, size: EncoderSize) -> Any:
     return VisionTextDualEncoderModel(config)
 
 
+STUDENT_SETTINGS = ModelSettings(
+    options_prompt="choice", evaluation_prompt="direct", threads=1, max_seconds=54.0
+)
+"""How the tiny student wants to be used. It never learned to match words with letters; its videos
+had up to six scenes of up to 9 s."""
+
+
 def save_student(model: Any, tokenizer: Any, directory: Path) -> None:
-    """Write config, bfloat16 safetensors, tokenizer and image processor settings."""
+    """Write config, bfloat16 safetensors, tokenizer, image processor settings and marc.json."""
     _save(model, tokenizer, directory)
     _write_processor(directory, merge=True)
+    write_model_settings(STUDENT_SETTINGS, directory)
 
 
 def save_encoder(model: Any, tokenizer: Any, directory: Path) -> None:

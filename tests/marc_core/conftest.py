@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,6 +93,27 @@ def make_student() -> Callable[..., Student]:
                     torch.nn.init.normal_(parameter, std=0.3)
         settings = {"frame_max_pixels": 32 * 32, "max_new_tokens": 8} | settings
         return Student(model, tokenizer, StudentConfig(**settings))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def checkpoint(
+    make_student: Callable[..., Student], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Factory: checkpoint("qwen2_5_vl") -> directory of a tiny saved student, shared by the
+    session; copy=True gives one to change."""
+    root, saved = tmp_path_factory.mktemp("checkpoints"), {}
+
+    def make(family: str = "qwen2_5_vl", *, copy: bool = False) -> Path:
+        if family not in saved:
+            student = make_student(family)
+            student.model.save_pretrained(root / family)
+            student.tokenizer.save_pretrained(root / family)
+            saved[family] = root / family
+        if not copy:
+            return saved[family]
+        return Path(shutil.copytree(saved[family], tmp_path_factory.mktemp("copy") / family))
 
     return make
 

@@ -16,6 +16,7 @@ from marc_core.events import ShotDetector
 from marc_core.indexing import decode_video, encode_video, features_name, samples_of
 from marc_core.memory import MemoryStore
 from marc_core.models.loading import load_student
+from marc_core.models.vision_tower import VisionTower
 from marc_core.types import Event
 from marc_core.video import IsolatedDecoder, list_videos, read_sidecar
 from marc_core.world import WorldConfig, sample_video, write_mp4
@@ -40,6 +41,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory):
         overrides=[f"memory.uri='{root}/memory'", "events.change_points=false"],
     )
     encoder, student = load_encoder(index.encoder), load_student(index.student)
+    tower = VisionTower(index.student)
     store = MemoryStore.open(
         index.memory, embedding_dim=encoder.dim, encoder_fingerprint=encoder.fingerprint,
         create=True,
@@ -50,7 +52,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory):
             decoded = decode_video(source.uri, decoder, detector)
             rows = encode_video(
                 source, decoded, read_sidecar(source.uri, {}), config=index, encoder=encoder,
-                student=student,
+                tower=tower,
             )  # fmt: skip
             store.publish(rows.videos, rows.events, rows.features)
     ask = load_config(AskConfig, preset="tiny", overrides=[f"memory.uri='{root}/memory'"])

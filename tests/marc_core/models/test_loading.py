@@ -43,7 +43,6 @@ def test_a_saved_student_answers_like_the_original(saved, make_frames):
 def test_the_fingerprint_follows_weights_and_pixels_only(saved):
     directory, student = saved
     base = student_fingerprint(config_for(directory))
-    assert load_student(config_for(directory)).fingerprint == base
     same = [{"position_rule": "hf5"}, {"max_new_tokens": 3}, {"temporal_positions": "grid"},
             {"dtype": "bfloat16"}]  # fmt: skip
     assert all(student_fingerprint(config_for(directory, **s)) == base for s in same)
@@ -66,7 +65,7 @@ def test_chat_template_json_is_found(saved):
 def test_another_family_or_damaged_folder_is_refused(saved):
     directory, _ = saved
     (directory / "model.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(ModelLoadError, match="cannot be loaded"):
+    with pytest.raises(ModelLoadError, match="not a safetensors file"):
         load_student(config_for(directory))
     (directory / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     with pytest.raises(ModelLoadError, match="qwen2_5_vl"):

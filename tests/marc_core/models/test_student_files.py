@@ -1,0 +1,95 @@
+"""Evidence from a checkpoint's small files: the prompt and positions that the model was given."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from marc_core.compress import compress_across, compress_event
+from marc_core.config import CompressConfig, StudentConfig
+from marc_core.evidence import Evidence
+from marc_core.models.loading import load_student
+from marc_core.models.student_files import StudentFiles
+from marc_core.models.vision_tower import VisionTower
+from marc_core.question import Turn
+
+FAMILIES = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
+PROMPT = "what is red ?"
+
+
+def setup(directory, make_frames, groups):
+    config = StudentConfig(model=str(directory), device="cpu", frame_max_pixels=32 * 32)
+    tower = VisionTower(config)
+    compress = CompressConfig(budget_groups=groups, event_ratio=1.0)
+    frames = [make_frames(8, seed=1, start_s=3.0), make_frames(6, seed=2, start_s=20.0)]
+    events = [compress_event(e, compress) for e in tower.encode_events(frames)]
+    return config, compress_across(events, compress)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("groups", [1, 3])
+def test_evidence_spells_the_prompt_that_the_student_prepares(
+    family, groups, checkpoint, make_frames
+):
+    directory = checkpoint(family)
+    for name in directory.glob("*.safetensors"):
+        assert name.is_file()
+    config, video = setup(directory, make_frames, groups)
+    evidence = StudentFiles(config).evidence(PROMPT, video, choices=("red", "blue"))
+    prepared = load_student(config).prepare(PROMPT, video)
+    assert full_ids(evidence, config) == prepared.input_ids
+    assert evidence.num_tokens == video.num_tokens == sum(r.num_tokens for r in evidence.runs)
+    assert len(evidence.runs) == (groups if family == "qwen3_vl" else 1)
+    assert torch.equal(evidence.tokens_ND, video.groups_KPD.flatten(0, 1))
+    assert (evidence.deepstack_LND is not None) == (family == "qwen3_vl")
+    assert evidence.choices == ("red", "blue")
+    at, visual = 0, prepared_positions(prepared, config)
+    for run in evidence.runs:
+        own = evidence.positions_N3[at : at + run.num_tokens]
+        start = visual[at : at + run.num_tokens].min()
+        assert torch.equal(own + start, visual[at : at + run.num_tokens])
+        at += run.num_tokens
+    assert torch.equal(Evidence.from_bytes(evidence.to_bytes()).tokens_ND, evidence.tokens_ND)
+
+
+def full_ids(evidence, config):
+    pad = StudentFiles(config).model_config.video_token_id
+    ids = list(evidence.before_ids)
+    for run in evidence.runs:
+        ids += [*run.ids, *[pad] * run.num_tokens]
+    return ids + list(evidence.after_ids)
+
+
+def prepared_positions(prepared, config):
+    pad = StudentFiles(config).model_config.video_token_id
+    mask = torch.tensor([i == pad for i in prepared.input_ids])
+    return prepared.position_ids_3S[:, mask].T
+
+
+def test_a_text_prompt_has_no_runs(checkpoint):
+    files = StudentFiles(StudentConfig(model=str(checkpoint("qwen2_5_vl"))))
+    evidence = files.evidence(PROMPT, None)
+    assert (evidence.num_tokens, evidence.runs, evidence.after_ids) == (0, (), ())
+    assert evidence.positions_N3.shape == (0, 3)
+
+
+def test_earlier_turns_stand_before_the_video(checkpoint, make_frames):
+    config, video = setup(checkpoint("qwen2_5_vl"), make_frames, 1)
+    files = StudentFiles(config)
+    history = (Turn(role="user", text="is the A red ?"), Turn(role="assistant", text="blue"))
+    evidence = files.evidence(PROMPT, video, history=history)
+    plain = files.evidence(PROMPT, video)
+    assert evidence.after_ids == plain.after_ids
+    said = files.tokenizer.decode(evidence.before_ids)
+    assert said.index("is the A red") < said.index("assistant") < said.index("blue")
+    assert said.count("<|im_start|>") == 3
+
+
+def test_the_language_model_is_not_needed(checkpoint, make_frames):
+    directory = checkpoint("qwen2_5_vl", copy=True)
+    config, video = setup(directory, make_frames, 1)
+    files = StudentFiles(config)
+    files.vision_fingerprint  # noqa: B018 - read before the weights go
+    for file in directory.glob("*.safetensors"):
+        file.unlink()
+    assert files.evidence(PROMPT, video).key == files.evidence(PROMPT, video).key
