@@ -145,9 +145,7 @@ def encode_video(
     return IndexedVideo(
         videos=pa.Table.from_pylist([video_row], schema=schemas.VIDEOS),
         events=_event_rows(source, decoded, sidecar, events, samples, embeddings_SD),
-        features=_feature_rows(source, decoded, events, samples, tower, config)
-        if tower
-        else None,
+        features=_feature_rows(source, decoded, events, samples, tower, config) if tower else None,
     )
 
 

@@ -33,6 +33,7 @@ from marc_core.models.prompt import chat_text
 from marc_core.models.vision_tower import encode_events
 from marc_core.types import EventFeatures
 
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """One prompt as the model takes it. input_ids: S ids. position_ids_3S: (3, S) int64."""

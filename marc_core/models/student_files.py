@@ -55,9 +55,7 @@ class StudentFiles:
         self.tokenizer = load_tokenizer(self.directory, config.model)
         self.settings = model_settings(self.directory)
         self.pixels = pixel_settings(self.model_config, self.directory)
-        self.adapter = make_adapter(
-            self.model_config, temporal_positions=config.temporal_positions
-        )
+        self.adapter = make_adapter(self.model_config, temporal_positions=config.temporal_positions)
 
     @cached_property
     def vision_fingerprint(self) -> str:
