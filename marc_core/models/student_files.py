@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from marc_core.models.checkpoints import local_directory
 from marc_core.compress import CompressedVideo
 from marc_core.config import StudentConfig
 from marc_core.errors import ModelLoadError
 from marc_core.evidence import Evidence, VisualRun
 from marc_core.models.adapters import Adapter, make_adapter
+from marc_core.models.checkpoints import local_directory
 from marc_core.models.model_settings import model_settings
 from marc_core.models.positions import block_positions
 from marc_core.models.preprocess import pixel_settings

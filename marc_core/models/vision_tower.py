@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from marc_core.models.checkpoints import local_directory
 from marc_core.config import StudentConfig, fingerprint
 from marc_core.errors import ModelLoadError
 from marc_core.models.adapters import make_adapter
+from marc_core.models.checkpoints import local_directory
 from marc_core.models.preprocess import frames_to_patches, group_times, pixel_settings
 from marc_core.models.weights import (
     is_large,
