@@ -44,11 +44,13 @@ def rows(rng: np.random.Generator) -> dict[str, object]:
     video = {
         "video_id": video_id, "uri": f"/archive/{video_id}.mp4", "size_bytes": 1, "version": "1",
         "status": schemas.INDEXED, "attempts": 1, "num_events": EVENTS, "duration_s": 15.0,
-        "config_fingerprint": "c", "indexed_at": dt.datetime.now(dt.UTC),
+        "folder": "/archive", "num_parts": 1, "cuts_fingerprint": "c",
+        "embeddings_fingerprint": "e", "indexed_at": dt.datetime.now(dt.UTC),
     }  # fmt: skip
     events = [
         {
-            "event_id": schemas.make_event_id(video_id, i), "video_id": video_id, "index": i,
+            "event_id": schemas.make_event_id(video_id, 0, i), "video_id": video_id, "part": 0,
+            "index": i, "video_start_s": 0.0, "folder": "/archive",
             "start_s": 5.0 * i, "end_s": 5.0 * i + 5, "boundary_kind": "shot",
             "boundary_score": 0.9, "frame_times_s": [5.0 * i],
             "embedding": rng.standard_normal(DIM).astype(np.float32),
@@ -66,6 +68,7 @@ def rows(rng: np.random.Generator) -> dict[str, object]:
     tables = {
         "videos": pa.Table.from_pylist([video], schema=schemas.VIDEOS),
         "events": pa.Table.from_pylist(events, schema=schemas.events_schema(DIM)),
+        "texts": schemas.TEXTS.empty_table(),
         "features": pa.Table.from_pylist(features, schema=schemas.FEATURES),
     }
     ipc = {name: stages.to_ipc(table) for name, table in tables.items()}

@@ -68,8 +68,8 @@ def questions(rng: np.random.Generator, centres: NDArray[np.float32]) -> dict[st
 
 def batch_of(
     rng: np.random.Generator, vectors_ED: NDArray[np.float32], first: int
-) -> tuple[pa.Table, pa.Table, dict[str, NDArray[Any]]]:
-    """Return rows of `videos` and `events`, and the columns that brute force filters by."""
+) -> tuple[pa.Table, pa.Table, pa.Table, dict[str, NDArray[Any]]]:
+    """Return rows of `videos`, `events` and `texts`, and what brute force filters by."""
     rows, dim = vectors_ED.shape
     position = np.arange(first, first + rows)
     index = position % EVENTS_PER_VIDEO
@@ -81,8 +81,11 @@ def batch_of(
     picture = rng.bytes(THUMBNAIL_BYTES)
     pairs = zip(video_ids, index.tolist(), strict=True)
     columns = {
-        "event_id": [schemas.make_event_id(v, i) for v, i in pairs],
+        "event_id": [schemas.make_event_id(v, 0, i) for v, i in pairs],
         "video_id": video_ids,
+        "part": np.zeros(rows, np.int32),
+        "video_start_s": np.zeros(rows),
+        "folder": ["/archive"] * rows,
         "index": index,
         "start_s": index * 10.0,
         "end_s": index * 10.0 + 10.0,
@@ -106,14 +109,29 @@ def batch_of(
         "index": index,
         "video": position // EVENTS_PER_VIDEO,
     }
-    return videos, pa.table(arrays, schema=schema), facts
+    return videos, pa.table(arrays, schema=schema), texts_of(columns), facts
+
+
+def texts_of(columns: dict[str, Any]) -> pa.Table:
+    """Return a row for each event that has a text."""
+    rows = [
+        {"text_id": schemas.make_text_id(event, "speech", 0), "event_id": event, "video_id": video,
+         "kind": "speech", "start_s": start, "end_s": start + 10.0, "text": text,
+         "fingerprint": "t"}
+        for event, video, start, text in zip(
+            *(columns[n] for n in ("event_id", "video_id", "start_s", "text")), strict=True
+        )
+        if text
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=schemas.TEXTS)
 
 
 def video_row(video_id: str) -> dict[str, Any]:
     return {
         "video_id": video_id, "uri": f"/archive/{video_id}.mp4", "size_bytes": 1, "version": "1",
         "status": "indexed", "attempts": 1, "num_events": EVENTS_PER_VIDEO, "duration_s": 500.0,
-        "config_fingerprint": "c", "indexed_at": 0,
+        "num_parts": 1, "folder": "/archive", "cuts_fingerprint": "c",
+        "embeddings_fingerprint": "e", "indexed_at": 0,
     }  # fmt: skip
 
 
@@ -121,10 +139,10 @@ def fill(store: MemoryStore, rng: np.random.Generator, vectors_ED: NDArray[np.fl
     """Publish all events; return (seconds, the columns that brute force filters by)."""
     facts, seconds = [], 0.0
     for first in range(0, len(vectors_ED), BATCH):
-        videos, events, known = batch_of(rng, vectors_ED[first : first + BATCH], first)
+        videos, events, texts, known = batch_of(rng, vectors_ED[first : first + BATCH], first)
         facts.append(known)
         started = time.perf_counter()
-        store.publish(videos, events, None)
+        store.publish(videos, events, None, texts)
         seconds += time.perf_counter() - started
     return seconds, {name: np.concatenate([f[name] for f in facts]) for name in facts[0]}
 
@@ -201,7 +219,8 @@ def measure(rows: int, folder: Path) -> dict[str, Any]:
     report["nprobes"] = {n: by_nprobes(store, n, asked, truth) for n in (50, 100, 200)}
     report["index_by_bits"] = {bits: by_bits(store, bits, asked, truth) for bits in (1, 4)}
     started = time.perf_counter()
-    store.publish(*batch_of(rng, vectors_ED[:EVENTS_PER_VIDEO], 0)[:2], None)
+    videos, events, texts, _ = batch_of(rng, vectors_ED[:EVENTS_PER_VIDEO], 0)
+    store.publish(videos, events, None, texts)
     report["publish_one_video_again_ms"] = round((time.perf_counter() - started) * 1000, 1)
     return report
 

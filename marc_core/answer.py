@@ -25,7 +25,8 @@ import torch
 from marc_core.compress import compress_across, compress_event
 from marc_core.config import AskConfig
 from marc_core.errors import AnswerError
-from marc_core.indexing import cap_frames, features_name
+from marc_core.fingerprints import features_name
+from marc_core.indexing import cap_frames
 from marc_core.memory import EventFilter, MemoryStore, chronological, search
 from marc_core.models.prompt import choices_of, question_text
 from marc_core.models.student import Student

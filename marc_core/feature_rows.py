@@ -20,22 +20,24 @@ from marc_core.types import EventFeatures
 if TYPE_CHECKING:
     import torch
 
+LAYOUT_VERSION = 1
+"""Of the bytes of `data`; a row of a later version is refused."""
 _DTYPES = ("bfloat16", "float16", "float32")
 
 
 def features_row(
-    event_id: str, video_id: str, model_fingerprint: str, features: EventFeatures
+    event_id: str, video_id: str, fingerprint: str, features: EventFeatures
 ) -> dict[str, Any]:
     """Return one row of schemas.FEATURES.
 
-    `model_fingerprint` must change with everything that decides the numbers: the student, the
-    compression and the segmentation; then features can never meet events of another cut.
+    `fingerprint` must change with everything that decides the numbers besides the event's frames:
+    the vision tower and the compression (marc_core.fingerprints.features_name).
     """
     return {
-        "feature_id": make_feature_id(event_id, model_fingerprint),
+        "feature_id": make_feature_id(event_id, fingerprint),
         "event_id": event_id,
         "video_id": video_id,
-        "model_fingerprint": model_fingerprint,
+        "fingerprint": fingerprint,
         **features_columns(features),
     }
 
@@ -60,15 +62,20 @@ def features_columns(features: EventFeatures) -> dict[str, Any]:
             f"grid_w tokens. Got {len(features.times_T)} times and a grid of {grid_h} x {grid_w}."
         )
     return {
-        "num_groups": groups,
+        "layout": "groups",
+        "layout_version": LAYOUT_VERSION,
+        "num_rows": groups,
         "num_source_groups": features.num_source_groups,
         "grid_h": grid_h,
         "grid_w": grid_w,
         "dim": dim,
         "num_layers": num_layers,
         "dtype": _dtype_name(stacked_KTPD.dtype),
-        "group_times_s": _floats(features.times_T),
-        "group_counts": None if features.counts_T is None else _floats(features.counts_T),
+        "times_s": _floats(features.times_T),
+        "counts": None if features.counts_T is None else _floats(features.counts_T),
+        "parents": None,
+        "positions": None,
+        "heights": None,
         "data": _to_bytes(stacked_KTPD),
     }
 
@@ -76,11 +83,18 @@ def features_columns(features: EventFeatures) -> dict[str, Any]:
 def read_features_row(row: dict[str, Any]) -> EventFeatures:
     """Return the features of a row of schemas.FEATURES, on the CPU.
 
-    Raises MemoryStoreError when the bytes do not have the length that the row promises.
+    Raises MemoryStoreError when the bytes do not have the length that the row promises, or are
+    laid out in a way that this version does not know.
     """
     import torch
 
-    shape = [row[c] for c in ("num_layers", "num_groups")]
+    if (row["layout"], row["layout_version"]) != ("groups", LAYOUT_VERSION):
+        raise MemoryStoreError(
+            f"Features '{row['feature_id']}' must have layout 'groups' of version {LAYOUT_VERSION}."
+            f" Got '{row['layout']}' of version {row['layout_version']}: a later MARC wrote them. "
+            "Update MARC, or redo them with `marc index --only features`."
+        )
+    shape = [row[c] for c in ("num_layers", "num_rows")]
     shape += [row["grid_h"] * row["grid_w"], row["dim"]]
     dtype = getattr(torch, row["dtype"]) if row["dtype"] in _DTYPES else None
     if dtype is None or len(row["data"]) != math.prod(shape) * dtype.itemsize:
@@ -92,11 +106,16 @@ def read_features_row(row: dict[str, Any]) -> EventFeatures:
     return EventFeatures(
         groups_TPD=stacked_KTPD[0],
         grid_hw=(row["grid_h"], row["grid_w"]),
-        times_T=torch.tensor(row["group_times_s"], dtype=torch.float32),
+        times_T=torch.tensor(row["times_s"], dtype=torch.float32),
         num_source_groups=row["num_source_groups"],
         deepstack_LTPD=stacked_KTPD[1:] if row["num_layers"] > 1 else None,
-        counts_T=None if row["group_counts"] is None else torch.tensor(row["group_counts"]),
+        counts_T=None if row["counts"] is None else torch.tensor(row["counts"]),
     )
+
+
+def tokens_a_row(layout: str, grid_h: int, grid_w: int) -> int:
+    """Return how many tokens a row of stored features holds: a group's grid, or a node's one."""
+    return grid_h * grid_w if layout == "groups" else 1
 
 
 def _to_bytes(tensor: torch.Tensor) -> bytes:

@@ -2,8 +2,8 @@
 
     source --decode_video--> DecodedVideo --encode_video--> IndexedVideo
              (CPU: one decode    times, shot      (GPU or CPU:       rows of `videos`, `events`,
-              pass, TransNetV2)  scores, frames)   embed, segment,   `features`, ready to publish
-                                                   stage-1 features)
+              pass, TransNetV2)  scores, frames)   embed, segment,   `texts` and `features`, ready
+                                                   stage-1 features) to publish
 
 They are split where the hardware changes. Between them travel the frames sampled once a second,
 never the video.
@@ -22,7 +22,10 @@ import numpy as np
 import pyarrow as pa
 
 from marc_core import schemas
-from marc_core.config import IndexConfig, MethodConfig, fingerprint
+from marc_core.config import IndexConfig
+from marc_core.digest import content_digest
+from marc_core.fingerprints import Fingerprints, features_name, fingerprints_of
+from marc_core.text_rows import joined_texts, sidecar_rows, texts_fingerprint
 from marc_core.types import DecodeSummary, Event, VideoSource
 
 if TYPE_CHECKING:
@@ -44,12 +47,14 @@ TRANSIENT_KINDS = frozenset({"timeout", "decoder_crash", "source", "worker_lost"
 class DecodedVideo:
     """A video after its only decode pass.
 
+    content_digest: of the file that was decoded (marc_core.digest).
     times_s: (F,) presentation times. shot_scores: (F,) float32 transition probabilities.
     dark: (F,) whether a frame is black. sampled_index: (S,) indices into times_s.
     sampled_frames: (S, H, W, 3) uint8 RGB.
     """
 
     summary: DecodeSummary
+    content_digest: str
     times_s: NDArray[np.float64]
     shot_scores: NDArray[np.float32]
     dark: NDArray[np.bool_]
@@ -63,6 +68,7 @@ class IndexedVideo:
 
     videos: pa.Table
     events: pa.Table
+    texts: pa.Table
     features: pa.Table | None
 
 
@@ -86,6 +92,7 @@ def decode_video(path: str, decoder: IsolatedDecoder, detector: ShotDetector) ->
     shot_scores, dark = detector.finish_with_dark()
     return DecodedVideo(
         summary=summary,
+        content_digest=content_digest(path),
         times_s=np.concatenate(times),
         shot_scores=shot_scores,
         dark=dark,
@@ -132,19 +139,25 @@ def encode_video(
         dark_F=decoded.dark,
     )
     samples = [samples_of(event, decoded.sampled_index) for event in events]
-    fingerprint_ = index_fingerprint(
+    fingerprints = fingerprints_of(
         config, encoder.fingerprint, tower.fingerprint if tower else None
     )
     video_row = {
-        **base_row(source, attempts, fingerprint_),
+        **base_row(source, attempts, fingerprints),
         **_summary_columns(decoded.summary),
         **_sidecar_columns(sidecar),
+        "content_digest": decoded.content_digest,
+        "recorded_at": sidecar.recorded_at,
         "status": schemas.INDEXED,
         "num_events": len(events),
+        "num_parts": 1,
+        "texts_fingerprint": texts_fingerprint(sidecar),
     }
+    texts = _text_rows(source, sidecar, events)
     return IndexedVideo(
         videos=pa.Table.from_pylist([video_row], schema=schemas.VIDEOS),
-        events=_event_rows(source, decoded, sidecar, events, samples, embeddings_SD),
+        events=_event_rows(source, decoded, sidecar, events, samples, embeddings_SD, texts),
+        texts=texts,
         features=_feature_rows(source, decoded, events, samples, tower, config) if tower else None,
     )
 
@@ -163,45 +176,17 @@ def samples_of(event: Event, sampled_index: NDArray[np.int64]) -> NDArray[np.int
     return np.array([int(np.argmin(np.abs(sampled_index - middle)))])
 
 
-def features_name(vision_fingerprint: str, config: MethodConfig) -> str:
-    """Return the name under which an event's features are stored and looked up.
-
-    It changes with everything that decides them besides the frames: tower, cap, stage 1. The
-    language model is not part of it: one trained further with its tower frozen reads them, too.
-    """
-    from marc_core.compress.stages import stage1_fingerprint
-
-    return stage1_fingerprint(
-        fingerprint(vision_fingerprint, config.student.max_frames), config.compress
-    )
-
-
-def index_fingerprint(
-    config: IndexConfig, encoder_fingerprint: str, vision_fingerprint: str | None
-) -> str:
-    """Return the fingerprint of everything that decides what a video's rows contain.
-
-    A video whose stored fingerprint differs is indexed again. Operational settings (time limits,
-    numbers of workers) are left out.
-    """
-    video = config.video
-    return fingerprint(
-        (video.backend, video.sample_fps, video.max_sampled_frames, video.frame_max_pixels),
-        config.events,
-        encoder_fingerprint,
-        features_name(vision_fingerprint, config) if vision_fingerprint else None,
-    )
-
-
-def base_row(source: VideoSource, attempts: int, config_fingerprint: str) -> dict[str, Any]:
+def base_row(source: VideoSource, attempts: int, fingerprints: Fingerprints) -> dict[str, Any]:
     """Return the columns of `videos` that are known before the file is opened."""
     return {
         "video_id": source.video_id,
         "uri": source.uri,
         "size_bytes": source.size_bytes,
         "version": source.version,
+        "folder": schemas.folder_of(source.uri),
+        "warnings": [],
         "attempts": attempts,
-        "config_fingerprint": config_fingerprint,
+        **fingerprints.columns(),
         "indexed_at": dt.datetime.now(dt.UTC),
     }
 
@@ -211,7 +196,7 @@ def failure_row(
     *,
     attempts: int,
     max_attempts: int,
-    config_fingerprint: str,
+    fingerprints: Fingerprints,
     kind: str,
     message: str,
 ) -> pa.Table:
@@ -221,7 +206,7 @@ def failure_row(
     quarantined: no later run touches it unless told to.
     """
     quarantined = kind in TRANSIENT_KINDS and attempts >= max_attempts
-    row = base_row(source, attempts, config_fingerprint) | {
+    row = base_row(source, attempts, fingerprints) | {
         "status": schemas.QUARANTINED if quarantined else schemas.FAILED,
         "error_class": kind,
         "error_message": message[:2000],
@@ -244,15 +229,33 @@ def _summary_columns(summary: DecodeSummary) -> dict[str, Any]:
         "sample_fps": summary.sample_fps,
         "decode_backend": summary.backend,
         "decode_reason": summary.backend_reason,
+        "warnings": list(summary.warnings),
     }
 
 
 def _sidecar_columns(sidecar: Sidecar) -> dict[str, Any]:
-    return {
-        "recorded_at": sidecar.recorded_at,
-        "camera": sidecar.camera,
-        "tags": list(sidecar.tags),
-    }
+    return {"camera": sidecar.camera, "tags": list(sidecar.tags)}
+
+
+def recorded_columns(
+    recorded_at: dt.datetime | None, video_start_s: float, start_s: float, end_s: float
+) -> dict[str, dt.datetime | None]:
+    """Return an event's own wall clock: when its video began, and the seconds from its 0:00."""
+    names = ("recorded_from", "recorded_to")
+    if recorded_at is None:
+        return dict.fromkeys(names)
+    seconds = (start_s - video_start_s, end_s - video_start_s)
+    return {n: recorded_at + dt.timedelta(seconds=s) for n, s in zip(names, seconds, strict=True)}
+
+
+def _event_id(source: VideoSource, event: Event) -> str:
+    return schemas.make_event_id(source.video_id, 0, event.index)
+
+
+def _text_rows(source: VideoSource, sidecar: Sidecar, events: Sequence[Event]) -> pa.Table:
+    spans = [(_event_id(source, event), event.start_s, event.end_s) for event in events]
+    rows = sidecar_rows(spans, source.video_id, sidecar)
+    return pa.Table.from_pylist(rows, schema=schemas.TEXTS)
 
 
 def _event_rows(
@@ -262,24 +265,30 @@ def _event_rows(
     events: Sequence[Event],
     samples: Sequence[NDArray[np.int64]],
     embeddings_SD: NDArray[np.float32],
+    texts: pa.Table,
 ) -> pa.Table:
-    rows = []
+    rows, text_of, video_start_s = [], joined_texts(texts), decoded.summary.start_s
     for event, positions in zip(events, samples, strict=True):
         mean_D = embeddings_SD[positions].mean(axis=0)
+        span = (video_start_s, event.start_s, event.end_s)
         rows.append(
             {
-                "event_id": schemas.make_event_id(source.video_id, event.index),
+                "event_id": _event_id(source, event),
                 "video_id": source.video_id,
+                "part": 0,
                 "index": event.index,
                 "start_s": event.start_s,
                 "end_s": event.end_s,
+                "video_start_s": video_start_s,
                 "boundary_kind": event.kind,
                 "boundary_score": event.score,
                 "frame_times_s": decoded.times_s[decoded.sampled_index[positions]].tolist(),
                 "embedding": mean_D / max(float(np.linalg.norm(mean_D)), 1e-12),
                 "thumbnail": thumbnail(decoded.sampled_frames[positions[len(positions) // 2]]),
-                "text": sidecar.text_between(event.start_s, event.end_s),
+                "text": text_of.get(_event_id(source, event)),
+                "folder": schemas.folder_of(source.uri),
                 **_sidecar_columns(sidecar),
+                **recorded_columns(sidecar.recorded_at, *span),
             }
         )
     return pa.Table.from_pylist(rows, schema=schemas.events_schema(embeddings_SD.shape[1]))
@@ -307,7 +316,7 @@ def _feature_rows(
     with torch.inference_mode():
         rows = [
             features_row(
-                schemas.make_event_id(source.video_id, event.index),
+                _event_id(source, event),
                 source.video_id,
                 name,
                 compress_event(features, config.compress),

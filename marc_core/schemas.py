@@ -1,13 +1,18 @@
 """Arrow schemas of the memory's tables, and the ids that make every write repeatable.
 
-`videos` has one row a source, `events` one row an event, `features` one row an event and student
-model. Primary keys are declared in field metadata: without them two writers that merge the same
-key double the row silently.
+    videos    one row a content version of a source
+    events    one row an event: where it is, how it looks, what is said in it
+    texts     one row a piece of text of an event: what is said, written or captioned, and where
+    features  one row an event and vision tower: what a student reads of it
+
+Primary keys are declared in field metadata: without them two writers that merge the same key double
+the row silently. `docs/memory.md` explains every column.
 """
 
 from __future__ import annotations
 
 import hashlib
+from typing import Literal
 
 import pyarrow as pa
 
@@ -16,33 +21,59 @@ PRIMARY_KEY = {b"lance-schema:unenforced-primary-key:position": b"1"}
 INDEXED, FAILED, QUARANTINED = "indexed", "failed", "quarantined"
 """Values of `videos.status`. Quarantined: crashed or hung the decoder `max_attempts` times."""
 
+TextKind = Literal["sidecar", "speech", "writing", "caption"]
+"""Where a text comes from: a file beside the video, speech recognition, text seen in the picture,
+a description by a model."""
+Layout = Literal["groups", "nodes"]
+"""How features are stored: temporal groups of grid_h x grid_w tokens, or nodes of one token each
+in a hierarchy, with parent, place and height."""
+
 
 def make_video_id(uri: str, size_bytes: int, version: str) -> str:
     """Return 20 hex digits that name one content version of one source."""
     text = f"{uri}\x00{size_bytes}\x00{version}"
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:20]
 
 
-def make_event_id(video_id: str, index: int) -> str:
-    """Return `<video_id>:<index>`; dense, so that re-segmentation overwrites and never mixes."""
-    return f"{video_id}:{index:05d}"
+def make_event_id(video_id: str, part: int, index: int) -> str:
+    """Return `<video_id>:<part>:<index>`; dense within a part, so that cutting a part again
+    overwrites and never mixes. Ids of one video sort by time."""
+    return f"{video_id}:{part:04d}:{index:05d}"
 
 
-def make_feature_id(event_id: str, model_fingerprint: str) -> str:
-    """Return the key of an event's features under one student and one compression."""
-    return f"{event_id}@{model_fingerprint}"
+def make_feature_id(event_id: str, features_fingerprint: str) -> str:
+    """Return the key of an event's features under one vision tower and one compression."""
+    return f"{event_id}@{features_fingerprint}"
+
+
+def make_text_id(event_id: str, kind: TextKind, number: int) -> str:
+    """Return the key of an event's `number`-th text of a kind, from 0."""
+    return f"{event_id}:{kind}:{number:03d}"
+
+
+def folder_of(uri: str) -> str:
+    """Return the uri without its last component; empty for a name without a folder."""
+    return uri.rpartition("/")[0]
 
 
 def _key(name: str) -> pa.Field:
     return pa.field(name, pa.string(), nullable=False, metadata=PRIMARY_KEY)
 
 
+def _needed(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+_TIME = pa.timestamp("us", tz="UTC")
+_STRINGS = pa.list_(pa.string())
+
 VIDEOS = pa.schema(
     [
         _key("video_id"),
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("size_bytes", pa.int64(), nullable=False),
-        pa.field("version", pa.string(), nullable=False),
+        _needed("uri", pa.string()),
+        _needed("size_bytes", pa.int64()),
+        _needed("version", pa.string()),
+        ("content_digest", pa.string()),
         ("codec", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
@@ -55,59 +86,93 @@ VIDEOS = pa.schema(
         ("sample_fps", pa.float64()),
         ("decode_backend", pa.string()),
         ("decode_reason", pa.string()),
-        ("recorded_at", pa.timestamp("us", tz="UTC")),
+        ("recorded_at", _TIME),
         ("camera", pa.string()),
-        ("tags", pa.list_(pa.string())),
-        pa.field("status", pa.string(), nullable=False),
+        _needed("folder", pa.string()),
+        ("tags", _STRINGS),
+        _needed("status", pa.string()),
         ("error_class", pa.string()),
         ("error_message", pa.string()),
-        pa.field("attempts", pa.int32(), nullable=False),
+        ("warnings", _STRINGS),
+        _needed("attempts", pa.int32()),
         ("num_events", pa.int32()),
-        pa.field("config_fingerprint", pa.string(), nullable=False),
-        pa.field("indexed_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        ("num_parts", pa.int32()),
+        _needed("cuts_fingerprint", pa.string()),
+        _needed("embeddings_fingerprint", pa.string()),
+        ("features_fingerprint", pa.string()),
+        ("texts_fingerprint", pa.string()),
+        _needed("indexed_at", _TIME),
     ]
 )
 
 
 def events_schema(embedding_dim: int) -> pa.Schema:
-    """Return the `events` schema; camera, tags and recorded_at repeat the video's for filters."""
+    """Return the `events` schema; camera, folder and tags repeat the video's for filters."""
     return pa.schema(
         [
             _key("event_id"),
-            pa.field("video_id", pa.string(), nullable=False),
-            pa.field("index", pa.int32(), nullable=False),
-            pa.field("start_s", pa.float64(), nullable=False),
-            pa.field("end_s", pa.float64(), nullable=False),
+            _needed("video_id", pa.string()),
+            _needed("part", pa.int32()),
+            _needed("index", pa.int32()),
+            _needed("start_s", pa.float64()),
+            _needed("end_s", pa.float64()),
+            _needed("video_start_s", pa.float64()),
+            ("recorded_from", _TIME),
+            ("recorded_to", _TIME),
             ("boundary_kind", pa.string()),
             ("boundary_score", pa.float32()),
             ("frame_times_s", pa.list_(pa.float64())),
-            pa.field("embedding", pa.list_(pa.float32(), embedding_dim), nullable=False),
+            _needed("embedding", pa.list_(pa.float32(), embedding_dim)),
             ("thumbnail", pa.binary()),
             ("text", pa.string()),
             ("camera", pa.string()),
-            ("tags", pa.list_(pa.string())),
-            ("recorded_at", pa.timestamp("us", tz="UTC")),
+            _needed("folder", pa.string()),
+            ("tags", _STRINGS),
         ]
     )
 
 
+TEXTS = pa.schema(
+    [
+        _key("text_id"),
+        _needed("event_id", pa.string()),
+        _needed("video_id", pa.string()),
+        _needed("kind", pa.string()),
+        _needed("start_s", pa.float64()),
+        _needed("end_s", pa.float64()),
+        _needed("text", pa.string()),
+        ("confidence", pa.float32()),
+        ("language", pa.string()),
+        _needed("fingerprint", pa.string()),
+    ]
+)
+
+_FLOATS = pa.list_(pa.float32())
 FEATURES = pa.schema(
     [
         _key("feature_id"),
-        pa.field("event_id", pa.string(), nullable=False),
-        pa.field("video_id", pa.string(), nullable=False),
-        pa.field("model_fingerprint", pa.string(), nullable=False),
-        pa.field("num_groups", pa.int32(), nullable=False),
-        pa.field("num_source_groups", pa.int32(), nullable=False),
-        pa.field("grid_h", pa.int32(), nullable=False),
-        pa.field("grid_w", pa.int32(), nullable=False),
-        pa.field("dim", pa.int32(), nullable=False),
-        pa.field("num_layers", pa.int32(), nullable=False),
-        pa.field("dtype", pa.string(), nullable=False),
-        pa.field("group_times_s", pa.list_(pa.float32()), nullable=False),
-        pa.field("group_counts", pa.list_(pa.float32())),
-        pa.field("data", pa.large_binary(), nullable=False),
+        _needed("event_id", pa.string()),
+        _needed("video_id", pa.string()),
+        _needed("fingerprint", pa.string()),
+        _needed("layout", pa.string()),
+        _needed("layout_version", pa.int32()),
+        _needed("num_rows", pa.int32()),
+        _needed("num_source_groups", pa.int32()),
+        _needed("grid_h", pa.int32()),
+        _needed("grid_w", pa.int32()),
+        _needed("dim", pa.int32()),
+        _needed("num_layers", pa.int32()),
+        _needed("dtype", pa.string()),
+        _needed("times_s", _FLOATS),
+        ("counts", _FLOATS),
+        ("parents", pa.list_(pa.int32())),
+        ("positions", _FLOATS),
+        ("heights", _FLOATS),
+        _needed("data", pa.large_binary()),
     ]
 )
-"""`data`: (1 + L, T, P, D) row-major little-endian `dtype`; layer 0 the features, then deepstack
-(`num_layers` = 1 + L). `group_counts`: source groups behind each group, null where each is one."""
+"""`data`: (1 + L, rows, tokens a row, D) row-major little-endian `dtype`; layer 0 the features,
+then deepstack (`num_layers` = 1 + L). A row is a temporal group of grid_h * grid_w tokens (layout
+"groups"), or a node of one token ("nodes"). `counts`: source groups behind each row, null where
+each is one. `parents` (-1: none), `positions` (3 a row: time, height, width) and `heights` are of
+nodes only."""

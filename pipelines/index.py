@@ -26,7 +26,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from marc_core import schemas
 from marc_core.config import IndexConfig, config_to_yaml
 from marc_core.embed import encoder_facts
-from marc_core.indexing import index_fingerprint
+from marc_core.fingerprints import Fingerprints, fingerprints_of
 from marc_core.memory import MemoryStore
 from marc_core.models.vision_tower import vision_fingerprint
 from marc_core.types import VideoSource
@@ -60,18 +60,18 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         create=True,
     )
     store.record_run(config_to_yaml(without_credentials(config)))
-    fingerprint = index_fingerprint(config, encoder.fingerprint, tower)
-    todo = plan_work(sources, store.video_states().to_pylist(), fingerprint, config)
+    fingerprints = fingerprints_of(config, encoder.fingerprint, tower)
+    todo = plan_work(sources, store.video_states().to_pylist(), fingerprints, config)
     if todo:
         with _watch(store, todo, progress), warnings.catch_warnings():
             # Ray 2.60 has no other way to bound an actor task's retries; pinned below 2.64.
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
             lost = in_rounds(
                 todo,
-                lambda left: chain(left, config, encoder.dim, fingerprint).materialize(),
-                lambda left: without_outcome(store, left, fingerprint),
+                lambda left: chain(left, config, encoder.dim, fingerprints).materialize(),
+                lambda left: without_outcome(store, left, fingerprints),
             )
-        record_lost(store, lost, fingerprint, config)
+        record_lost(store, lost, fingerprints, config)
         store.optimize()
     return make_report(store, sources, todo, time.monotonic() - started)
 
@@ -85,7 +85,7 @@ def chain(
     todo: Sequence[tuple[VideoSource, int]],
     config: IndexConfig,
     embedding_dim: int,
-    fingerprint: str,
+    fingerprints: Fingerprints,
 ) -> Dataset:
     """Return the lazy chain from work rows to WRITTEN rows."""
     DataContext.get_current().max_errored_blocks = -1  # a lost block becomes worker_lost rows
@@ -104,7 +104,7 @@ def chain(
         )
         .map_batches(
             EncodeStage,
-            fn_constructor_args=(config, fingerprint),
+            fn_constructor_args=(config, fingerprints),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=0.1,  # mostly waits: for frames, or for its GPU

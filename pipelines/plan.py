@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from marc_core import schemas
 from marc_core.config import IndexConfig
+from marc_core.fingerprints import Fingerprints
 from marc_core.indexing import TRANSIENT_KINDS, failure_row
 from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
@@ -20,19 +21,19 @@ from pipelines.stages import WORK
 def plan_work(
     sources: Sequence[VideoSource],
     states: Sequence[dict[str, Any]],
-    fingerprint: str,
+    fingerprints: Fingerprints,
     config: IndexConfig,
 ) -> list[tuple[VideoSource, int]]:
     """Return what is to be done as (source, number of the attempt).
 
-    Skipped: videos indexed under this fingerprint, quarantined ones, and ones that failed for a
-    reason of their own under this fingerprint (both taken again with `retry_failed`).
+    Skipped: videos indexed under these fingerprints, quarantined ones, and ones that failed for a
+    reason of their own under them (both taken again with `retry_failed`).
     """
     known = {state["video_id"]: state for state in states}
     todo = []
     for source in sources:
         state = known.get(source.video_id)
-        if state is None or state["config_fingerprint"] != fingerprint:
+        if state is None or not fingerprints.match(state):
             todo.append((source, 1))
         elif state["status"] == schemas.INDEXED:
             continue
@@ -59,13 +60,13 @@ def rows_of(
 
 
 def without_outcome(
-    store: MemoryStore, todo: Sequence[tuple[VideoSource, int]], fingerprint: str
+    store: MemoryStore, todo: Sequence[tuple[VideoSource, int]], fingerprints: Fingerprints
 ) -> list[tuple[VideoSource, int]]:
     """Return the videos of which no worker has recorded how they ended."""
     rows, left = rows_of(store, todo), []
     for source, attempts in todo:
         row = rows.get(source.video_id)
-        if row is None or (row["config_fingerprint"], row["attempts"]) != (fingerprint, attempts):
+        if row is None or row["attempts"] != attempts or not fingerprints.match(row):
             left.append((source, attempts))
     return left
 
@@ -73,7 +74,7 @@ def without_outcome(
 def record_lost(
     store: MemoryStore,
     lost: Sequence[tuple[VideoSource, int]],
-    fingerprint: str,
+    fingerprints: Fingerprints,
     config: IndexConfig,
 ) -> None:
     """Give a failure row to every video that came to no end: its worker was lost each time."""
@@ -82,7 +83,7 @@ def record_lost(
             source,
             attempts=attempts,
             max_attempts=config.max_attempts,
-            config_fingerprint=fingerprint,
+            fingerprints=fingerprints,
             kind="worker_lost",
             message="No worker finished this video; see the job's log. Rerun to retry.",
         )

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from marc_core.config import IndexConfig
 from marc_core.errors import MemoryStoreError, SourceError, VideoError
+from marc_core.fingerprints import Fingerprints
 from marc_core.indexing import DecodedVideo, decode_video, encode_video, failure_row
 from marc_core.types import VideoSource
 from marc_core.video.wire import summary_from_fields
@@ -34,6 +35,7 @@ DECODED = pa.schema(
         ("failure", pa.string()),
         ("summary", pa.string()),
         ("sidecar", pa.string()),
+        ("content_digest", pa.string()),
         ("times_s", pa.large_binary()),
         ("shot_scores", pa.large_binary()),
         ("dark", pa.large_binary()),
@@ -50,10 +52,11 @@ INDEXED = pa.schema(
         ("failed", pa.bool_()),
         ("videos", pa.large_binary()),
         ("events", pa.large_binary()),
+        ("texts", pa.large_binary()),
         ("features", pa.large_binary()),
     ]
 )
-"""A video's rows, by table, as Arrow IPC streams; `events` and `features` null on failure."""
+"""A video's rows, by table, as Arrow IPC streams; all but `videos` null on failure."""
 
 WRITER_CACHE_BYTES = 64 * 1024**2
 """Of each of LanceDB's caches in a writer (our choice): with its own limits a writer grew by 1 MB a
@@ -116,7 +119,7 @@ class DecodeStage:
 class EncodeStage:
     """Holds the dual encoder and, where features are stored, the student's vision tower."""
 
-    def __init__(self, config: IndexConfig, fingerprint: str) -> None:
+    def __init__(self, config: IndexConfig, fingerprints: Fingerprints) -> None:
         import torch
 
         from marc_core.embed import load_encoder
@@ -125,7 +128,7 @@ class EncodeStage:
         if not torch.cuda.is_available():
             torch.set_num_threads(1)
         self.config = config
-        self.fingerprint = fingerprint
+        self.fingerprints = fingerprints
         self.encoder = load_encoder(config.encoder)
         self.tower = VisionTower(config.student) if config.memory.store_features else None
 
@@ -158,6 +161,7 @@ class EncodeStage:
                 "failed": False,
                 "videos": to_ipc(indexed.videos),
                 "events": to_ipc(indexed.events),
+                "texts": to_ipc(indexed.texts),
                 "features": None if indexed.features is None else to_ipc(indexed.features),
             },
         )
@@ -167,7 +171,7 @@ class EncodeStage:
         videos = failure_row(
             source,
             attempts=row["attempts"],
-            config_fingerprint=self.fingerprint,
+            fingerprints=self.fingerprints,
             max_attempts=self.config.max_attempts,
             **json.loads(failure),
         )
@@ -202,6 +206,7 @@ class WriteStage:
                 pa.concat_tables([from_ipc(r["videos"]) for r in done]),
                 pa.concat_tables([from_ipc(r["events"]) for r in done]),
                 pa.concat_tables(features) if features else None,
+                pa.concat_tables([from_ipc(r["texts"]) for r in done]),
             )
         if len(done) < len(rows):
             self.store.record_failures(
@@ -242,6 +247,7 @@ def _pack_decoded(row: dict[str, Any], decoded: DecodedVideo, sidecar: str) -> p
         **row,
         "summary": json.dumps(dataclasses.asdict(decoded.summary)),
         "sidecar": sidecar,
+        "content_digest": decoded.content_digest,
         "frames_shape": list(decoded.sampled_frames.shape),
     }
     arrays = {
@@ -266,6 +272,7 @@ def _unpack_decoded(batch: pa.Table) -> DecodedVideo:
     frames = _view(batch["frames"], np.uint8).reshape(batch["frames_shape"][0].as_py())
     return DecodedVideo(
         summary=summary_from_fields(summary),
+        content_digest=batch["content_digest"][0].as_py(),
         times_s=_view(batch["times_s"], np.float64),
         shot_scores=_view(batch["shot_scores"], np.float32),
         dark=_view(batch["dark"], np.bool_),

@@ -14,6 +14,7 @@ from lancedb.index import FTS, BTree, IvfFlat, IvfRq, LabelList
 
 from marc_core import schemas
 from marc_core.config import MemoryConfig
+from marc_core.feature_rows import tokens_a_row
 from marc_core.memory.tables import Tables, scan, with_retries
 
 SCALAR_INDEXES: dict[str, dict[str, Any]] = {
@@ -25,6 +26,7 @@ SCALAR_INDEXES: dict[str, dict[str, Any]] = {
         "tags": LabelList,
         "text": FTS,
     },
+    "texts": {"text_id": BTree, "event_id": BTree, "video_id": BTree},
     "features": {"feature_id": BTree, "video_id": BTree},
 }
 """Indexes by table and column; rows that are not indexed yet are found by scanning them."""
@@ -123,6 +125,7 @@ def status(tables: Tables) -> dict[str, Any]:
         "failures": dict(Counter(v["error_class"] for v in videos if v["error_class"])),
         "hours": sum(v["duration_s"] or 0.0 for v in visible) / 3600,
         "events": tables.events.count_rows(),
+        "texts": tables.texts.count_rows(),
         "features": tables.features.count_rows(),
         "feature_bytes": _feature_bytes(tables.features),
         "embedding_dim": tables.meta.embedding_dim,
@@ -134,11 +137,11 @@ def status(tables: Tables) -> dict[str, Any]:
 
 def _feature_bytes(features: Any) -> int:
     """Return the bytes of all stored features, from their shapes: the data is not read."""
-    columns = ["num_layers", "num_groups", "grid_h", "grid_w", "dim", "dtype"]
-    rows: pa.Table = scan(features, columns)
+    columns = ["layout", "num_layers", "num_rows", "grid_h", "grid_w", "dim", "dtype"]
+    found: pa.Table = scan(features, columns)
     return sum(
-        layers * groups * h * w * dim * _ITEM_BYTES[dtype]
-        for layers, groups, h, w, dim, dtype in zip(*rows.to_pydict().values(), strict=True)
+        layers * rows * tokens_a_row(layout, h, w) * dim * _ITEM_BYTES[dtype]
+        for layout, layers, rows, h, w, dim, dtype in zip(*found.to_pydict().values(), strict=True)
     )
 
 

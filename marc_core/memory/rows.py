@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from marc_core import schemas
 from marc_core.errors import MemoryStoreError
+from marc_core.text_rows import joined_texts
 
 
 def conform(rows: pa.Table, schema: pa.Schema, name: str, key: str) -> pa.Table:
@@ -49,21 +50,11 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, name: str) -> pa.ChunkedArra
 def check_events(videos: pa.Table, events: pa.Table, embedding_dim: int) -> None:
     """Raise MemoryStoreError unless `events` are complete, dense and searchable.
 
-    Every video is `indexed` and has `num_events` >= 1 events with index 0 .. num_events - 1, ids
-    as make_event_id gives them, start before end, and an embedding that is finite and not zero.
+    Every video is `indexed` and has `num_events` >= 1 events in parts 0 .. num_parts - 1, with
+    index 0, 1, .. within each part, ids as make_event_id gives them, start before end, and an
+    embedding that is finite and not zero.
     """
-    expected = {
-        schemas.make_event_id(video_id, i): (video_id, i)
-        for video_id, n in _columns(videos, "video_id", "num_events")
-        for i in range(n or 0)
-    }
-    found = {e: (v, i) for e, v, i in _columns(events, "event_id", "video_id", "index")}
-    if found != expected:
-        wrong = sorted(found.items() ^ expected.items())[0]
-        raise MemoryStoreError(
-            "Events must be numbered 0 .. num_events - 1 in every video published with them, and "
-            f"event_id must be video_id:index. First difference at {wrong}."
-        )
+    _check_numbers(videos, events)
     for video_id, status, n in _columns(videos, "video_id", "status", "num_events"):
         if status != schemas.INDEXED or not n:
             raise MemoryStoreError(
@@ -73,6 +64,33 @@ def check_events(videos: pa.Table, events: pa.Table, embedding_dim: int) -> None
     if not pc.all(pc.less(events["start_s"], events["end_s"]), min_count=0).as_py():
         raise MemoryStoreError("Events must start before they end (start_s < end_s).")
     _check_embeddings(events, embedding_dim)
+
+
+def _check_numbers(videos: pa.Table, events: pa.Table) -> None:
+    """Raise MemoryStoreError unless the videos' events are complete and numbered densely."""
+    found: dict[str, dict[int, set[int]]] = {}
+    for key, video_id, part, index in _columns(events, "event_id", "video_id", "part", "index"):
+        if key != schemas.make_event_id(video_id, part, index):
+            raise MemoryStoreError(
+                f"An event_id must be video_id:part:index. Got '{key}' for part {part}, index "
+                f"{index} of video '{video_id}'. Make it with make_event_id()."
+            )
+        found.setdefault(video_id, {}).setdefault(part, set()).add(index)
+    for video_id, num_events, num_parts in _columns(videos, "video_id", "num_events", "num_parts"):
+        parts = found.pop(video_id, {})
+        complete = sorted(parts) == list(range(num_parts or 0))
+        dense = all(index == set(range(len(index))) for index in parts.values())
+        if not (complete and dense and sum(map(len, parts.values())) == (num_events or 0)):
+            raise MemoryStoreError(
+                "Events must be numbered 0, 1, .. within parts 0 .. num_parts - 1, num_events in "
+                f"all. Video '{video_id}' has {num_events} events in {num_parts} parts; "
+                f"got { ({part: sorted(index) for part, index in sorted(parts.items())}) }."
+            )
+    if found:
+        raise MemoryStoreError(
+            f"Events must be numbered within the videos published with them. Got events of "
+            f"'{min(found)}' without its row."
+        )
 
 
 def _check_embeddings(events: pa.Table, embedding_dim: int) -> None:
@@ -90,13 +108,35 @@ def _check_embeddings(events: pa.Table, embedding_dim: int) -> None:
 def check_features(events: pa.Table, features: pa.Table) -> None:
     """Raise MemoryStoreError unless every features row belongs to one of `events`."""
     known = set(_columns(events, "event_id", "video_id"))
-    for event_id, video_id, model, key in _columns(
-        features, "event_id", "video_id", "model_fingerprint", "feature_id"
+    for event_id, video_id, name, key in _columns(
+        features, "event_id", "video_id", "fingerprint", "feature_id"
     ):
-        if (event_id, video_id) not in known or key != schemas.make_feature_id(event_id, model):
+        if (event_id, video_id) not in known or key != schemas.make_feature_id(event_id, name):
             raise MemoryStoreError(
                 f"Features '{key}' do not belong to an event published with them (event "
                 f"'{event_id}' of video '{video_id}'). Make rows with features_row()."
+            )
+
+
+def check_texts(events: pa.Table, texts: pa.Table) -> None:
+    """Raise MemoryStoreError unless every texts row belongs to one of `events`, of a known kind,
+    and `events.text` is what `joined_texts` makes of them."""
+    known = set(_columns(events, "event_id", "video_id"))
+    kinds = get_args(schemas.TextKind)
+    for event_id, video_id, kind, key in _columns(texts, "event_id", "video_id", "kind", "text_id"):
+        if (event_id, video_id) not in known or not key.startswith(f"{event_id}:{kind}:"):
+            raise MemoryStoreError(
+                f"Text '{key}' does not belong to an event published with it (event '{event_id}' "
+                f"of video '{video_id}'). Make its key with make_text_id()."
+            )
+        if kind not in kinds:
+            raise MemoryStoreError(f"A text's kind must be one of {kinds}. Got '{kind}'.")
+    joined = joined_texts(texts)
+    for event_id, text in _columns(events, "event_id", "text"):
+        if text != joined.get(event_id):
+            raise MemoryStoreError(
+                f"events.text must be what joined_texts() makes of the event's texts. Event "
+                f"'{event_id}' has {text!r}; its texts give {joined.get(event_id)!r}."
             )
 
 

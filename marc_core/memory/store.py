@@ -1,17 +1,6 @@
-"""The memory: what is written, in which order, and what a reader may see of it.
+"""The memory: one open set of tables, with all that may be written to and read from them.
 
-    publish:  look up ──> features ──> events ──────────> videos ───────────> delete stale
-              what is     (merge)      (ONE merge: all    (ONE merge: adds    (only what the
-              there                     events of all      the new row and     look-up found)
-                                        videos, surplus    removes the old
-                                        ones deleted)      version's)
-
-A video is visible while its `videos` row has num_events > 0, so the videos commit is the switch
-from one content version of a uri to the next. A video that is there already and is now cut
-otherwise loses its features before the events commit and gets the new ones after it: a reader
-finds no features for a moment, never features of another cut. A crash between two commits leaves
-rows that the rerun overwrites, because every key is derived from source and position
-(docs/memory.md has the table of crash windows).
+Writing is in `publishing`, upkeep in `maintenance`, search in `retriever`.
 """
 
 from __future__ import annotations
@@ -27,10 +16,10 @@ import pyarrow.compute as pc
 from marc_core import schemas
 from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
-from marc_core.feature_rows import read_features_row
-from marc_core.memory import maintenance
+from marc_core.feature_rows import read_features_row, tokens_a_row
+from marc_core.memory import maintenance, publishing
 from marc_core.memory.filters import is_in, quote
-from marc_core.memory.rows import check_events, check_features, conform
+from marc_core.memory.rows import conform
 from marc_core.memory.tables import (
     RUNS,
     Meta,
@@ -42,7 +31,15 @@ from marc_core.memory.tables import (
 )
 from marc_core.types import EventFeatures
 
-_STATES = ("video_id", "uri", "status", "attempts", "error_class", "config_fingerprint")
+_STATES = (
+    "video_id", "uri", "status", "attempts", "error_class",
+    "cuts_fingerprint", "embeddings_fingerprint", "features_fingerprint", "texts_fingerprint",
+)  # fmt: skip
+_OF_AN_ATTEMPT = (
+    "status", "error_class", "error_message", "warnings", "attempts", "cuts_fingerprint",
+    "embeddings_fingerprint", "features_fingerprint", "indexed_at",
+)  # fmt: skip
+"""Columns of `videos` that a failed attempt writes, also where an earlier one had succeeded."""
 _IDS_OF_A_FILTER = 1000
 
 
@@ -90,54 +87,43 @@ class MemoryStore:
 
     # Writing
 
-    def publish(self, videos: pa.Table, events: pa.Table, features: pa.Table | None) -> None:
-        """Make these videos, complete with events and features, the memory's present state.
+    def publish(
+        self,
+        videos: pa.Table,
+        events: pa.Table,
+        features: pa.Table | None = None,
+        texts: pa.Table | None = None,
+    ) -> None:
+        """Make these videos, complete with all that is derived, the memory's present state.
 
-        videos: schemas.VIDEOS rows with status `indexed`. events: all of their events.
-        features: all of their features, or None for none. Anything else that the memory holds
-        of these videos, or of older versions of their uris, is removed. Idempotent; may run in
-        several processes at once. Raises MemoryStoreError before anything is written when rows
-        break a rule, and after repeated commit conflicts.
+        videos: schemas.VIDEOS rows with status `indexed`. events: all of their events. features,
+        texts: all of theirs, or None for none; `events.text` is what `joined_texts` makes of them.
+        Anything else that the memory holds of these videos, or of older versions of their uris, is
+        removed. Idempotent; may run in several processes at once. Raises MemoryStoreError before
+        anything is written when rows break a rule, and after repeated commit conflicts.
         """
-        videos = conform(videos, schemas.VIDEOS, "videos", "video_id")
-        schema = schemas.events_schema(self.meta.embedding_dim)
-        events = conform(events, schema, "events", "event_id")
-        check_events(videos, events, self.meta.embedding_dim)
-        features = schemas.FEATURES.empty_table() if features is None else features
-        features = conform(features, schemas.FEATURES, "features", "feature_id")
-        check_features(events, features)
-        _check_one_version(videos)
+        new = publishing.checked(videos, events, features, texts, self.meta.embedding_dim)
         self.refresh()
-        old_ids = self._older_versions(videos)
-        ids = videos["video_id"].to_pylist()
-        surplus, recut = self._differences(events, ids)
-        is_late = pc.is_in(features["video_id"], pa.array(sorted(recut), pa.string()))
-        if recut:
-            delete_where(self.tables.features, is_in("video_id", sorted(recut)))
-        merge(self.tables.features, "feature_id", features.filter(pc.invert(is_late)))
-        merge(self.tables.events, "event_id", events, replace_where=surplus)
-        merge(self.tables.features, "feature_id", features.filter(is_late))
-        merge(self.tables.videos, "video_id", videos, replace_where=_rows_of(old_ids))
-        self._delete_stale_features(ids, features)
-        if old_ids:
-            self._delete_derived(old_ids)
+        publishing.publish(self.tables, new)
 
     def record_failures(self, videos: pa.Table) -> None:
         """Record that these videos could not be indexed, with reason and attempts.
 
         What an earlier run indexed of them, or of older versions of their uris, stays and stays
-        visible: such a row keeps its num_events. Raises MemoryStoreError.
+        visible: such a row keeps what was known of it. Raises MemoryStoreError.
         """
         videos = conform(videos, schemas.VIDEOS, "videos", "video_id")
         if pc.any(pc.equal(videos["status"], schemas.INDEXED)).as_py():
             raise MemoryStoreError("A failure's status must be 'failed' or 'quarantined'.")
         self.refresh()
-        ids = videos["video_id"].to_pylist()
-        known = scan(self.tables.videos, ["video_id", "num_events"], is_in("video_id", ids))
-        kept = dict(zip(*known.to_pydict().values(), strict=True))
-        column = videos.schema.get_field_index("num_events")
-        counts = pa.array([kept.get(i) for i in ids], pa.int32())
-        merge(self.tables.videos, "video_id", videos.set_column(column, "num_events", counts))
+        ours = f"{is_in('video_id', videos['video_id'].to_pylist())} AND num_events > 0"
+        known = scan(self.tables.videos, schemas.VIDEOS.names, ours).to_pylist()
+        kept = {row["video_id"]: row for row in known}
+        rows = [
+            kept.get(row["video_id"], row) | {name: row[name] for name in _OF_AN_ATTEMPT}
+            for row in videos.to_pylist()
+        ]
+        merge(self.tables.videos, "video_id", pa.Table.from_pylist(rows, schema=schemas.VIDEOS))
 
     def delete_video(self, id_or_uri: str) -> dict[str, int]:
         """Delete a video, all content versions when a uri is given, and everything derived.
@@ -153,7 +139,7 @@ class MemoryStore:
             raise MemoryStoreError(
                 f"The memory has no video '{id_or_uri}'. `marc status` lists what it holds."
             )
-        counts = self._delete_derived(ids)
+        counts = publishing.delete_derived(self.tables, ids)
         return {"videos": delete_where(self.tables.videos, is_in("video_id", ids)), **counts}
 
     def record_run(self, config_yaml: str) -> str:
@@ -164,7 +150,7 @@ class MemoryStore:
         return run_id
 
     def remove_orphans(self) -> dict[str, int]:
-        """Delete events and features of videos that have no `videos` row; return their numbers.
+        """Delete what is derived of videos that have no `videos` row; return the numbers by table.
 
         They stay behind when a writer died and its video was changed, or removed, before a rerun.
         Readers never see them. Only while nobody writes: a writer's rows between two commits look
@@ -173,7 +159,7 @@ class MemoryStore:
         self.refresh()
         known = set(scan(self.tables.videos, ["video_id"])["video_id"].to_pylist())
         counts = {}
-        for name in ("events", "features"):
+        for name in ("events", *publishing.DERIVED):
             table = self.tables.all()[name]
             found = pc.unique(scan(table, ["video_id"])["video_id"]).to_pylist()
             orphans = sorted(set(found) - known)
@@ -206,7 +192,7 @@ class MemoryStore:
 
     def video_states(self) -> pa.Table:
         """Return what a rerun needs to know of every video: id, uri, status, attempts,
-        error_class, config_fingerprint."""
+        error_class and the four fingerprints."""
         self.refresh()
         return scan(self.tables.videos, _STATES)
 
@@ -245,25 +231,29 @@ class MemoryStore:
         names = list(columns or schema.names)
         if not self.visible_uris([video_id]):
             return pa.schema([schema.field(n) for n in names]).empty_table()
-        wanted = list(dict.fromkeys([*names, "index"]))
+        wanted = list(dict.fromkeys([*names, "event_id"]))
         found = scan(self.tables.events, wanted, f"video_id = {quote(video_id)}")
-        return found.sort_by("index").select(names)
+        return found.sort_by("event_id").select(names)
 
-    def load_features(
-        self, event_ids: Sequence[str], model_fingerprint: str
-    ) -> dict[str, EventFeatures]:
-        """Return the features of these events under one model; events without any are absent."""
-        keys = [schemas.make_feature_id(e, model_fingerprint) for e in event_ids]
+    def texts_of(self, event_ids: Sequence[str]) -> pa.Table:
+        """Return all texts of these events, ordered by event and start."""
+        found = scan(self.tables.texts, schemas.TEXTS.names, is_in("event_id", event_ids))
+        return found.sort_by([(n, "ascending") for n in ("event_id", "start_s", "text_id")])
+
+    def load_features(self, event_ids: Sequence[str], fingerprint: str) -> dict[str, EventFeatures]:
+        """Return the features of these events under one name; events without any are absent."""
+        keys = [schemas.make_feature_id(e, fingerprint) for e in event_ids]
         found = scan(self.tables.features, schemas.FEATURES.names, is_in("feature_id", keys))
         return {row["event_id"]: read_features_row(row) for row in found.to_pylist()}
 
     def count_tokens(self, video_ids: Sequence[str]) -> int:
         """Return the visual tokens stored in the features of these videos."""
-        columns, total = ["num_groups", "grid_h", "grid_w"], 0
+        columns, total = ["num_rows", "layout", "grid_h", "grid_w"], 0
         for start in range(0, len(video_ids), _IDS_OF_A_FILTER):
             some = is_in("video_id", video_ids[start : start + _IDS_OF_A_FILTER])
             found = scan(self.tables.features, columns, some).to_pydict()
-            total += sum(t * h * w for t, h, w in zip(*found.values(), strict=True))
+            rows = zip(*found.values(), strict=True)
+            total += sum(n * tokens_a_row(layout, h, w) for n, layout, h, w in rows)
         return total
 
     def status(self) -> dict[str, Any]:
@@ -271,54 +261,6 @@ class MemoryStore:
         self.refresh()
         return maintenance.status(self.tables)
 
-    # Stale rows
-
-    def _older_versions(self, videos: pa.Table) -> list[str]:
-        """Return ids of other content versions of the same uris."""
-        condition = is_in("uri", videos["uri"].to_pylist())
-        known = scan(self.tables.videos, ["video_id"], condition)["video_id"].to_pylist()
-        return sorted(set(known) - set(videos["video_id"].to_pylist()))
-
-    def _differences(self, events: pa.Table, video_ids: list[str]) -> tuple[str | None, set[str]]:
-        """Compare with the events that are there.
-
-        Returns the condition that deletes surplus ones (None when there are none), and the videos
-        of which an event is there with another span, or is surplus.
-        """
-        columns = ["event_id", "start_s", "end_s", "video_id"]
-        ours = is_in("video_id", video_ids)
-        known = _tuples(scan(self.tables.events, columns, ours))
-        new = {key: (start, end) for key, start, end, _ in _tuples(events.select(columns))}
-        recut = {video for key, start, end, video in known if new.get(key) != (start, end)}
-        return (ours if any(row[0] not in new for row in known) else None), recut
-
-    def _delete_stale_features(self, video_ids: list[str], features: pa.Table) -> None:
-        known = scan(self.tables.features, ["feature_id"], is_in("video_id", video_ids))
-        stale = set(known["feature_id"].to_pylist()) - set(features["feature_id"].to_pylist())
-        if stale:
-            delete_where(self.tables.features, is_in("feature_id", sorted(stale)))
-
-    def _delete_derived(self, video_ids: list[str]) -> dict[str, int]:
-        condition = is_in("video_id", video_ids)
-        return {
-            "events": delete_where(self.tables.events, condition),
-            "features": delete_where(self.tables.features, condition),
-        }
-
-
-def _rows_of(video_ids: list[str]) -> str | None:
-    return is_in("video_id", video_ids) if video_ids else None
-
-
-def _tuples(table: pa.Table) -> list[tuple[Any, ...]]:
-    return list(zip(*table.to_pydict().values(), strict=True))
-
 
 def _id_or_uri(value: str) -> str:
     return f"video_id = {quote(value)} OR uri = {quote(value)}"
-
-
-def _check_one_version(videos: pa.Table) -> None:
-    uris = videos["uri"].to_pylist()
-    if len(set(uris)) < len(uris):
-        raise MemoryStoreError("One uri was published in two content versions at once.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from marc_core import schemas
 from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _META_KEY = b"marc"
 _READ_CONSISTENCY = timedelta(seconds=1)
 """Age from which an open table looks for newer versions (our choice: one listing a second)."""
@@ -38,6 +39,9 @@ RUNS = pa.schema(
     ]
 )
 """One row an indexing run: the resolved configuration, from which questions take their models."""
+
+NAMES = ("videos", "events", "texts", "features", "runs")
+"""The tables of a memory."""
 
 T = TypeVar("T")
 
@@ -57,13 +61,14 @@ class Tables:
 
     videos: Any
     events: Any
+    texts: Any
     features: Any
     runs: Any
     meta: Meta
 
     def all(self) -> dict[str, Any]:
         """Return the tables by name."""
-        return {name: getattr(self, name) for name in ("videos", "events", "features", "runs")}
+        return {name: getattr(self, name) for name in NAMES}
 
 
 def open_tables(
@@ -95,13 +100,13 @@ def open_tables(
             _create(db, embedding_dim, encoder_fingerprint)
         if not _exists(db, "events"):
             raise missing
-        opened = {name: db.open_table(name) for name in ("videos", "events", "features", "runs")}
+        meta = _read_meta(db, config.uri)
+        opened = {name: db.open_table(name) for name in NAMES}
     except (OSError, RuntimeError, ValueError) as error:
         raise MemoryStoreError(
             f"The memory at '{config.uri}' cannot be opened: {_reason(error)}. Check "
             "memory.uri, memory.storage_options and the credentials."
         ) from error
-    meta = _read_meta(opened["events"], config.uri)
     _check_meta(meta, config.uri, embedding_dim, encoder_fingerprint)
     return Tables(**opened, meta=meta)
 
@@ -131,8 +136,8 @@ def _create(db: Any, embedding_dim: int | None, encoder_fingerprint: str | None)
     )
     events = schemas.events_schema(embedding_dim)
     metadata = {_META_KEY: json.dumps(asdict(meta)).encode()}
-    plain = {"videos": schemas.VIDEOS, "features": schemas.FEATURES, "runs": RUNS}
-    for name, schema in {**plain, "events": events.with_metadata(metadata)}.items():
+    plain = {"videos": schemas.VIDEOS, "texts": schemas.TEXTS, "features": schemas.FEATURES}
+    for name, schema in {**plain, "runs": RUNS, "events": events.with_metadata(metadata)}.items():
         _create_table(db, name, schema)
 
 
@@ -147,17 +152,30 @@ def _create_table(db: Any, name: str, schema: pa.Schema) -> None:
         with_retries(lambda: table.create_index("text", config=FTS()))
 
 
-def _read_meta(events: Any, uri: str) -> Meta:
-    raw = (events.schema.metadata or {}).get(_META_KEY)
+def _read_meta(db: Any, uri: str) -> Meta:
+    raw = (db.open_table("events").schema.metadata or {}).get(_META_KEY)
     if raw is None:
         raise MemoryStoreError(f"The tables at '{uri}' are not a MARC memory. Choose another uri.")
     values = json.loads(raw)
     if values.get("format_version") != FORMAT_VERSION:
         raise MemoryStoreError(
             f"The memory at '{uri}' has format {values.get('format_version')}; this version reads "
-            f"format {FORMAT_VERSION}. Index into a new memory."
+            f"format {FORMAT_VERSION}. Index its videos into a new memory: "
+            f"{_index_command(db, uri)}"
         )
     return Meta(**values)
+
+
+def _index_command(db: Any, uri: str) -> str:
+    """Return the command that indexes anew what the last run into this memory indexed."""
+    runs = scan(db.open_table("runs"), ["started_at", "config_yaml"]).sort_by("started_at")
+    archive: list[str] = []
+    if runs.num_rows:
+        from omegaconf import OmegaConf
+
+        archive = list(OmegaConf.create(runs["config_yaml"][-1].as_py()).get("archive") or [])
+    named = shlex.join(archive) if archive else "ARCHIVE"
+    return f"marc index {named} --memory {shlex.quote(f'{uri}-format-{FORMAT_VERSION}')}"
 
 
 def _check_meta(meta: Meta, uri: str, dim: int | None, encoder: str | None) -> None:

@@ -13,7 +13,8 @@ from marc_core.config import AskConfig, IndexConfig, load_config
 from marc_core.embed import load_encoder
 from marc_core.errors import AnswerError
 from marc_core.events import ShotDetector
-from marc_core.indexing import decode_video, encode_video, features_name, samples_of
+from marc_core.fingerprints import features_name
+from marc_core.indexing import decode_video, encode_video, samples_of
 from marc_core.memory import MemoryStore
 from marc_core.models.loading import load_student
 from marc_core.models.vision_tower import VisionTower
@@ -54,7 +55,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory):
                 source, decoded, read_sidecar(source.uri, {}), config=index, encoder=encoder,
                 tower=tower,
             )  # fmt: skip
-            store.publish(rows.videos, rows.events, rows.features)
+            store.publish(rows.videos, rows.events, rows.features, rows.texts)
     ask = load_config(AskConfig, preset="tiny", overrides=[f"memory.uri='{root}/memory'"])
     return store, encoder, student, ask, root
 

@@ -1,6 +1,8 @@
 """Ids are functions of content, and fit their documented forms."""
 
-from marc_core.schemas import make_event_id, make_feature_id, make_video_id
+import pytest
+
+from marc_core.schemas import folder_of, make_event_id, make_feature_id, make_text_id, make_video_id
 
 
 def test_video_id_changes_with_each_part() -> None:
@@ -12,7 +14,28 @@ def test_video_id_changes_with_each_part() -> None:
     assert len(base) == 20
 
 
-def test_event_ids_sort_by_index() -> None:
-    ids = [make_event_id("v", i) for i in (0, 9, 10, 99999)]
+def test_event_ids_sort_by_part_and_index() -> None:
+    places = [(0, 0), (0, 9), (0, 10), (0, 99999), (1, 0), (12, 3)]
+    ids = [make_event_id("v", part, index) for part, index in places]
     assert ids == sorted(ids)
-    assert make_feature_id(ids[0], "m") == "v:00000@m"
+    assert ids[-1] == "v:0012:00003"
+
+
+def test_what_describes_an_event_is_named_after_it() -> None:
+    event = make_event_id("v", 0, 3)
+    assert make_feature_id(event, "m") == "v:0000:00003@m"
+    assert make_text_id(event, "speech", 7) == "v:0000:00003:speech:007"
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder"),
+    [
+        ("/archive/day 1/a.mp4", "/archive/day 1"),
+        ("s3://bucket/a.mp4", "s3://bucket"),
+        ("/a.mp4", ""),
+        ("a.mp4", ""),
+        ("/archive/a.mkv#1", "/archive"),
+    ],
+)
+def test_folder(uri: str, folder: str) -> None:
+    assert folder_of(uri) == folder

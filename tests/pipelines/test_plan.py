@@ -6,12 +6,15 @@ import pytest
 
 from marc_core import schemas
 from marc_core.config import IndexConfig
+from marc_core.fingerprints import Fingerprints
 from marc_core.indexing import failure_row
 from marc_core.types import VideoSource
 from pipelines.plan import plan_work
 from pipelines.report import IndexReport
 
 SOURCE = VideoSource(video_id="v", uri="/a.mp4", size_bytes=1, version="1")
+
+NOW = Fingerprints(cuts="now", embeddings="e", features=None)
 
 
 def state(status: str, error: str | None = None, attempts: int = 1, fingerprint: str = "now"):
@@ -21,7 +24,9 @@ def state(status: str, error: str | None = None, attempts: int = 1, fingerprint:
         "status": status,
         "error_class": error,
         "attempts": attempts,
-        "config_fingerprint": fingerprint,
+        "cuts_fingerprint": fingerprint,
+        "embeddings_fingerprint": "e",
+        "features_fingerprint": None,
     }
 
 
@@ -41,7 +46,7 @@ def state(status: str, error: str | None = None, attempts: int = 1, fingerprint:
     ],
 )
 def test_plan(known: list, retry_failed: bool, attempt: int | None) -> None:
-    todo = plan_work([SOURCE], known, "now", IndexConfig(retry_failed=retry_failed))
+    todo = plan_work([SOURCE], known, NOW, IndexConfig(retry_failed=retry_failed))
     assert todo == ([] if attempt is None else [(SOURCE, attempt)])
 
 
@@ -56,7 +61,7 @@ def test_plan(known: list, retry_failed: bool, attempt: int | None) -> None:
 )
 def test_quarantine(kind: str, attempts: int, status: str) -> None:
     (row,) = failure_row(
-        SOURCE, attempts=attempts, max_attempts=3, config_fingerprint="f", kind=kind, message="m"
+        SOURCE, attempts=attempts, max_attempts=3, fingerprints=NOW, kind=kind, message="m"
     ).to_pylist()
     assert (row["status"], row["error_class"], row["attempts"]) == (status, kind, attempts)
 

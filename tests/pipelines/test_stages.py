@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from marc_core.config import IndexConfig, MemoryConfig
 from marc_core.errors import MemoryStoreError
+from marc_core.fingerprints import Fingerprints
 from marc_core.indexing import DecodedVideo, failure_row
 from marc_core.memory import MemoryStore
 from marc_core.types import DecodeSummary, VideoInfo, VideoSource
@@ -43,6 +44,7 @@ def decoded() -> DecodedVideo:
             info=INFO, num_frames=5, num_errors=0, start_s=0.0, end_s=0.2, sample_fps=1.0,
             backend="pyav", backend_reason="default",
         ),
+        content_digest="5-a",
         times_s=np.arange(5) / 25,
         shot_scores=rng.random(5, np.float32),
         dark=np.array([True, False, False, True, False]),
@@ -62,6 +64,7 @@ def test_a_decoded_video_survives_the_way_between_stages():
     assert seen == {"attempts": 2, "failure": None}
     after = _unpack_decoded(received)
     assert after.summary == before.summary
+    assert after.content_digest == before.content_digest
     for name in ("times_s", "shot_scores", "dark", "sampled_index", "sampled_frames"):
         given, got = getattr(before, name), getattr(after, name)
         assert given.dtype == got.dtype
@@ -97,8 +100,9 @@ def test_a_writer_looks_after_the_memory_and_survives_lost_races(tmp_path, monke
     for i in range(5):
         source = VideoSource(video_id=f"v{i}", uri=f"/{i}.mp4", size_bytes=1, version="1")
         row = failure_row(
-            source, attempts=1, max_attempts=3, config_fingerprint="f", kind="no_frames", message=""
-        )
+            source, attempts=1, max_attempts=3, kind="no_frames", message="",
+            fingerprints=Fingerprints(cuts="c", embeddings="e", features=None),
+        )  # fmt: skip
         cells = {"video_id": f"v{i}", "failed": True, "videos": to_ipc(row)}
         written = stage(pa.Table.from_pylist([cells], schema=INDEXED))
         assert written.to_pylist() == [{"videos": 1}]

@@ -21,8 +21,7 @@ import torch
 from marc_core import schemas
 from marc_core.config import MemoryConfig
 from marc_core.feature_rows import features_row
-from marc_core.memory import MemoryStore
-from marc_core.memory import store as store_module
+from marc_core.memory import MemoryStore, publishing
 from marc_core.types import EventFeatures
 
 DIM = 16
@@ -38,7 +37,13 @@ def video_row(video_id: str, uri: str, num_events: int | None = 1, **values: Any
         "attempts": 1,
         "num_events": num_events,
         "duration_s": 36.0,
-        "config_fingerprint": "c1",
+        "num_parts": None if num_events is None else 1,
+        "folder": schemas.folder_of(uri),
+        "warnings": [],
+        "cuts_fingerprint": "c1",
+        "embeddings_fingerprint": "e1",
+        "features_fingerprint": "m1",
+        "texts_fingerprint": "t1",
         "indexed_at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
     }
     return row | values
@@ -47,9 +52,12 @@ def video_row(video_id: str, uri: str, num_events: int | None = 1, **values: Any
 def event_row(video_id: str, index: int, **values: Any) -> dict[str, Any]:
     rng = np.random.default_rng([index, *video_id.encode()])
     row = {
-        "event_id": schemas.make_event_id(video_id, index),
+        "event_id": schemas.make_event_id(video_id, 0, index),
         "video_id": video_id,
+        "part": 0,
         "index": index,
+        "video_start_s": 0.0,
+        "folder": "",
         "start_s": float(index),
         "end_s": index + 1.0,
         "boundary_kind": "shot",
@@ -59,6 +67,25 @@ def event_row(video_id: str, index: int, **values: Any) -> dict[str, Any]:
         "thumbnail": b"jpeg of " + str(index).encode(),
     }
     return row | values
+
+
+def texts_table(events: list[dict[str, Any]]) -> pa.Table:
+    """Return a texts row for each event that has a text."""
+    rows = [
+        {
+            "text_id": schemas.make_text_id(event["event_id"], "sidecar", 0),
+            "event_id": event["event_id"],
+            "video_id": event["video_id"],
+            "kind": "sidecar",
+            "start_s": event["start_s"],
+            "end_s": event["end_s"],
+            "text": event["text"],
+            "fingerprint": "t1",
+        }
+        for event in events
+        if event.get("text") is not None
+    ]
+    return pa.Table.from_pylist(rows, schema=schemas.TEXTS)
 
 
 def features_of(seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> EventFeatures:
@@ -73,9 +100,10 @@ def features_of(seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> EventFeat
 
 def tables_of(
     video_id: str, uri: str, num_events: int, model: str = "m1", **event_values: Any
-) -> tuple[pa.Table, pa.Table, pa.Table]:
+) -> tuple[pa.Table, pa.Table, pa.Table, pa.Table]:
     """Return what `publish` takes for one whole video."""
-    events = [event_row(video_id, i, **event_values) for i in range(num_events)]
+    folder = schemas.folder_of(uri)
+    events = [event_row(video_id, i, folder=folder, **event_values) for i in range(num_events)]
     features = [
         features_row(e["event_id"], video_id, model, features_of(i)) for i, e in enumerate(events)
     ]
@@ -83,6 +111,7 @@ def tables_of(
         pa.Table.from_pylist([video_row(video_id, uri, num_events)], schema=schemas.VIDEOS),
         pa.Table.from_pylist(events, schema=schemas.events_schema(DIM)),
         pa.Table.from_pylist(features, schema=schemas.FEATURES),
+        texts_table(events),
     )
 
 
@@ -94,25 +123,25 @@ def write_many(uri: str, names: list[str], rounds: int) -> None:
     store = MemoryStore.open(config, embedding_dim=DIM, create=True)
     for _ in range(rounds):
         for name in names:
-            store.publish(*tables_of(name, f"/{name}.mp4", 4))
+            store.publish(*tables_of(name, f"/{name}.mp4", 4, text="said"))
 
 
 def race(uri: str, rounds: int, ready: Path, go: Path) -> None:
     """Publish one new video a round, each at a moment that the other process knows too."""
     store = MemoryStore.open(MemoryConfig(uri=uri), embedding_dim=DIM, create=True)
-    store.publish(*tables_of("warm", "/warm.mp4", 1))
+    store.publish(*tables_of("warm", "/warm.mp4", 1, text="said"))
     ready.touch()
     while not go.exists():
         time.sleep(0.01)
     start = go.stat().st_mtime + 0.2
     for i in range(rounds):
         time.sleep(max(0.0, start + 0.25 * i - time.time()))
-        store.publish(*tables_of(f"v{i}", f"/{i}.mp4", 4))
+        store.publish(*tables_of(f"v{i}", f"/{i}.mp4", 4, text="said"))
 
 
 def write_and_die(uri: str, after_commits: int) -> None:
     """Publish a new version of /a.mp4 and be killed after so many merges."""
-    real, done = store_module.merge, []
+    real, done = publishing.merge, []
 
     def merge(*args: Any, **kwargs: Any) -> None:
         real(*args, **kwargs)
@@ -120,8 +149,8 @@ def write_and_die(uri: str, after_commits: int) -> None:
         if len(done) == after_commits:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    store_module.merge = merge
-    MemoryStore.open(MemoryConfig(uri=uri)).publish(*tables_of("new", "/a.mp4", 3))
+    publishing.merge = merge
+    MemoryStore.open(MemoryConfig(uri=uri)).publish(*tables_of("new", "/a.mp4", 3, text="said"))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ from marc_core import schemas
 from marc_core.config import RetrieveConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.feature_rows import features_row
-from marc_core.memory import MemoryStore, search
-from marc_core.memory import store as store_module
+from marc_core.memory import MemoryStore, publishing, search
 from marc_core.memory.tables import with_retries
 
 PROGRAM = Path(__file__).with_name("fakes.py")
@@ -29,7 +28,9 @@ def start(*arguments):
 
 def keys(store):
     store.refresh()
-    columns = {"videos": "video_id", "events": "event_id", "features": "feature_id"}
+    columns = {
+        "videos": "video_id", "events": "event_id", "texts": "text_id", "features": "feature_id",
+    }  # fmt: skip
     return {
         name: sorted(store.tables.all()[name].search().to_arrow()[key].to_pylist())
         for name, key in columns.items()
@@ -37,9 +38,13 @@ def keys(store):
 
 
 def expected(*videos):
-    events = sorted(schemas.make_event_id(v, i) for v, n in videos for i in range(n))
-    features = [f"{e}@m1" for e in events]
-    return {"videos": sorted(v for v, _ in videos), "events": events, "features": features}
+    events = sorted(schemas.make_event_id(v, 0, i) for v, n in videos for i in range(n))
+    return {
+        "videos": sorted(v for v, _ in videos),
+        "events": events,
+        "texts": [f"{e}:sidecar:000" for e in events],
+        "features": [f"{e}@m1" for e in events],
+    }
 
 
 def test_two_processes_at_once_lose_and_double_nothing(config):
@@ -79,21 +84,23 @@ def visible(store, fakes):
     return {uri: uris.count(uri) for uri in set(uris)}
 
 
-@pytest.mark.parametrize(("commits", "seen"), [(1, "old"), (2, "old"), (4, "new")])
+@pytest.mark.parametrize(
+    ("commits", "seen"), [(1, "old"), (2, "old"), (3, "old"), (5, "old"), (6, "new")]
+)
 def test_a_killed_writer_leaves_the_old_or_the_new_version(store, fakes, commits, seen):
-    store.publish(*fakes.tables_of("old", "/a.mp4", 5))
-    store.publish(*fakes.tables_of("other", "/b.mp4", 2))
+    store.publish(*fakes.tables_of("old", "/a.mp4", 5, text="said"))
+    store.publish(*fakes.tables_of("other", "/b.mp4", 2, text="said"))
     writer = start(store.config.uri, "die", commits)
     writer.communicate(timeout=60)
     assert writer.returncode == -9
     store.refresh()
     assert visible(store, fakes) == {"/a.mp4": 5 if seen == "old" else 3, "/b.mp4": 2}
     assert store.get_video("/a.mp4")["video_id"] == seen
-    store.publish(*fakes.tables_of("new", "/a.mp4", 3))
+    store.publish(*fakes.tables_of("new", "/a.mp4", 3, text="said"))
     if seen == "old":
         assert keys(store) == expected(("new", 3), ("other", 2))
     else:
-        assert store.remove_orphans() == {"events": 5, "features": 5}
+        assert store.remove_orphans() == {"events": 5, "features": 5, "texts": 5}
         assert keys(store) == expected(("new", 3), ("other", 2))
 
 
@@ -103,7 +110,7 @@ class Crash(Exception):
 
 def crash_after(monkeypatch, commits):
     """Let the next publish fail after so many merges."""
-    real, done = store_module.merge, []
+    real, done = publishing.merge, []
 
     def merge(*args, **kwargs):
         real(*args, **kwargs)
@@ -111,32 +118,32 @@ def crash_after(monkeypatch, commits):
         if len(done) == commits:
             raise Crash
 
-    monkeypatch.setattr(store_module, "merge", merge)
+    monkeypatch.setattr(publishing, "merge", merge)
 
 
-@pytest.mark.parametrize("commits", [1, 2, 3, 4])
+@pytest.mark.parametrize("commits", range(1, 7))
 @pytest.mark.parametrize("events_before", [0, 2, 7])
 def test_a_rerun_after_any_crash_completes_a_resegmentation(
     store, fakes, monkeypatch, commits, events_before
 ):
     if events_before:
-        store.publish(*fakes.tables_of("v", "/v.mp4", events_before))
+        store.publish(*fakes.tables_of("v", "/v.mp4", events_before, text="said"))
     with monkeypatch.context() as patch:
         crash_after(patch, commits)
         with pytest.raises(Crash):
-            store.publish(*fakes.tables_of("v", "/v.mp4", 4))
+            store.publish(*fakes.tables_of("v", "/v.mp4", 4, text="said"))
     seen = visible(store, fakes).get("/v.mp4", 0)
-    if commits == 4 or (commits >= 2 and events_before):
+    if commits == 6 or (commits >= 3 and events_before):
         assert seen == 4
     else:
         assert seen == events_before
-    store.publish(*fakes.tables_of("v", "/v.mp4", 4))
+    store.publish(*fakes.tables_of("v", "/v.mp4", 4, text="said"))
     assert keys(store) == expected(("v", 4))
 
 
 def cut(fakes, event_s, num_events):
     """Return a video cut into events of `event_s`; its features tell their cut by their times."""
-    videos, events, _ = fakes.tables_of("v", "/v.mp4", num_events)
+    videos, events, *_ = fakes.tables_of("v", "/v.mp4", num_events)
     rows, features = events.to_pylist(), []
     for row in rows:
         row |= {"start_s": row["index"] * event_s, "end_s": (row["index"] + 1) * event_s}
@@ -147,12 +154,13 @@ def cut(fakes, event_s, num_events):
         videos,
         pa.Table.from_pylist(rows, schema=events.schema),
         pa.Table.from_pylist(features, schema=schemas.FEATURES),
+        fakes.texts_table(rows),
     )
 
 
-@pytest.mark.parametrize("commits", [1, 2, 3, 4])
+@pytest.mark.parametrize("commits", range(1, 7))
 @pytest.mark.parametrize("num_events", [2, 4, 6])
-def test_no_event_ever_has_the_features_of_another_cut(
+def test_no_event_ever_has_features_or_texts_of_another_cut(
     store, fakes, monkeypatch, commits, num_events
 ):
     store.publish(*cut(fakes, 10.0, 4))
@@ -167,19 +175,22 @@ def test_no_event_ever_has_the_features_of_another_cut(
             if event["event_id"] in found:
                 times = found[event["event_id"]].times_T.tolist()
                 assert times == [event["start_s"], event["end_s"]]
+            for text in store.texts_of([event["event_id"]]).to_pylist():
+                assert (text["start_s"], text["end_s"]) == (event["start_s"], event["end_s"])
+                assert text["text"] == event["text"]
         store.publish(*cut(fakes, 7.0, num_events))
     assert len(found) == num_events
 
 
 def test_orphans_of_a_crash_that_no_rerun_repeats_can_be_removed(store, fakes, monkeypatch):
-    store.publish(*fakes.tables_of("v", "/v.mp4", 2))
+    store.publish(*fakes.tables_of("v", "/v.mp4", 2, text="said"))
     with monkeypatch.context() as patch:
-        crash_after(patch, 2)
+        crash_after(patch, 3)
         with pytest.raises(Crash):
-            store.publish(*fakes.tables_of("gone", "/gone.mp4", 4))
+            store.publish(*fakes.tables_of("gone", "/gone.mp4", 4, text="said"))
     assert visible(store, fakes) == {"/v.mp4": 2}
-    assert store.remove_orphans() == {"events": 4, "features": 4}
-    assert store.remove_orphans() == {"events": 0, "features": 0}
+    assert store.remove_orphans() == {"events": 4, "features": 4, "texts": 4}
+    assert store.remove_orphans() == {"events": 0, "features": 0, "texts": 0}
     assert keys(store) == expected(("v", 2))
 
 

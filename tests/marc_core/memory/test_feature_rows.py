@@ -11,7 +11,7 @@ from marc_core.feature_rows import features_columns, features_row, read_features
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_every_bit_comes_back(fakes, dtype):
     features = fakes.features_of(3, dtype)
-    row = features_row("v:00000", "v", "m", features)
+    row = features_row("v:0000:00000", "v", "m", features)
     assert list(row) == schemas.FEATURES.names
     back = read_features_row(row)
     assert back.groups_TPD.dtype == dtype
@@ -29,7 +29,7 @@ def test_deepstack_and_counts_come_back(fakes):
         deepstack_LTPD=torch.stack([plain.groups_TPD + i for i in (1, 2, 3)]),
         counts_T=torch.tensor([1.0, 4.0]),
     )
-    back = read_features_row(features_row("v:00000", "v", "m", features))
+    back = read_features_row(features_row("v:0000:00000", "v", "m", features))
     assert torch.equal(back.groups_TPD, features.groups_TPD)
     assert torch.equal(back.deepstack_LTPD, features.deepstack_LTPD)
     assert torch.equal(back.counts_T, features.counts_T)
@@ -65,7 +65,7 @@ def test_contradictions_are_refused(fakes, changes, message):
 
 
 def test_damaged_rows_are_refused(fakes):
-    row = features_row("v:00000", "v", "m", fakes.features_of())
+    row = features_row("v:0000:00000", "v", "m", fakes.features_of())
     with pytest.raises(MemoryStoreError, match="damaged"):
         read_features_row(row | {"data": row["data"][:-2]})
     with pytest.raises(MemoryStoreError, match="damaged"):

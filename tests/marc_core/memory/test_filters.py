@@ -34,7 +34,7 @@ def publish_random(store, fakes, seed, num_videos=6):
     rng = random.Random(seed)
     rows = []
     for v in range(num_videos):
-        videos, events, _ = fakes.tables_of(f"v{v}", f"/{v}.mp4", rng.randint(1, 6))
+        videos, events, *_ = fakes.tables_of(f"v{v}", f"/{v}.mp4", rng.randint(1, 6))
         events = events.to_pylist()
         for event in events:
             event["camera"] = rng.choice(CAMERAS)

@@ -23,7 +23,7 @@ def test_upkeep_changes_no_row(store, fakes):
     after = store.videos(), store.events_of("v3"), search(store, query, config=RetrieveConfig())
     assert before[:2] == after[:2]
     assert [h.event_id for h in before[2]] == [h.event_id for h in after[2]]
-    assert store.load_features(["v3:00001"], "m1")
+    assert store.load_features(["v3:0000:00001"], "m1")
 
 
 def test_indexes_cover_all_rows_after_upkeep(store, fakes):
@@ -84,7 +84,7 @@ def test_features_are_not_rewritten_by_upkeep_but_purged_on_demand(
     hasty.optimize(purge=True)
     one = before / 4
     assert disk_bytes(config, "features") < before + 0.5 * one
-    assert store.load_features(["v1:00019"], "m1")
+    assert store.load_features(["v1:0000:00019"], "m1")
 
 
 def test_upkeep_is_due_when_many_commits_left_many_files(store, fakes, monkeypatch):
@@ -96,7 +96,7 @@ def test_upkeep_is_due_when_many_commits_left_many_files(store, fakes, monkeypat
     assert done.index(True) == 5  # six files
     assert 2 <= sum(done) <= 4  # the more commits, the more files are allowed
     assert store.status()["events"] == 60
-    assert len(store.load_features([f"v{i}:00001" for i in range(30)], "m1")) == 30
+    assert len(store.load_features([f"v{i}:0000:00001" for i in range(30)], "m1")) == 30
 
 
 def test_small_caches_find_the_same(store, config, fakes):
@@ -143,7 +143,7 @@ def test_upkeep_while_others_write(store, config, fakes):
             task.result()
     status = store.status()
     assert (status["videos"], status["events"], status["features"]) == (16, 48, 48)
-    assert len(store.load_features([f"v{i}:00002" for i in range(8)], "m1")) == 8
+    assert len(store.load_features([f"v{i}:0000:00002" for i in range(8)], "m1")) == 8
 
 
 def test_deletions_are_known_so_that_training_takes_fewer_samples(store, fakes):

@@ -54,9 +54,15 @@ def test_a_memory_in_a_bucket_behaves_like_a_folder(bucket, fakes):
     reader = MemoryStore.open(config)
     query = np.ones(fakes.DIM, np.float32)
     hits = search(reader, query, text="dog", config=RetrieveConfig())
-    assert sorted(h.event_id for h in hits) == ["new:00000", "new:00001", "new:00002"]
+    assert sorted(h.event_id for h in hits) == [
+        "new:0000:00000",
+        "new:0000:00001",
+        "new:0000:00002",
+    ]
     assert len(reader.load_features([h.event_id for h in hits], "m1")) == 3
-    assert store.delete_video("/a.mp4") == {"videos": 1, "events": 3, "features": 3}
+    assert store.delete_video("/a.mp4") == {
+        "videos": 1, "events": 3, "features": 3, "texts": 3
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -26,16 +26,17 @@ def publish(store, fakes, video_id, events):
         fakes.event_row(video_id, i, embedding=embedding, text=text)
         for i, (embedding, text) in enumerate(events)
     ]
-    videos, _, _ = fakes.tables_of(video_id, f"/{video_id}.mp4", len(rows))
-    store.publish(videos, pa.Table.from_pylist(rows, schema=schemas.events_schema(16)), None)
+    videos, *_ = fakes.tables_of(video_id, f"/{video_id}.mp4", len(rows))
+    table = pa.Table.from_pylist(rows, schema=schemas.events_schema(16))
+    store.publish(videos, table, None, fakes.texts_table(rows))
 
 
 def test_hits_are_the_nearest_events_with_their_cosines(store, fakes):
     publish(store, fakes, "v", [(unit(1, 1), None), (unit(1), None), (unit(0, 1), "x")])
     hits = search(store, 7 * unit(1), k=2, config=CONFIG)
     assert [(h.event_id, h.uri, h.index) for h in hits] == [
-        ("v:00001", "/v.mp4", 1),
-        ("v:00000", "/v.mp4", 0),
+        ("v:0000:00001", "/v.mp4", 1),
+        ("v:0000:00000", "/v.mp4", 0),
     ]
     assert [h.score for h in hits] == pytest.approx([1.0, 2**-0.5], abs=1e-6)
     assert (hits[0].start_s, hits[0].end_s, hits[0].thumbnail) == (1.0, 2.0, b"jpeg of 1")
@@ -102,8 +103,18 @@ def test_chronological_is_by_time_within_a_video(store, fakes):
     publish(store, fakes, "v", [(unit(1, 0.2), None), (unit(1), None), (unit(1, 0.5), None)])
     publish(store, fakes, "w", [(unit(1, 0.1), None)])
     hits = search(store, unit(1), k=4, config=CONFIG)
-    assert [h.event_id for h in hits] == ["v:00001", "w:00000", "v:00000", "v:00002"]
-    assert [h.event_id for h in chronological(hits)] == ["v:00000", "v:00001", "v:00002", "w:00000"]
+    assert [h.event_id for h in hits] == [
+        "v:0000:00001",
+        "w:0000:00000",
+        "v:0000:00000",
+        "v:0000:00002",
+    ]
+    assert [h.event_id for h in chronological(hits)] == [
+        "v:0000:00000",
+        "v:0000:00001",
+        "v:0000:00002",
+        "w:0000:00000",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -145,8 +156,11 @@ def test_the_vector_index_finds_what_brute_force_finds(tmp_path, fakes, dim):
     store = MemoryStore.open(MemoryConfig(uri=str(tmp_path)), embedding_dim=dim, create=True)
     index = range(rows)
     events = {
-        "event_id": [schemas.make_event_id("v", i) for i in index],
+        "event_id": [schemas.make_event_id("v", 0, i) for i in index],
         "video_id": ["v"] * rows,
+        "part": np.zeros(rows, np.int32),
+        "video_start_s": np.zeros(rows),
+        "folder": [""] * rows,
         "index": index,
         "start_s": np.arange(rows, dtype=np.float64),
         "end_s": np.arange(1, rows + 1, dtype=np.float64),

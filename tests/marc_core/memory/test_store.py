@@ -15,7 +15,9 @@ from marc_core.memory import MemoryStore, search
 
 def all_ids(store):
     """Return the keys of all rows by table, sorted, doubles included."""
-    keys = {"videos": "video_id", "events": "event_id", "features": "feature_id"}
+    keys = {
+        "videos": "video_id", "events": "event_id", "texts": "text_id", "features": "feature_id",
+    }  # fmt: skip
     store.refresh()
     tables = store.tables.all()
     return {
@@ -24,19 +26,23 @@ def all_ids(store):
     }
 
 
-def expected_ids(*videos, model="m1"):
-    events = sorted(schemas.make_event_id(v, i) for v, n in videos for i in range(n))
+def expected_ids(*videos, model="m1", texts=False):
+    events = sorted(schemas.make_event_id(v, 0, i) for v, n in videos for i in range(n))
     return {
         "videos": sorted(v for v, _ in videos),
         "events": events,
+        "texts": [f"{e}:sidecar:000" for e in events] if texts else [],
         "features": [f"{e}@{model}" for e in events],
     }
 
 
 def test_published_rows_come_back_unchanged(store, fakes):
-    videos, events, features = fakes.tables_of("v", "/v.mp4", 3, text="a dog", tags=["x", "y"])
-    store.publish(videos, events, features)
+    videos, events, features, texts = fakes.tables_of(
+        "v", "/v.mp4", 3, text="a dog", tags=["x", "y"]
+    )
+    store.publish(videos, events, features, texts)
     assert store.videos().equals(videos.select(schemas.VIDEOS.names))
+    assert store.texts_of(events["event_id"].to_pylist()).equals(texts)
     assert store.events_of("v").equals(events)
     found = store.tables.features.search().to_arrow().sort_by("feature_id")
     assert found.equals(features)
@@ -50,7 +56,7 @@ def test_publishing_again_changes_nothing(store, fakes):
 
 
 def test_column_order_and_string_types_do_not_matter(store, fakes):
-    videos, events, features = fakes.tables_of("v", "/v.mp4", 2)
+    videos, events, features, _ = fakes.tables_of("v", "/v.mp4", 2)
     large = videos.set_column(1, "uri", videos["uri"].cast(pa.large_string()))
     store.publish(large.select(large.column_names[::-1]), events, features)
     assert store.get_video("v")["uri"] == "/v.mp4"
@@ -82,11 +88,11 @@ def test_features_of_an_older_model_go(store, fakes):
     store.publish(*fakes.tables_of("v", "/v.mp4", 2, model="m1"))
     store.publish(*fakes.tables_of("v", "/v.mp4", 2, model="m2"))
     assert all_ids(store) == expected_ids(("v", 2), model="m2")
-    assert store.load_features(["v:00000"], "m1") == {}
+    assert store.load_features(["v:0000:00000"], "m1") == {}
 
 
 def test_without_features_none_stay(store, fakes):
-    videos, events, features = fakes.tables_of("v", "/v.mp4", 2)
+    videos, events, features, _ = fakes.tables_of("v", "/v.mp4", 2)
     store.publish(videos, events, features)
     store.publish(videos, events, None)
     assert all_ids(store)["features"] == []
@@ -94,30 +100,33 @@ def test_without_features_none_stay(store, fakes):
 
 def test_one_video_is_one_commit_a_table(store, fakes):
     before = {n: t.version for n, t in store.tables.all().items()}
-    store.publish(*fakes.tables_of("v", "/v.mp4", 3))
+    store.publish(*fakes.tables_of("v", "/v.mp4", 3, text="a dog"))
     store.refresh()
     after = {n: t.version for n, t in store.tables.all().items()}
     assert {n: after[n] - before[n] for n in after} == {
-        "videos": 1, "events": 1, "features": 1, "runs": 0
+        "videos": 1, "events": 1, "features": 1, "texts": 1, "runs": 0
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v, e, f: (v.drop_columns(["uri"]), e, f), r"Missing: \['uri'\]"),
-        (lambda v, e, f: (v.append_column("extra", v["uri"]), e, f), r"unknown: \['extra'\]"),
-        (lambda v, e, f: (v, e.slice(0, 2), f), "numbered 0"),
-        (lambda v, e, f: (v, e.slice(1), f), "numbered 0"),
-        (lambda v, e, f: (v.slice(0, 0), e, f), "numbered 0"),
-        (lambda v, e, f: (v, pa.concat_tables([e, e]), f), "event_id twice"),
-        (lambda v, e, f: (v, e, pa.concat_tables([f, f])), "feature_id twice"),
-        (lambda v, e, f: (pa.concat_tables([v, v]), e, f), "video_id twice"),
+        (lambda v, e, f, t: (v.drop_columns(["uri"]), e, f), r"Missing: \['uri'\]"),
+        (lambda v, e, f, t: (v.append_column("extra", v["uri"]), e, f), r"unknown: \['extra'\]"),
+        (lambda v, e, f, t: (v, e.slice(0, 2), f), "must be"),
+        (lambda v, e, f, t: (v, e.slice(1), f), "must be"),
+        (lambda v, e, f, t: (v.slice(0, 0), e, f), "must be"),
+        (lambda v, e, f, t: (v, pa.concat_tables([e, e]), f), "event_id twice"),
+        (lambda v, e, f, t: (v, e, pa.concat_tables([f, f])), "feature_id twice"),
+        (lambda v, e, f, t: (pa.concat_tables([v, v]), e, f), "video_id twice"),
+        (lambda v, e, f, t: (v, e, f, t.slice(1)), r"texts give None"),
+        (lambda v, e, f, t: (v, e, f, pa.concat_tables([t, t])), "text_id twice"),
+        (lambda v, e, f, t: (v, e.slice(0, 0), f, t), "must be"),
     ],
 )
 def test_wrong_rows_are_refused_before_anything_is_written(store, fakes, change, message):
     with pytest.raises(MemoryStoreError, match=message):
-        store.publish(*change(*fakes.tables_of("v", "/v.mp4", 3)))
+        store.publish(*change(*fakes.tables_of("v", "/v.mp4", 3, text="a dog")))
     assert all_ids(store) == expected_ids()
 
 
@@ -127,20 +136,22 @@ def test_wrong_rows_are_refused_before_anything_is_written(store, fakes, change,
         ({"embedding": np.zeros(16, np.float32)}, "not zero"),
         ({"embedding": np.full(16, np.nan, np.float32)}, "finite"),
         ({"start_s": 5.0, "end_s": 5.0}, "start before they end"),
-        ({"event_id": "other:00000"}, "numbered 0"),
+        ({"event_id": "other:0000:00000"}, "must be"),
+        ({"part": 1}, "must be video_id:part:index"),
+        ({"text": "said"}, "its texts give None"),
     ],
 )
 def test_wrong_events_are_refused(store, fakes, values, message):
     events = pa.Table.from_pylist(
         [fakes.event_row("v", 0, **values)], schema=schemas.events_schema(fakes.DIM)
     )
-    videos, _, _ = fakes.tables_of("v", "/v.mp4", 1)
+    videos, *_ = fakes.tables_of("v", "/v.mp4", 1)
     with pytest.raises(MemoryStoreError, match=message):
         store.publish(videos, events, None)
 
 
 def test_embeddings_of_another_dimension_are_refused(store, fakes):
-    videos, events, _ = fakes.tables_of("v", "/v.mp4", 1)
+    videos, events, *_ = fakes.tables_of("v", "/v.mp4", 1)
     wide = pa.array([[1.0] * 24], pa.list_(pa.float32(), 24))
     column = events.schema.get_field_index("embedding")
     with pytest.raises(MemoryStoreError, match=r"events\.embedding"):
@@ -148,7 +159,7 @@ def test_embeddings_of_another_dimension_are_refused(store, fakes):
 
 
 def test_nulls_where_none_may_be_are_refused(store, fakes):
-    videos, events, _ = fakes.tables_of("v", "/v.mp4", 1)
+    videos, events, *_ = fakes.tables_of("v", "/v.mp4", 1)
     nulls = pa.array([None], pa.string())
     with pytest.raises(MemoryStoreError, match=r"videos\.uri.*null"):
         store.publish(videos.set_column(1, "uri", nulls), events, None)
@@ -188,9 +199,9 @@ def test_deleting_removes_everything_derived(store, fakes):
     store.publish(*fakes.tables_of("v", "/a.mp4", 3))
     store.publish(*fakes.tables_of("w", "/b.mp4", 2))
     store.record_failures(failure(fakes, "v2", "/a.mp4"))
-    assert store.delete_video("/a.mp4") == {"videos": 2, "events": 3, "features": 3}
+    assert store.delete_video("/a.mp4") == {"videos": 2, "events": 3, "features": 3, "texts": 0}
     assert all_ids(store) == expected_ids(("w", 2))
-    assert store.delete_video("w") == {"videos": 1, "events": 2, "features": 2}
+    assert store.delete_video("w") == {"videos": 1, "events": 2, "features": 2, "texts": 0}
     with pytest.raises(MemoryStoreError, match="no video 'w'"):
         store.delete_video("w")
 
@@ -285,8 +296,8 @@ def test_the_latest_of_two_failures_of_a_uri_is_found(store, fakes):
 
 def test_features_load_by_event_and_model(store, fakes):
     store.publish(*fakes.tables_of("v", "/v.mp4", 3))
-    found = store.load_features(["v:00002", "v:00000", "v:00009"], "m1")
-    assert sorted(found) == ["v:00000", "v:00002"]
+    found = store.load_features(["v:0000:00002", "v:0000:00000", "v:0000:00009"], "m1")
+    assert sorted(found) == ["v:0000:00000", "v:0000:00002"]
     for index in (0, 2):
         expected = fakes.features_of(index)
-        assert torch.equal(found[f"v:{index:05d}"].groups_TPD, expected.groups_TPD)
+        assert torch.equal(found[f"v:0000:{index:05d}"].groups_TPD, expected.groups_TPD)

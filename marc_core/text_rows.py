@@ -1,0 +1,62 @@
+"""Texts of events as rows of schemas.TEXTS, and the one text by which an event is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from marc_core import schemas
+from marc_core.config import fingerprint
+
+if TYPE_CHECKING:
+    from marc_core.video.sidecar import Sidecar
+
+
+def texts_fingerprint(sidecar: Sidecar) -> str:
+    """Return 12 hex digits of all that the files beside a video say, an empty sidecar included."""
+    return fingerprint(sidecar.to_json())
+
+
+def sidecar_rows(
+    events: Iterable[tuple[str, float, float]], video_id: str, sidecar: Sidecar
+) -> list[dict[str, Any]]:
+    """Return a row for each caption of each event that it is shown in.
+
+    events: (event_id, start_s, end_s), on the clock of the captions. A caption across a cut belongs
+    to both events; its own start and end stay.
+    """
+    name = texts_fingerprint(sidecar)
+    rows = []
+    for event_id, start_s, end_s in events:
+        shown = [c for c in sidecar.captions if c.start_s < end_s and c.end_s > start_s]
+        for number, caption in enumerate(shown):
+            rows.append(
+                {
+                    "text_id": schemas.make_text_id(event_id, "sidecar", number),
+                    "event_id": event_id,
+                    "video_id": video_id,
+                    "kind": "sidecar",
+                    "start_s": caption.start_s,
+                    "end_s": caption.end_s,
+                    "text": caption.text,
+                    "fingerprint": name,
+                }
+            )
+    return rows
+
+
+def joined_texts(texts: pa.Table) -> dict[str, str]:
+    """Return `events.text` by event_id: an event's texts in order of their start, by one space.
+
+    Events without a text are absent.
+    """
+    columns = ("event_id", "start_s", "text_id", "text")
+    rows: Sequence[tuple[str, float, str, str]] = sorted(
+        zip(*(texts[name].to_pylist() for name in columns), strict=True)
+    )
+    found: dict[str, list[str]] = {}
+    for event_id, _, _, text in rows:
+        found.setdefault(event_id, []).append(text)
+    return {event_id: " ".join(parts) for event_id, parts in found.items()}
