@@ -6,8 +6,9 @@ Times are seconds on the source's own clock (presentation timestamps), never ind
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,18 +19,39 @@ BoundaryKind = Literal["start", "shot", "semantic", "max_length"]
 """Why an event begins: start of the video, TransNetV2 transition, change point, length limit."""
 
 
+class SidecarFile(NamedTuple):
+    """A file beside a video that says something of it; `version` is its time of change."""
+
+    uri: str
+    size_bytes: int
+    version: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoSource:
     """One video file of an archive, before it is opened.
 
     `version` is the object store's ETag or `mtime_ns`, whichever the file system gives; it is
-    part of `video_id`, so that a changed file is a new video.
+    part of `video_id`, so that a changed file is a new video. `sidecars` are the files beside it,
+    which are no part of its id.
     """
 
     video_id: str
     uri: str
     size_bytes: int
     version: str
+    sidecars: tuple[SidecarFile, ...] = ()
+
+    def to_json(self) -> str:
+        """Return JSON for `from_json`."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> VideoSource:
+        """Return the source that `to_json` wrote."""
+        values = json.loads(text)
+        sidecars = tuple(SidecarFile(*file) for file in values.pop("sidecars"))
+        return cls(**values, sidecars=sidecars)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

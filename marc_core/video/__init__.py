@@ -6,21 +6,17 @@ from marc_core.video.decode import Decoding, probe
 from marc_core.video.decord_backend import DecordDecoding
 from marc_core.video.exact import read_frames
 from marc_core.video.isolated import DecodeStream, IsolatedDecoder
-from marc_core.video.sidecar import Caption, Sidecar, read_sidecar
 from marc_core.video.source import list_videos, local_copy
 
 __all__ = [
-    "Caption",
     "DecodeStream",
     "Decoding",
     "DecordDecoding",
     "IsolatedDecoder",
-    "Sidecar",
     "admit_decord",
     "decode",
     "list_videos",
     "local_copy",
     "probe",
     "read_frames",
-    "read_sidecar",
 ]

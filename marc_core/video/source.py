@@ -13,11 +13,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from marc_core.errors import SourceError
-from marc_core.types import VideoSource
+from marc_core.types import SidecarFile, VideoSource
+from marc_core.video.beside import files_beside, usual_names
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
@@ -148,7 +150,7 @@ def _wanted(name: str, patterns: tuple[str, ...]) -> bool:
 
 def _list_local(place: Location, patterns: tuple[str, ...]) -> Iterator[VideoSource]:
     if os.path.isfile(place.path):
-        yield _local_source(place.path)
+        yield _local_source(place.path, _names_beside(place.path))
         return
     if not os.path.isdir(place.path):
         raise SourceError(
@@ -157,9 +159,10 @@ def _list_local(place: Location, patterns: tuple[str, ...]) -> Iterator[VideoSou
         )
     for folder, folders, names in os.walk(place.path, onerror=_raise_unreadable):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(names):
-            if _wanted(name, patterns):
-                yield _local_source(os.path.join(folder, name))
+        wanted = sorted(name for name in names if _wanted(name, patterns))
+        beside = files_beside(names, wanted)
+        for name in wanted:
+            yield _local_source(os.path.join(folder, name), beside.get(name, ()))
 
 
 def _raise_unreadable(error: OSError) -> None:
@@ -169,19 +172,48 @@ def _raise_unreadable(error: OSError) -> None:
     ) from error
 
 
-def _local_source(path: str) -> VideoSource:
+def _names_beside(path: str) -> list[str]:
+    """Return the names of the files beside a video that was named itself."""
+    folder, name = os.path.split(path)
+    try:
+        names = os.listdir(folder)
+    except PermissionError:  # such a folder may be entered, but nobody knows what lies in it
+        return []
+    return files_beside(names, [name]).get(name, [])
+
+
+def _local_source(path: str, beside: Iterable[str] = ()) -> VideoSource:
     try:
         stat = os.stat(path)
     except OSError:  # a link that leads nowhere: listed, so that it ends as a failure row
         return _make_source(path, 0, "missing")
-    return _make_source(path, stat.st_size, str(stat.st_mtime_ns))
+    folder = os.path.dirname(path)
+    sidecars = [file for name in beside for file in _local_sidecar(os.path.join(folder, name))]
+    return _make_source(path, stat.st_size, str(stat.st_mtime_ns), sidecars)
 
 
-def _make_source(uri: str, size_bytes: int, version: str) -> VideoSource:
+def _local_sidecar(path: str) -> Iterator[SidecarFile]:
+    """Yield the file at `path`, or nothing when it is a folder or went away meanwhile."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return
+    if S_ISREG(stat.st_mode):
+        yield SidecarFile(path, stat.st_size, str(stat.st_mtime_ns))
+
+
+def _make_source(
+    uri: str, size_bytes: int, version: str, sidecars: Iterable[SidecarFile] = ()
+) -> VideoSource:
     from marc_core.schemas import make_video_id
 
-    video_id = make_video_id(uri, size_bytes, version)
-    return VideoSource(video_id=video_id, uri=uri, size_bytes=size_bytes, version=version)
+    return VideoSource(
+        video_id=make_video_id(uri, size_bytes, version),
+        uri=uri,
+        size_bytes=size_bytes,
+        version=version,
+        sidecars=tuple(sidecars),
+    )
 
 
 def _list_store(place: Location, patterns: tuple[str, ...]) -> Iterator[VideoSource]:
@@ -196,16 +228,32 @@ def _list_store(place: Location, patterns: tuple[str, ...]) -> Iterator[VideoSou
                 "archive_options (endpoint_override, region)."
             )
         if info.type == FileType.File:
-            yield _store_source(place, info)
+            near = place.store.get_file_info(usual_names(place.path))
+            yield _store_source(place, info, [file for file in near if file.is_file])
             return
         inside = place.store.get_file_info(FileSelector(place.path, recursive=True))
+    folders: dict[str, dict[str, FileInfo]] = {}
     for info in inside:
-        if info.type == FileType.File and _wanted(info.base_name, patterns):
-            yield _store_source(place, info)
+        if info.type == FileType.File:
+            folders.setdefault(os.path.dirname(info.path), {})[info.base_name] = info
+    for files in folders.values():
+        wanted = [name for name in files if _wanted(name, patterns)]
+        beside = files_beside(files, wanted)
+        for name in wanted:
+            near = [files[other] for other in beside.get(name, ())]
+            yield _store_source(place, files[name], near)
 
 
-def _store_source(place: Location, info: FileInfo) -> VideoSource:
-    return _make_source(place.uri_of(info.path), int(info.size or 0), str(info.mtime_ns))
+def _store_source(
+    place: Location, info: FileInfo, beside: Iterable[FileInfo] = ()
+) -> VideoSource:
+    sidecars = [
+        SidecarFile(place.uri_of(file.path), int(file.size or 0), str(file.mtime_ns))
+        for file in beside
+    ]
+    return _make_source(
+        place.uri_of(info.path), int(info.size or 0), str(info.mtime_ns), sidecars
+    )
 
 
 @contextlib.contextmanager
