@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from marc_core.embed import DualEncoder
     from marc_core.events import ShotDetector
     from marc_core.models.vision_tower import VisionTower
+    from marc_core.text import Sidecar
     from marc_core.video import IsolatedDecoder
-    from marc_core.video.sidecar import Sidecar
 
 THUMBNAIL_SIDE_PX = 320
 JPEG_QUALITY = 85
@@ -129,6 +129,7 @@ def encode_video(
     """
     from marc_core.events import segment
 
+    sidecar = sidecar.on_clock_of(decoded.summary.start_s, decoded.summary.end_s)
     embeddings_SD = encoder.encode_images(decoded.sampled_frames)
     events = segment(
         decoded.times_s,

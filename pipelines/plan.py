@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -46,9 +44,7 @@ def plan_work(
 
 def work_row(source: VideoSource, attempts: int) -> pa.Table:
     """Return the WORK row of one video."""
-    return pa.Table.from_pylist(
-        [{"source": json.dumps(asdict(source)), "attempts": attempts}], schema=WORK
-    )
+    return pa.Table.from_pylist([{"source": source.to_json(), "attempts": attempts}], schema=WORK)
 
 
 def rows_of(

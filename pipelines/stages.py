@@ -101,16 +101,17 @@ class DecodeStage:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Map a WORK row to a DECODED row."""
         (row,) = batch.to_pylist()
-        source = VideoSource(**json.loads(row["source"]))
+        source = VideoSource.from_json(row["source"])
         table, failure = recorded(lambda: self.decode(row, source))
         return table if table is not None else _one_row(DECODED, {**row, "failure": failure})
 
     def decode(self, row: dict[str, Any], source: VideoSource) -> pa.Table:
         """Fetch, decode and shot-detect one video."""
-        from marc_core.video import local_copy, read_sidecar
+        from marc_core.text import read_sidecar
+        from marc_core.video import local_copy
 
         options = self.config.archive_options
-        sidecar = read_sidecar(source.uri, options)
+        sidecar = read_sidecar(source, options)
         with local_copy(source, options) as path:
             decoded = decode_video(path, self.decoder, self.detector)
         return _pack_decoded(row, decoded, json.dumps(sidecar.to_json()))
@@ -135,7 +136,7 @@ class EncodeStage:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Map a DECODED row to an INDEXED row."""
         (row,) = batch.select(["source", "attempts", "failure", "sidecar"]).to_pylist()
-        source = VideoSource(**json.loads(row["source"]))
+        source = VideoSource.from_json(row["source"])
         table, failure = None, row["failure"]
         if failure is None:
             table, failure = recorded(lambda: self.encode(batch, row, source))
@@ -143,7 +144,7 @@ class EncodeStage:
 
     def encode(self, batch: pa.Table, row: dict[str, Any], source: VideoSource) -> pa.Table:
         """Embed, segment and pack one video's rows."""
-        from marc_core.video import Sidecar
+        from marc_core.text import Sidecar
 
         indexed = encode_video(
             source,

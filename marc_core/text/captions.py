@@ -17,7 +17,7 @@ from marc_core.errors import SourceError
 
 _STAMP = r"(-?)\s*(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 _TIMING = re.compile(rf"^\s*{_STAMP}\s*-->\s*{_STAMP}(?=\s|$)")
-_LIKE_A_TIMING = re.compile(r"^\s*-?\s*[\d.,]*\d:[\d:.,]*\s*-+>")
+_LIKE_A_TIMING = re.compile(r"^\s*-?\s*[\d.,]*\d:[\d:.,-]*\s*-+>")
 _VTT_BLOCK = re.compile(r"(WEBVTT|NOTE|STYLE|REGION)(\s|$)")
 _MOST_HOURS = 99
 """pysubs2 reads two digits of hours in SubRip files."""
@@ -117,7 +117,8 @@ def parse_captions(
             captions.append(
                 Caption(start_s=start_s, end_s=end_s, text=said, language=language, file=file)
             )
-    if not captions and not skipped.reasons and text.strip() and not len(cues):
+    is_empty = not text.strip() or text.lstrip("\ufeff \n").startswith("WEBVTT")
+    if not len(cues) and not skipped.reasons and not is_empty:
         raise SourceError(f"holds no caption that can be read as {ending[1:]}.")
     return tuple(sorted(captions, key=lambda c: (c.start_s, c.end_s))), skipped
 

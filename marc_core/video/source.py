@@ -244,16 +244,12 @@ def _list_store(place: Location, patterns: tuple[str, ...]) -> Iterator[VideoSou
             yield _store_source(place, files[name], near)
 
 
-def _store_source(
-    place: Location, info: FileInfo, beside: Iterable[FileInfo] = ()
-) -> VideoSource:
+def _store_source(place: Location, info: FileInfo, beside: Iterable[FileInfo] = ()) -> VideoSource:
     sidecars = [
         SidecarFile(place.uri_of(file.path), int(file.size or 0), str(file.mtime_ns))
         for file in beside
     ]
-    return _make_source(
-        place.uri_of(info.path), int(info.size or 0), str(info.mtime_ns), sidecars
-    )
+    return _make_source(place.uri_of(info.path), int(info.size or 0), str(info.mtime_ns), sidecars)
 
 
 @contextlib.contextmanager

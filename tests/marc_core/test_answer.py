@@ -18,8 +18,9 @@ from marc_core.indexing import decode_video, encode_video, samples_of
 from marc_core.memory import MemoryStore
 from marc_core.models.loading import load_student
 from marc_core.models.vision_tower import VisionTower
+from marc_core.text import read_sidecar
 from marc_core.types import Event
-from marc_core.video import IsolatedDecoder, list_videos, read_sidecar
+from marc_core.video import IsolatedDecoder, list_videos
 from marc_core.world import WorldConfig, sample_video, write_mp4
 
 CAPTION = "1\n00:00:00,200 --> 00:00:01,000\nthe needle in the haystack\n"
@@ -52,7 +53,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory):
         for source in list_videos([str(root / "archive")], index.patterns, {}):
             decoded = decode_video(source.uri, decoder, detector)
             rows = encode_video(
-                source, decoded, read_sidecar(source.uri, {}), config=index, encoder=encoder,
+                source, decoded, read_sidecar(source, {}), config=index, encoder=encoder,
                 tower=tower,
             )  # fmt: skip
             store.publish(rows.videos, rows.events, rows.features, rows.texts)

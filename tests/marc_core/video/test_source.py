@@ -6,7 +6,8 @@ import pytest
 
 from marc_core.config import IndexConfig
 from marc_core.errors import SourceError
-from marc_core.video import list_videos, local_copy, read_sidecar
+from marc_core.text import read_sidecar
+from marc_core.video import list_videos, local_copy
 
 PATTERNS = IndexConfig().patterns
 
@@ -119,7 +120,7 @@ def test_object_store(bucket):
         assert Path(path).read_bytes() == data
         assert path.endswith(".mp4")
     assert not Path(path).exists()
-    sidecar = read_sidecar(found[1].uri, options)
+    sidecar = read_sidecar(found[1], options)
     assert (sidecar.camera, sidecar.text_between(0, 9)) == ("gate", "hello")
     client.put_object(Bucket="archive", Key="day/deep/b.MP4", Body=b"longer")
     with pytest.raises(SourceError, match="has changed"), local_copy(found[0], options):
