@@ -41,6 +41,9 @@ class VideoConfig:
     backend: Literal["pyav", "decord"] = "pyav"
     """Decoder. pyav is right on every odd file we know; decord is admitted per file by a probe
     and PyAV takes the rest."""
+    streams: Literal["first", "all"] = "first"
+    """Which video streams of a file are indexed: the one that players show, or each as a video of
+    its own (front and rear camera). Further streams that are left out are said."""
     sample_fps: float = number(1.0, above=0)
     """Sampled frames per second of video (paper, section 4: 1 fps)."""
     max_sampled_frames: int = number(7200, least=1)

@@ -19,9 +19,13 @@ class SourceError(MarcError):
 
 
 class VideoError(MarcError):
-    """A video cannot be turned into frames. `kind` is the class recorded in the videos table."""
+    """A video cannot be turned into frames. `kind` is the class recorded in the videos table.
+
+    `num_streams`: video streams of the file, where it could be opened.
+    """
 
     kind = "video_error"
+    num_streams: int | None = None
 
 
 class UnreadableVideoError(VideoError):

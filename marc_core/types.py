@@ -29,11 +29,12 @@ class SidecarFile(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoSource:
-    """One video file of an archive, before it is opened.
+    """One video of an archive, before it is opened: a file, or one video stream of it.
 
-    `version` is the object store's ETag or `mtime_ns`, whichever the file system gives; it is
-    part of `video_id`, so that a changed file is a new video. `sidecars` are the files beside it,
-    which are no part of its id.
+    `stream` counts the file's video streams, the one that players show first; `uri` ends in
+    `#<stream>` for all but that one. `version` is the object store's ETag or `mtime_ns`, whichever
+    the file system gives; it is part of `video_id`, so that a changed file is a new video.
+    `sidecars` are the files beside it, which are no part of its id.
     """
 
     video_id: str
@@ -41,6 +42,12 @@ class VideoSource:
     size_bytes: int
     version: str
     sidecars: tuple[SidecarFile, ...] = ()
+    stream: int = 0
+
+    @property
+    def file_uri(self) -> str:
+        """Address of the file itself."""
+        return self.uri.removesuffix(f"#{self.stream}") if self.stream else self.uri
 
     def to_json(self) -> str:
         """Return JSON for `from_json`."""
@@ -61,6 +68,7 @@ class VideoInfo:
     `rotation_deg`: how far a player turns the picture clockwise, after mirroring it left to right
     where it is `mirrored` (a vertical mirror is a mirror and a half turn).
     `num_frames` and `duration_s` are the container's promise and None where it makes none.
+    `num_streams`: video streams of the file, cover pictures not counted.
     """
 
     codec: str
@@ -73,6 +81,7 @@ class VideoInfo:
     num_frames: int | None
     has_audio: bool
     mirrored: bool = False
+    num_streams: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

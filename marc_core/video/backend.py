@@ -14,19 +14,23 @@ if TYPE_CHECKING:
 
 
 def decode(
-    path: str | Path, config: VideoConfig, *, on_frame: Callable[[], None] | None = None
+    path: str | Path,
+    config: VideoConfig,
+    *,
+    stream: int = 0,
+    on_frame: Callable[[], None] | None = None,
 ) -> Decoding | DecordDecoding:
     """Open `path` for one pass: `with decode(path, config) as d: for chunk in d: ...`.
 
-    `d.info` is there at once, `d.summary` after the last chunk. PyAV decodes, unless
+    `stream` is the number of the video stream, 0 the one that players show. `d.info` is there at once, `d.summary` after the last chunk. PyAV decodes, unless
     `config.backend` asks for decord and the file is admitted; the summary says which and why.
     `on_frame` is called while frames are decoded. Raises UnreadableVideoError, EmptyVideoError,
     VideoLimitError.
     """
     if config.backend == "pyav":
-        return Decoding(path, config, on_frame=on_frame)
-    decoding = DecordDecoding(path, config, on_frame=on_frame)
+        return Decoding(path, config, stream=stream, on_frame=on_frame)
+    decoding = DecordDecoding(path, config, stream=stream, on_frame=on_frame)
     if decoding.refusal is None:
         return decoding
     reason = f"decord refused: {decoding.refusal}"
-    return Decoding(path, config, on_frame=on_frame, reason=reason)
+    return Decoding(path, config, stream=stream, on_frame=on_frame, reason=reason)

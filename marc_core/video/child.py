@@ -67,7 +67,8 @@ def _serve(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
     try:
         serve(fd, request, config)
     except VideoError as error:
-        wire.send(fd, "error", {"type": type(error).__name__, "message": str(error)}, {})
+        fields = {"type": type(error).__name__, "message": str(error)}
+        wire.send(fd, "error", {**fields, "num_streams": error.num_streams}, {})
     except MemoryError:
         wire.send(
             fd, "error", {"type": VideoLimitError.__name__, "message": _no_memory(request)}, {}
@@ -83,7 +84,7 @@ def _no_memory(request: dict[str, Any]) -> str:
 
 def _serve_decode(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
     sign = _SignOfLife(fd)
-    with decode(request["path"], config, on_frame=sign) as decoding:
+    with decode(request["path"], config, stream=request["stream"], on_frame=sign) as decoding:
         wire.send(fd, "info", asdict(decoding.info), {})
         for chunk in decoding:
             wire.send(fd, "chunk", {}, wire.chunk_arrays(chunk))
@@ -92,7 +93,13 @@ def _serve_decode(fd: int, request: dict[str, Any], config: VideoConfig) -> None
 
 
 def _serve_read(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
-    frames = read_frames(request["path"], request["times_s"], config, on_frame=_SignOfLife(fd))
+    frames = read_frames(
+        request["path"],
+        request["times_s"],
+        config,
+        stream=request["stream"],
+        on_frame=_SignOfLife(fd),
+    )
     arrays = {str(i): frame for i, frame in enumerate(frames)}
     wire.send(fd, "frames", {}, arrays)
 

@@ -20,7 +20,7 @@ from av.video.reformatter import Interpolation
 
 from marc_core.errors import VideoLimitError
 from marc_core.types import DecodeSummary, FrameChunk, VideoInfo
-from marc_core.video.pyav import FrameScaler, OpenVideo, open_video
+from marc_core.video.pyav import FrameScaler, OpenVideo, further_streams, open_video
 from marc_core.video.sampling import SHOT_HEIGHT, SHOT_WIDTH, Clock, make_sampler, output_size
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from marc_core.config import VideoConfig
 
 
-def probe(path: str | Path, config: VideoConfig) -> VideoInfo:
+def probe(path: str | Path, config: VideoConfig, *, stream: int = 0) -> VideoInfo:
     """Return what the container of `path` promises; decodes one frame, for size and rotation.
 
     Raises UnreadableVideoError, EmptyVideoError, VideoLimitError.
     """
-    with open_video(path, config) as video:
+    with open_video(path, config, stream=stream) as video:
         return video.info
 
 
@@ -47,15 +47,17 @@ class Decoding:
         path: str | Path,
         config: VideoConfig,
         *,
+        stream: int = 0,
         on_frame: Callable[[], None] | None = None,
         reason: str = "default",
     ) -> None:
+        self._stream = stream
         self._config = config
         self._on_frame = on_frame
         self._reason = reason
         self._summary: DecodeSummary | None = None
         with ExitStack() as stack:
-            self._video = stack.enter_context(open_video(path, config))
+            self._video = stack.enter_context(open_video(path, config, stream=stream))
             self._stack = stack.pop_all()
         self.info = self._video.info
         self._clock = make_clock(self._video)
@@ -114,7 +116,12 @@ class Decoding:
             backend="pyav",
             backend_reason=self._reason,
             sample_fps=1.0 / sampler.interval_s,
+            warnings=self._warnings(),
         )
+
+    def _warnings(self) -> tuple[str, ...]:
+        more = further_streams(self.info.num_streams, self._stream, self._config)
+        return (more.strip(),) if more else ()
 
     def _check_time(self, elapsed_s: float) -> None:
         if elapsed_s > self._config.max_duration_s:

@@ -50,9 +50,11 @@ _Tick = Callable[[], None] | None
 class DecordDecoding:
     """A running decode by decord, with the interface of `Decoding`."""
 
-    def __init__(self, path: str | Path, config: VideoConfig, *, on_frame: _Tick = None) -> None:
+    def __init__(
+        self, path: str | Path, config: VideoConfig, *, stream: int = 0, on_frame: _Tick = None
+    ) -> None:
         self._path, self._config, self._on_frame = str(path), config, on_frame
-        with open_video(path, config) as video:
+        with open_video(path, config, stream=stream) as video:
             self.info = video.info
             step_s = video.step_s
             self._size = output_size(

@@ -45,6 +45,7 @@ def read_frames(
     times_s: Sequence[float],
     config: VideoConfig,
     *,
+    stream: int = 0,
     on_frame: Callable[[], None] | None = None,
 ) -> list[NDArray[np.uint8]]:
     """Return one (H, W, 3) uint8 RGB frame for each of `times_s`, in their order.
@@ -54,7 +55,7 @@ def read_frames(
     a time at which the file has no frame.
     """
     wanted = sorted({float(t) for t in times_s})
-    found = _find(path, wanted, config, on_frame)
+    found = _find(path, wanted, config, stream, on_frame)
     missing = [t for t in wanted if t not in found]
     if missing:
         raise UnreadableVideoError(
@@ -68,19 +69,20 @@ def _find(
     path: str | Path,
     wanted_s: Sequence[float],
     config: VideoConfig,
+    stream: int,
     on_frame: Callable[[], None] | None,
 ) -> Frames:
     if config.backend == "decord":
-        decoding = DecordDecoding(path, config, on_frame=on_frame)
+        decoding = DecordDecoding(path, config, stream=stream, on_frame=on_frame)
         frames = None if decoding.refusal else decoding.frames_at(wanted_s, _SLACK_S)
         if frames is not None:
             return frames
-    with open_video(path, config) as video:
+    with open_video(path, config, stream=stream) as video:
         if _may_seek(video, wanted_s):
             found = _by_seeking(video, wanted_s, config, on_frame)
             if len(found) == len(wanted_s):
                 return found
-    with open_video(path, config) as video:
+    with open_video(path, config, stream=stream) as video:
         clock = make_clock(video)
         timed = ((clock.next(frame.time), frame) for frame in video.frames())
         return _match(timed, wanted_s, video, config, on_frame)

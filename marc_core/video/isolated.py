@@ -80,20 +80,24 @@ class IsolatedDecoder:
         """Process id of the present child, for monitoring."""
         return None if self._child is None else self._child.pid
 
-    def open(self, path: str | Path) -> DecodeStream:
-        """Start decoding `path`; returns once the child has opened it.
+    def open(self, path: str | Path, *, stream: int = 0) -> DecodeStream:
+        """Start decoding a video stream of `path`; returns once the child has opened it.
 
         Raises UnreadableVideoError, EmptyVideoError, VideoLimitError, DecodeTimeoutError,
         DecoderCrashError; iteration over the stream can raise them too.
         """
-        child = self._request("decode", path, {})
+        child = self._request("decode", path, {"stream": stream})
         message = self._receive(child, path)
         assert message.kind == "info", message.kind
         return DecodeStream(self, child, path, VideoInfo(**message.fields))
 
-    def read_frames(self, path: str | Path, times_s: Sequence[float]) -> list[NDArray[np.uint8]]:
+    def read_frames(
+        self, path: str | Path, times_s: Sequence[float], *, stream: int = 0
+    ) -> list[NDArray[np.uint8]]:
         """`marc_core.video.read_frames` in the child; raises what `open` raises."""
-        child = self._request("read", path, {"times_s": [float(t) for t in times_s]})
+        child = self._request(
+            "read", path, {"times_s": [float(t) for t in times_s], "stream": stream}
+        )
         message = self._receive(child, path)
         assert message.kind == "frames", message.kind
         return [message.arrays[str(i)] for i in range(len(times_s))]
@@ -190,8 +194,9 @@ class DecodeStream:
         while not self._ended:
             try:
                 message = self._owner._receive(self._child, self._path)
-            except VideoError:
+            except VideoError as error:
                 self._ended = True
+                error.num_streams = self.info.num_streams
                 raise
             if message.kind == "summary":
                 self._summary = wire.summary_from_fields(message.fields)
@@ -319,4 +324,5 @@ def _error_from(message: wire.Message) -> VideoError:
     assert issubclass(kind, VideoError)
     error = kind(message.fields["message"])
     assert isinstance(error, VideoError)
+    error.num_streams = message.fields.get("num_streams")
     return error

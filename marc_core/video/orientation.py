@@ -52,12 +52,11 @@ UPRIGHT = Orientation()
 
 def orientation_of(frame: VideoFrame) -> Orientation:
     """Return how `frame` is shown; upright where it carries no display matrix."""
-    from av.sidedata.sidedata import Type
-
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
-    if data is None or len(bytes(data)) < _MATRIX.size:
+    try:
+        data = bytes(frame.side_data["DISPLAYMATRIX"])
+    except KeyError:
         return UPRIGHT
-    a, b, _, c, d, *_ = _MATRIX.unpack_from(bytes(data))
+    a, b, _, c, d, *_ = _MATRIX.unpack(data)
     return orientation(a, b, c, d)
 
 

@@ -26,7 +26,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from marc_core.errors import EmptyVideoError, UnreadableVideoError, VideoLimitError
+from marc_core.errors import (
+    EmptyVideoError,
+    UnreadableVideoError,
+    VideoError,
+    VideoLimitError,
+)
 from marc_core.types import VideoInfo
 from marc_core.video.encryption import check_not_encrypted, check_not_scrambled, check_packet
 from marc_core.video.orientation import Orientation, orientation_of
@@ -53,12 +58,14 @@ _MAX_DEMUX_ERRORS = 100
 class OpenVideo:
     """An open file with its first frame decoded. Use `open_video`, which closes it."""
 
-    def __init__(self, path: str, container: InputContainer, config: VideoConfig) -> None:
+    def __init__(
+        self, path: str, container: InputContainer, config: VideoConfig, *, stream: int = 0
+    ) -> None:
         self.path = path
         self.num_errors = 0
         self._container = container
         self._config = config
-        self.stream = video_stream(path, container)
+        self.stream = video_stream(path, container, stream)
         self.stream.thread_count = 1
         check_not_encrypted(path, container, self.stream)
         _check_size(path, self.stream.width, self.stream.height, config)
@@ -70,6 +77,7 @@ class OpenVideo:
             raise EmptyVideoError(
                 f"Not one frame of '{path}' could be decoded ({self.num_errors} packets were "
                 "rejected). The file is damaged or ends before its first picture."
+                + further_streams(len(_pictured(container)), stream, config)
             )
         self.first = first
         self.orientation = orientation_of(first)
@@ -144,15 +152,21 @@ class OpenVideo:
 
 
 @contextmanager
-def open_video(path: str | Path, config: VideoConfig) -> Iterator[OpenVideo]:
-    """Open `path` and decode its first frame.
+def open_video(
+    path: str | Path, config: VideoConfig, *, stream: int = 0
+) -> Iterator[OpenVideo]:
+    """Open `path` and decode the first frame of its video stream number `stream`.
 
     Raises UnreadableVideoError (no file, no container, no video stream), EmptyVideoError (no
     frame decodes) and VideoLimitError (too large or too long for `config`).
     """
     name = str(path)
     with open_container(name) as container:
-        yield OpenVideo(name, container, config)
+        try:
+            yield OpenVideo(name, container, config, stream=stream)
+        except VideoError as error:
+            error.num_streams = len(_pictured(container)) or None
+            raise
 
 
 def open_container(name: str) -> InputContainer:
@@ -173,16 +187,30 @@ def open_container(name: str) -> InputContainer:
         ) from error
 
 
-def video_stream(path: str, container: InputContainer) -> VideoStream:
-    stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream):
+def video_stream(path: str, container: InputContainer, number: int = 0) -> VideoStream:
+    """Return the video stream `number`: 0 is the one that players show, then in file order."""
+    streams = _pictured(container)
+    if not container.streams.video:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
         raise UnreadableVideoError(f"'{path}' has no video stream (streams: {kinds}).")
-    if stream.disposition & av.stream.Disposition.attached_pic:
+    if not streams:
         raise UnreadableVideoError(f"'{path}' has no video stream, only a cover picture.")
-    if stream.codec_context is None:
+    if number >= len(streams):
+        raise UnreadableVideoError(
+            f"'{path}' has {len(streams)} video streams, no number {number} (from 0). The file has "
+            "changed since it was indexed; index it again."
+        )
+    if streams[number].codec_context is None:
         raise UnreadableVideoError(f"'{path}': this build has no decoder for its video codec.")
-    return stream
+    return streams[number]
+
+
+def _pictured(container: InputContainer) -> list[VideoStream]:
+    """Return the video streams that are no cover pictures, the one that players show first."""
+    cover = av.stream.Disposition.attached_pic
+    streams = [s for s in container.streams.video if not s.disposition & cover]
+    best = container.streams.best("video")
+    return sorted(streams, key=lambda stream: stream != best)
 
 
 def _info(
@@ -202,6 +230,7 @@ def _info(
         fps=_fps(stream),
         duration_s=_duration_s(container, stream),
         num_frames=stream.frames or None,
+        num_streams=len(_pictured(container)),
         has_audio=bool(container.streams.audio),
     )
 
@@ -250,6 +279,14 @@ def _memory_left_bytes() -> float:
         return math.inf
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     return limit - pages * resource.getpagesize()
+
+
+def further_streams(num_streams: int, stream: int, config: VideoConfig) -> str:
+    """Return a sentence about the streams that are left out, or nothing where none are."""
+    if config.streams == "all" or num_streams == 1 or stream:
+        return ""
+    more = f"{num_streams - 1} more video stream{'s' if num_streams > 2 else ''}"
+    return f" It has {more}: index with video.streams=all to take each."
 
 
 class FrameScaler:
