@@ -22,10 +22,10 @@ def decode(
 ) -> Decoding | DecordDecoding:
     """Open `path` for one pass: `with decode(path, config) as d: for chunk in d: ...`.
 
-    `stream` is the number of the video stream, 0 the one that players show. `d.info` is there at once, `d.summary` after the last chunk. PyAV decodes, unless
-    `config.backend` asks for decord and the file is admitted; the summary says which and why.
-    `on_frame` is called while frames are decoded. Raises UnreadableVideoError, EmptyVideoError,
-    VideoLimitError.
+    `stream` is the number of the video stream, 0 the one that players show. `d.info` is there at
+    once, `d.summary` after the last chunk. PyAV decodes, unless `config.backend` asks for decord and
+    the file is admitted; the summary says which and why. `on_frame` is called while frames are
+    decoded. Raises UnreadableVideoError, EmptyVideoError, VideoLimitError.
     """
     if config.backend == "pyav":
         return Decoding(path, config, stream=stream, on_frame=on_frame)

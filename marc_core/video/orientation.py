@@ -53,7 +53,7 @@ UPRIGHT = Orientation()
 def orientation_of(frame: VideoFrame) -> Orientation:
     """Return how `frame` is shown; upright where it carries no display matrix."""
     try:
-        data = bytes(frame.side_data["DISPLAYMATRIX"])
+        data = bytes(frame.side_data["DISPLAYMATRIX"])  # type: ignore[typeddict-item]
     except KeyError:
         return UPRIGHT
     a, b, _, c, d, *_ = _MATRIX.unpack(data)

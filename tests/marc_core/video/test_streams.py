@@ -87,34 +87,6 @@ def test_a_cover_picture_is_no_stream(tmp_path: Path):
         probe(only, CONFIG)
 
 
-def break_first_stream(path: Path) -> Path:
-    """Write a transport stream whose first of two streams holds garbage."""
-    write_streams(path, (RED, 10, 64), (BLUE, 4, 48))
-    data = bytearray(path.read_bytes())
-    for at in range(0, len(data), 188):
-        pid = ((data[at + 1] & 31) << 8) | data[at + 2]
-        if pid == 256:
-            start = at + 4 + (1 + data[at + 4] if data[at + 3] & 0x20 else 0)
-            first = data[at + 1] & 0x40
-            data[start + (19 if first else 0) : at + 188] = bytes(
-                at + 188 - start - (19 if first else 0)
-            )
-    path.write_bytes(data)
-    return path
-
-
-def test_a_stream_that_cannot_be_read_costs_itself_only(tmp_path: Path):
-    path = break_first_stream(tmp_path / "broken.ts")
-    results = {}
-    for stream in range(2):
-        try:
-            results[stream] = read(path, EVERY, stream)[1]
-        except EmptyVideoError as error:
-            assert error.num_streams == 2
-            results[stream] = None
-    assert sorted(results.values(), key=str) == [8, None]
-
-
 def test_a_broken_first_stream_names_the_others(tmp_path: Path):
     path = write_streams(tmp_path / "clip.mp4", (RED, 10, 64), (BLUE, 4, 48))
     damaged = tmp_path / "damaged.mkv"
@@ -128,8 +100,9 @@ def test_a_broken_first_stream_names_the_others(tmp_path: Path):
                 packet.update(bytes(packet.size))
             packet.stream = copies[index]
             out.mux(packet)
-    with pytest.raises(EmptyVideoError, match="1 more video stream: index with video.streams=all"):
+    with pytest.raises(EmptyVideoError, match=r"1 more video stream: index with") as caught:
         probe(damaged, CONFIG)
+    assert caught.value.num_streams == 2
     colour, count, _ = read(damaged, EVERY, 1)
     np.testing.assert_allclose(colour, BLUE, atol=12)
     assert count == 8
