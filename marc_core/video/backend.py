@@ -23,8 +23,8 @@ def decode(
     """Open `path` for one pass: `with decode(path, config) as d: for chunk in d: ...`.
 
     `stream` is the number of the video stream, 0 the one that players show. `d.info` is there at
-    once, `d.summary` after the last chunk. PyAV decodes, unless `config.backend` asks for decord and
-    the file is admitted; the summary says which and why. `on_frame` is called while frames are
+    once, `d.summary` after the last chunk. PyAV decodes, unless `config.backend` asks for decord
+    and the file is admitted; the summary says which and why. `on_frame` is called while frames are
     decoded. Raises UnreadableVideoError, EmptyVideoError, VideoLimitError.
     """
     if config.backend == "pyav":
