@@ -152,9 +152,7 @@ class OpenVideo:
 
 
 @contextmanager
-def open_video(
-    path: str | Path, config: VideoConfig, *, stream: int = 0
-) -> Iterator[OpenVideo]:
+def open_video(path: str | Path, config: VideoConfig, *, stream: int = 0) -> Iterator[OpenVideo]:
     """Open `path` and decode the first frame of its video stream number `stream`.
 
     Raises UnreadableVideoError (no file, no container, no video stream), EmptyVideoError (no
