@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from jobs.demo import demo
@@ -12,11 +15,32 @@ from jobs.submit import submit
 
 app = typer.Typer(
     name="marc",
-    help="Answers questions about large video archives, on a Ray cluster.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        import marc_core
+
+        typer.echo(f"marc {marc_core.__version__} ({Path(marc_core.__file__).parents[1]})")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print version and place."
+        ),
+    ] = False,
+) -> None:
+    """Answers questions about large video archives, on a Ray cluster."""
+
+
 for command in (demo, index, search, ask, evaluate, status, delete, submit):
     app.command()(command)
 

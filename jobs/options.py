@@ -28,8 +28,24 @@ MemoryOption = Annotated[
 PresetOption = Annotated[
     str | None, typer.Option("--preset", "-p", help="Preset: tiny, qwen2.5-vl-3b.")
 ]
+CONFIGS_DIR = Path(__file__).parent / "configs"
+
+
+def config_file(given: str) -> Path:
+    """Return the file that `--config` names: a path, or one of jobs/configs without its ending."""
+    shipped = CONFIGS_DIR / f"{given}.yaml"
+    return shipped if shipped.is_file() and not Path(given).exists() else Path(given)
+
+
 ConfigOption = Annotated[
-    list[Path] | None, typer.Option("--config", "-c", help="YAML file; may be given repeatedly.")
+    list[Path] | None,
+    typer.Option(
+        "--config",
+        "-c",
+        parser=config_file,
+        metavar="FILE",
+        help="YAML file, or a shipped one by its name in jobs/configs. May be repeated.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DryRunOption = Annotated[

@@ -1,0 +1,52 @@
+"""The wheel as a stranger installs it: built from the tracked files, in a fresh environment."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.fresh import ROOT, Installed, tracked_files
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's wheel, built from a copy without leftovers of earlier builds."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for file in tracked_files():
+        target = source / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / file, target)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+         "--wheel-dir", out, source],
+        check=True,
+    )  # fmt: skip
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel in a fresh environment that borrows this one's dependencies by a path line.
+
+    A plain path line does not execute this environment's own .pth files, so that an editable
+    installation of the checkout stays invisible.
+    """
+    root = tmp_path_factory.mktemp("fresh")
+    venv.create(root / "env", with_pip=False)
+    bin_dir = root / "env" / "bin"
+    site = root / "env" / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", bin_dir / "python", "install",
+         "--quiet", "--no-deps", "--no-index", wheel],
+        check=True,
+    )  # fmt: skip
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (root / "empty").mkdir()
+    return Installed(bin=bin_dir, site=site, home=root / "empty")

@@ -1,0 +1,42 @@
+"""A fresh environment that holds the wheel, and the files that the wheel should hold."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("marc_core", "pipelines", "jobs", "serving")
+
+
+def tracked_files() -> list[Path]:
+    """Return the files of the project that git tracks or would track, relative to its root."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [Path(line) for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A fresh environment that holds the wheel; its dependencies are this environment's."""
+
+    bin: Path
+    site: Path
+    home: Path
+
+    def marc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `marc` from an empty folder, with nothing of the checkout on the path."""
+        return subprocess.run(
+            [self.bin / "marc", *arguments], cwd=self.home, env=self.env(),
+            capture_output=True, text=True, timeout=240, check=check,
+        )  # fmt: skip
+
+    def env(self) -> dict[str, str]:
+        return {
+            "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.home),
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        }
