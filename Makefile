@@ -1,18 +1,27 @@
-# Two commands are enough on a fresh machine: `make demo` and `make test`.
+# Two commands are enough on a fresh machine: `make demo` and `make test`. docs/install.md has more.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# The build of torch: for CPUs by default; .../whl/cu130 for CUDA; empty: pip's own index.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Ray starts twice as fast when byte code is kept.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all lint bench clean help
+.PHONY: demo test test-all wheel-test lint bench clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "MARC needs Python 3.11 or newer. Name one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+ifneq ($(TORCH_INDEX),)
+	$(PIP) install --constraint constraints.txt --no-deps --index-url $(TORCH_INDEX) torch || \
+	  { echo "No torch from $(TORCH_INDEX). 'make TORCH_INDEX= ...' takes pip's own index."; exit 2; }
+endif
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(VENV)/.installed  ## render a small archive, index it on a local Ray, ask it questions
@@ -23,6 +32,9 @@ test: $(VENV)/.installed  ## unit and Ray tests
 
 test-all: $(VENV)/.installed  ## the slow tier too
 	$(BIN)/python -m pytest -m 'not gpu' --timeout 1800
+
+wheel-test: $(VENV)/.installed  ## build the wheel, install it into a fresh environment, use it there
+	$(BIN)/python -m pytest tests/packaging -m 'slow or not slow'
 
 lint: $(VENV)/.installed  ## ruff, mypy (strict on marc_core), import contracts
 	$(BIN)/ruff check .

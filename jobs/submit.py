@@ -5,17 +5,65 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+import marc_core
 from jobs.common import clear_errors, console, print_json
 from jobs.options import JsonOption
-from marc_core.errors import MarcError
+from marc_core.errors import ConfigError, MarcError
 
-EXCLUDES = [".git", ".venv", "runs", "demo-archive", "docs", "tests", "**/__pycache__", ".*_cache"]
-"""Not uploaded with the working directory."""
+PACKAGES = ("marc_core", "pipelines", "jobs", "serving")
+"""What `pip install` puts beside one another, and a job needs of this project."""
+
+EXCLUDES = [
+    "/.git", "/.venv", "/runs", "/build", "/dist", "/demo-archive", "/docs", "/tests",
+    "**/__pycache__", ".*_cache",
+]  # fmt: skip
+"""Not uploaded, neither of a checkout nor of the packages."""
+
+
+def uploads(root: Path, working_dir: Path | None) -> dict[str, Any]:
+    """Return the job's runtime environment: what is uploaded to the cluster.
+
+    root: the folder that holds PACKAGES. A checkout is uploaded as the working directory; of an
+    installation (`root` is site-packages) only our own packages are, never the folder. With
+    `working_dir`, that folder and our packages.
+
+        checkout                        working_dir: the checkout
+        checkout, --working-dir FOLDER  working_dir: FOLDER, py_modules: packages of the checkout
+        wheel                           py_modules: the installed packages
+        wheel, --working-dir FOLDER     working_dir: FOLDER, py_modules: the installed packages
+    """
+    if working_dir is not None and not working_dir.is_dir():
+        raise ConfigError(f"--working-dir must be a folder. Got '{working_dir}'.")
+    if is_checkout(root) and working_dir in (None, root):
+        return {"working_dir": str(root), "excludes": EXCLUDES}
+    found: dict[str, Any] = {"py_modules": [str(root / name) for name in PACKAGES]}
+    if working_dir is not None:
+        found["working_dir"] = str(working_dir)
+    return found | {"excludes": EXCLUDES}
+
+
+def is_checkout(root: Path) -> bool:
+    """Return whether `root` is a folder of this project's sources, not of installed packages."""
+    file = root / "pyproject.toml"
+    if not file.is_file():
+        return False
+    return bool(tomllib.loads(file.read_text()).get("project", {}).get("name") == "marc-video")
+
+
+def _describe(environment: dict[str, Any]) -> str:
+    """Return one line that says what is uploaded."""
+    parts = []
+    if "working_dir" in environment:
+        parts.append(f"the folder {environment['working_dir']}")
+    if "py_modules" in environment:
+        parts.append(f"marc {marc_core.__version__} ({', '.join(PACKAGES)})")
+    return f"uploading {' and '.join(parts)}; the nodes need only marc's dependencies"
 
 
 def submit(
@@ -26,7 +74,8 @@ def submit(
         str, typer.Option(envvar="RAY_DASHBOARD_ADDRESS", help="Dashboard of the head node.")
     ] = "http://127.0.0.1:8265",
     working_dir: Annotated[
-        Path | None, typer.Option(help="Folder to upload; default: this project's.")
+        Path | None,
+        typer.Option(help="Folder of yours to upload; a checkout's own goes by itself."),
     ] = None,
     submission_id: Annotated[str | None, typer.Option(help="Name of the job; must be new.")] = None,
     wait: Annotated[bool, typer.Option(help="Follow the logs until the job ends.")] = True,
@@ -37,14 +86,14 @@ def submit(
     Example: marc submit --address http://head:8265 -- index s3://bucket/videos -m s3://bucket/memory
     """
     with clear_errors():
+        root = Path(__file__).resolve().parents[1]
+        environment = uploads(root, working_dir and working_dir.resolve())
         client = _client(address)
+        console.print(_describe(environment), highlight=False, soft_wrap=True)
         job_id = client.submit_job(
             entrypoint="python -m jobs.cli " + shlex.join(arguments),
             submission_id=submission_id,
-            runtime_env={
-                "working_dir": str(working_dir or Path(__file__).resolve().parents[1]),
-                "excludes": EXCLUDES,
-            },
+            runtime_env=environment,
         )
         console.print(f"job {job_id} submitted to {address}")
         status = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,37 +9,17 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from jobs.submit import PACKAGES, uploads
+from marc_core.errors import ConfigError
+from tests.head import running_head
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAD = """
-import ray, sys
-context = ray.init(num_cpus=2, include_dashboard=True, dashboard_port=0, log_to_driver=False)
-print(context.dashboard_url, flush=True)
-sys.stdin.read()
-ray.shutdown()
-"""
 
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
-    """A head node in a process of its own; yields the address of its job server."""
-    bin_dir = Path(sys.executable).parent  # jobs run the `python` of the head's PATH
-    process = subprocess.Popen(
-        [sys.executable, "-c", HEAD],
-        env=os.environ
-        | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PATH": f"{bin_dir}:{os.environ['PATH']}"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    yield "http://" + process.stdout.readline().strip()
-    process.stdin.close()
-    process.wait(30)
-    process.stdout.close()
+    with running_head(Path(sys.executable)) as address:
+        yield address
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -50,6 +29,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_submitted_index_writes_the_memory(
     head: str, tmp_path: Path, clip_writer: Callable[..., Path]
 ) -> None:
@@ -66,6 +46,7 @@ def test_submitted_index_writes_the_memory(
     assert (row["status"], row["num_frames"]) == ("indexed", 40)
 
 
+@pytest.mark.slow
 def test_a_failing_job_fails_the_command(head: str, tmp_path: Path) -> None:
     result = run("--address", head, "--", "index", str(tmp_path / "nowhere"))
     assert result.returncode == 1
@@ -77,3 +58,57 @@ def test_no_head_is_one_clear_line() -> None:
     assert result.returncode == 2
     assert "ray start --head" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site-packages folder as `pip install` leaves it: ours and gigabytes of others'."""
+    for name in (*PACKAGES, "torch", "marc_video-0.1.0.dist-info"):
+        (tmp_path / "site-packages" / name).mkdir(parents=True)
+    return tmp_path / "site-packages"
+
+
+def test_an_installation_uploads_its_own_packages_only(site: Path) -> None:
+    environment = uploads(site, None)
+    assert environment["py_modules"] == [str(site / name) for name in PACKAGES]
+    assert "working_dir" not in environment
+
+
+def test_another_project_around_the_installation_is_no_checkout(site: Path) -> None:
+    (site / "pyproject.toml").write_text("[project]\nname = 'someone-else'\n")
+    assert "working_dir" not in uploads(site, None)
+
+
+def test_a_checkout_is_the_working_directory() -> None:
+    environment = uploads(ROOT, None)
+    assert environment["working_dir"] == str(ROOT)
+    assert "py_modules" not in environment
+    assert uploads(ROOT, ROOT) == environment
+
+
+@pytest.mark.parametrize("checkout", [True, False])
+def test_a_folder_of_the_user_comes_beside_our_packages(
+    checkout: bool, site: Path, tmp_path: Path
+) -> None:
+    root = ROOT if checkout else site
+    (tmp_path / "mine").mkdir()
+    environment = uploads(root, tmp_path / "mine")
+    assert environment["working_dir"] == str(tmp_path / "mine")
+    assert environment["py_modules"] == [str(root / name) for name in PACKAGES]
+
+
+def test_a_working_directory_that_is_none_is_refused(site: Path) -> None:
+    with pytest.raises(ConfigError, match="--working-dir must be a folder"):
+        uploads(site, site / "nowhere")
+
+
+def test_exclusions_take_nothing_of_the_packages() -> None:
+    """`docs` without a slash would take every folder of that name, inside the packages, too."""
+    from pathspec import PathSpec
+
+    spec = PathSpec.from_lines("gitignore", uploads(ROOT, None)["excludes"])
+    sources = [f.relative_to(ROOT) for p in PACKAGES for f in (ROOT / p).rglob("*.*")]
+    lost = [str(f) for f in sources if spec.match_file(f) and "__pycache__" not in f.parts]
+    assert not lost
+    assert spec.match_file("docs/index.md")
+    assert spec.match_file("marc_core/__pycache__/a.pyc")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
 
-from tests.packaging.fresh import ROOT, Installed, tracked_files
+from tests.packaging.fresh import ROOT, Installed, fresh_environment, tracked_files
 
 
 @pytest.fixture(scope="session")
@@ -33,20 +31,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel in a fresh environment that borrows this one's dependencies by a path line.
-
-    A plain path line does not execute this environment's own .pth files, so that an editable
-    installation of the checkout stays invisible.
-    """
+    """The wheel in a fresh environment, with an empty folder to work in."""
     root = tmp_path_factory.mktemp("fresh")
-    venv.create(root / "env", with_pip=False)
-    bin_dir = root / "env" / "bin"
-    site = root / "env" / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+    fresh = fresh_environment(root)
     subprocess.run(
-        [sys.executable, "-m", "pip", "--python", bin_dir / "python", "install",
+        [sys.executable, "-m", "pip", "--python", fresh.bin / "python", "install",
          "--quiet", "--no-deps", "--no-index", wheel],
         check=True,
     )  # fmt: skip
-    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    (root / "empty").mkdir()
-    return Installed(bin=bin_dir, site=site, home=root / "empty")
+    return fresh

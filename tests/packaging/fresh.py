@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import sysconfig
+import venv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +24,7 @@ def tracked_files() -> list[Path]:
 
 @dataclass(frozen=True)
 class Installed:
-    """A fresh environment that holds the wheel; its dependencies are this environment's."""
+    """An environment of its own, and an empty folder to work in."""
 
     bin: Path
     site: Path
@@ -40,3 +43,16 @@ class Installed:
             "HOME": str(self.home),
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         }
+
+
+def fresh_environment(root: Path) -> Installed:
+    """Make an environment that borrows this one's dependencies by a path line.
+
+    A plain path line does not execute this environment's own .pth files, so that an editable
+    installation of the checkout stays invisible.
+    """
+    venv.create(root / "env", with_pip=False)
+    site = root / "env" / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (root / "empty").mkdir()
+    return Installed(bin=root / "env" / "bin", site=site, home=root / "empty")

@@ -11,7 +11,8 @@ import pytest
 
 import marc_core
 from marc_core.config import PRESETS_DIR, IndexConfig, load_config
-from tests.packaging.fresh import PACKAGES, Installed, tracked_files
+from tests.head import running_head
+from tests.packaging.fresh import PACKAGES, Installed, fresh_environment, tracked_files
 
 pytestmark = pytest.mark.slow
 
@@ -57,3 +58,21 @@ def test_index_and_search(installed: Installed, clip_writer: Callable[..., Path]
     )
     assert {Path(hit["uri"]).name for hit in found} <= {"clip0.mp4", "clip1.mp4"}
     assert len(found) >= 2
+
+
+def test_submit_ships_the_installed_packages_to_a_cluster_without_them(
+    installed: Installed, clip_writer: Callable[..., Path], tmp_path: Path
+) -> None:
+    cluster = fresh_environment(tmp_path)
+    archive, memory = tmp_path / "archive", tmp_path / "memory"
+    clip_writer(archive / "clip.mp4")
+    with running_head(cluster.bin / "python", cwd=cluster.home, home=installed.home) as address:
+        submit = ("submit", "--address", address, "--")
+        shown = installed.marc(*submit, "--version")
+        indexed = installed.marc(*submit, "index", str(archive), "--memory", str(memory))
+    said = shown.stdout + shown.stderr
+    assert f"uploading marc {marc_core.__version__} (marc_core, pipelines, jobs, serving)" in said
+    assert "runtime_resources" in said.split(f"marc {marc_core.__version__} (/")[1]
+    assert "SUCCEEDED" in indexed.stdout + indexed.stderr
+    found = json.loads(installed.marc("status", "--memory", str(memory), "--json").stdout)
+    assert (found["videos"], found["indexed"]) == (1, 1)

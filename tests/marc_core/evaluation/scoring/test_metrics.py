@@ -125,6 +125,29 @@ def test_text_scores_by_hand() -> None:
     assert score(make("free-form", "red cube"), "red cube", "video-r1") == 1.0
 
 
+@pytest.mark.parametrize(
+    ("truth", "answer", "wer", "rouge"),
+    [  # values of the scorers that this project had before it took packages
+        ("a b c d", "a x c", 0.5, 0.38095238095238093),
+        ("the cat sits on the mat", "the cat sat on a mat", 1 / 3, 0.5111111111111111),
+        ("one two three", "three two one", 2 / 3, 0.4444444444444444),
+        ("it's 12.5 metres", "12.5 METRES", 2 / 3, 0.7222222222222222),
+        ("red", "", 1.0, 0.0),
+        ("", "", 0.0, 0.0),
+        ("赤い", "赤い", 0.0, 0.0),
+    ],
+)
+def test_packages_score_as_our_own_code_did(
+    truth: str, answer: str, wer: float, rouge: float
+) -> None:
+    assert word_error_rate(truth, answer) == pytest.approx(wer)
+    assert rouge_mean(truth, answer) == pytest.approx(rouge)
+
+
+def test_words_are_stemmed_as_in_video_r1() -> None:
+    assert rouge_mean("the dogs running", "the dog runs") == 1.0
+
+
 def test_rule_judged_answers_are_named() -> None:
     assert metrics.judged_by_rule(make("free-form", "x", benchmark="mmvu"))
     assert not metrics.judged_by_rule(make("multiple choice", "A", benchmark="mmvu"))

@@ -44,6 +44,24 @@ def test_mean_of_tasks_and_their_weights() -> None:
     assert weighted.mean == pytest.approx((0.25 + 3) / 4)
 
 
+def test_one_cluster_has_no_width() -> None:
+    found = bootstrap([1.0, 0.0], clusters_N=["a", "a"])
+    assert (found.mean, found.low, found.high, found.num) == (0.5, 0.5, 0.5, 2)
+
+
+def test_the_interval_is_that_of_our_own_draws_within_their_error() -> None:
+    """Ten clusters, two weighted tasks, against this project's own earlier multinomial draws."""
+    scores = [float((7 * i) % 3 == 0 or i % 10 < 3) for i in range(60)]
+    tasks = ["a" if i % 4 else "b" for i in range(60)]
+    videos = [str(i % 10) for i in range(60)]
+    found = bootstrap(
+        scores, tasks_N=tasks, clusters_N=videos, task_weights={"a": 1, "b": 3}, resamples=20_000
+    )
+    assert found.mean == pytest.approx(0.5777777777777777)
+    assert found.low == pytest.approx(1 / 3, abs=0.01)
+    assert found.high == pytest.approx(0.8627, abs=0.01)
+
+
 def test_no_scores_is_a_clear_error() -> None:
     with pytest.raises(ValueError, match="at least one score"):
         bootstrap([])
