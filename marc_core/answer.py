@@ -173,9 +173,7 @@ def decode_features(
     """
     row = store.get_video(hit.video_id)
     assert row is not None, "a visible event has a videos row"
-    source = VideoSource(
-        **{name: row[name] for name in ("video_id", "uri", "size_bytes", "version")}
-    )
+    source = VideoSource.of_row(row)
     (event,) = [
         e
         for e in store.events_of(hit.video_id, columns=["event_id", "frame_times_s"]).to_pylist()
@@ -183,7 +181,7 @@ def decode_features(
     ]
     times_s = cap_frames(np.asarray(event["frame_times_s"]), config.student.max_frames)
     with local_copy(source, config.archive_options) as path:
-        frames = decoder.read_frames(path, times_s.tolist())
+        frames = decoder.read_frames(path, times_s.tolist(), stream=source.stream)
     (features,) = student.encode_events([(np.stack(frames), times_s)])
     return compress_event(features, config.compress)
 

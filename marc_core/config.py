@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 from marc_core.bounds import number
 from marc_core.configure import PRESETS_DIR, config_to_yaml, fingerprint, load_config
 from marc_core.errors import ConfigError
+from marc_core.filenames import VIDEO_ENDINGS
 
 __all__ = [
     "PRESETS_DIR",
@@ -240,11 +241,9 @@ class IndexConfig(MethodConfig):
 
     archive: tuple[str, ...] = ()
     """Folders, files or object-store prefixes."""
-    patterns: tuple[str, ...] = (
-        "*.mp4", "*.m4v", "*.mov", "*.mkv", "*.webm", "*.avi", "*.mpg", "*.mpeg", "*.ts",
-        "*.m2ts", "*.mts", "*.flv", "*.wmv", "*.3gp", "*.ogv", "*.gif",
-    )  # fmt: skip
-    """File names taken from folders, case-insensitive. A file named itself is always taken."""
+    patterns: tuple[str, ...] = tuple(f"*.{ending}" for ending in VIDEO_ENDINGS)
+    """File names taken from folders, case-insensitive (default: what the decoder opens). A file
+    named itself is always taken; others that look like videos are counted in the report."""
     max_failed_fraction: float = number(0.5, above=0, most=1)
     """Share of failed videos above which the job's exit code is not zero (our choice)."""
     max_attempts: int = number(3, least=1)

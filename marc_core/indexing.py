@@ -72,23 +72,25 @@ class IndexedVideo:
     features: pa.Table | None
 
 
-def decode_video(path: str, decoder: IsolatedDecoder, detector: ShotDetector) -> DecodedVideo:
-    """Decode `path` once; detect shots on the small stream while the sampled one is collected.
+def decode_video(
+    path: str, decoder: IsolatedDecoder, detector: ShotDetector, *, stream: int = 0
+) -> DecodedVideo:
+    """Decode a video stream of `path` once; shots are detected while samples are collected.
 
     Raises the VideoError of whatever is wrong with the file.
     """
     times, indices, frames = [], [], []
     offset = 0
     detector.reset()
-    with decoder.open(path) as stream:
-        for chunk in stream:
+    with decoder.open(path, stream=stream) as decoding:
+        for chunk in decoding:
             detector.push(chunk.shot_frames)
             times.append(chunk.times_s)
             indices.append(chunk.sampled_index + offset)
             if len(chunk.sampled_frames):
                 frames.append(chunk.sampled_frames)
             offset += len(chunk.times_s)
-        summary = stream.summary
+        summary = decoding.summary
     shot_scores, dark = detector.finish_with_dark()
     return DecodedVideo(
         summary=summary,
@@ -200,6 +202,7 @@ def failure_row(
     fingerprints: Fingerprints,
     kind: str,
     message: str,
+    num_streams: int | None = None,
 ) -> pa.Table:
     """Return the `videos` row of a video that could not be indexed, with its reason.
 
@@ -211,6 +214,7 @@ def failure_row(
         "status": schemas.QUARANTINED if quarantined else schemas.FAILED,
         "error_class": kind,
         "error_message": message[:2000],
+        "num_streams": num_streams,
     }
     return pa.Table.from_pylist([row], schema=schemas.VIDEOS)
 
@@ -222,6 +226,7 @@ def _summary_columns(summary: DecodeSummary) -> dict[str, Any]:
         "width": info.width,
         "height": info.height,
         "rotation_deg": info.rotation_deg,
+        "num_streams": info.num_streams,
         "fps": info.fps,
         "num_frames": summary.num_frames,
         "num_decode_errors": summary.num_errors,

@@ -78,6 +78,7 @@ VIDEOS = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("rotation_deg", pa.int32()),
+        ("num_streams", pa.int32()),
         ("fps", pa.float64()),
         ("num_frames", pa.int64()),
         ("num_decode_errors", pa.int64()),

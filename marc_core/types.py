@@ -7,8 +7,11 @@ Times are seconds on the source's own clock (presentation timestamps), never ind
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from marc_core.filenames import stream_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +55,12 @@ class VideoSource:
     def to_json(self) -> str:
         """Return JSON for `from_json`."""
         return json.dumps(asdict(self))
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> VideoSource:
+        """Return the source of a row of `videos`, without the files beside it."""
+        names = ("video_id", "uri", "size_bytes", "version")
+        return cls(**{name: row[name] for name in names}, stream=stream_of(row["uri"]))
 
     @classmethod
     def from_json(cls, text: str) -> VideoSource:

@@ -50,7 +50,7 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
     is wrong with a single video becomes its row instead.
     """
     started = time.monotonic()
-    sources = list_videos(config.archive, config.patterns, config.archive_options)
+    sources = list(list_videos(config.archive, config.patterns, config.archive_options))
     encoder = encoder_facts(config.encoder)
     tower = vision_fingerprint(config.student) if config.memory.store_features else None
     store = MemoryStore.open(

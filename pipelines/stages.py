@@ -75,7 +75,8 @@ def recorded(work: Callable[[], T]) -> tuple[T | None, str | None]:
     try:
         return work(), None
     except VideoError as error:
-        failure = {"kind": error.kind, "message": str(error)}
+        streams = error.num_streams
+        failure = {"kind": error.kind, "message": str(error), "num_streams": streams}
     except SourceError as error:
         failure = {"kind": "source", "message": str(error)}
     except Exception as error:  # noqa: BLE001 - the designated place, see the module docstring
@@ -113,7 +114,7 @@ class DecodeStage:
         options = self.config.archive_options
         sidecar = read_sidecar(source, options)
         with local_copy(source, options) as path:
-            decoded = decode_video(path, self.decoder, self.detector)
+            decoded = decode_video(path, self.decoder, self.detector, stream=source.stream)
         return _pack_decoded(row, decoded, json.dumps(sidecar.to_json()))
 
 

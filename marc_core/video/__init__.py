@@ -6,17 +6,20 @@ from marc_core.video.decode import Decoding, probe
 from marc_core.video.decord_backend import DecordDecoding
 from marc_core.video.exact import read_frames
 from marc_core.video.isolated import DecodeStream, IsolatedDecoder
-from marc_core.video.source import list_videos, local_copy
+from marc_core.video.listing import Listing, list_videos
+from marc_core.video.source import local_copy, stream_source
 
 __all__ = [
     "DecodeStream",
     "Decoding",
     "DecordDecoding",
     "IsolatedDecoder",
+    "Listing",
     "admit_decord",
     "decode",
     "list_videos",
     "local_copy",
     "probe",
     "read_frames",
+    "stream_source",
 ]

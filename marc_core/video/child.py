@@ -23,6 +23,7 @@ from typing import Any
 
 from marc_core.config import VideoConfig
 from marc_core.errors import VideoError, VideoLimitError
+from marc_core.filenames import shown
 from marc_core.video import wire
 from marc_core.video.backend import decode
 from marc_core.video.exact import read_frames
@@ -77,7 +78,7 @@ def _serve(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
 
 def _no_memory(request: dict[str, Any]) -> str:
     return (
-        f"Decoding '{request['path']}' needs more memory than allowed. Raise "
+        f"Decoding '{shown(request['path'])}' needs more memory than allowed. Raise "
         "video.child_memory_bytes."
     )
 

@@ -19,6 +19,7 @@ import numpy as np
 from av.video.reformatter import Interpolation
 
 from marc_core.errors import VideoLimitError
+from marc_core.filenames import shown
 from marc_core.types import DecodeSummary, FrameChunk, VideoInfo
 from marc_core.video.pyav import FrameScaler, OpenVideo, further_streams, open_video
 from marc_core.video.sampling import SHOT_HEIGHT, SHOT_WIDTH, Clock, make_sampler, output_size
@@ -127,8 +128,8 @@ class Decoding:
         if elapsed_s > self._config.max_duration_s:
             raise VideoLimitError(
                 f"A video must last at most {self._config.max_duration_s:g} s. "
-                f"'{self._video.path}' goes on longer than that. Raise video.max_duration_s to "
-                "take it."
+                f"'{shown(self._video.path)}' goes on longer than that. Raise "
+                "video.max_duration_s to take it."
             )
 
 

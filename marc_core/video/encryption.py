@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from marc_core.errors import UnreadableVideoError
+from marc_core.filenames import shown
 
 if TYPE_CHECKING:
     from typing import Any
@@ -58,8 +59,8 @@ def check_not_scrambled(path: str, container: InputContainer) -> None:
 def encrypted(path: str, scheme: str) -> UnreadableVideoError:
     """Return the error of an encrypted video."""
     return UnreadableVideoError(
-        f"'{path}' is encrypted ({scheme}): without its key there are no pictures. Decrypt it and "
-        "index the decrypted file."
+        f"'{shown(path)}' is encrypted ({scheme}): without its key there are no pictures. Decrypt "
+        "it and index the decrypted file."
     )
 
 

@@ -17,6 +17,7 @@ import av
 import numpy as np
 
 from marc_core.errors import UnreadableVideoError
+from marc_core.filenames import shown
 from marc_core.video.decode import make_clock, sampled_scaler
 from marc_core.video.decord_backend import DecordDecoding
 from marc_core.video.pyav import OpenVideo, open_video
@@ -59,8 +60,8 @@ def read_frames(
     missing = [t for t in wanted if t not in found]
     if missing:
         raise UnreadableVideoError(
-            f"'{path}' has no frame at {missing[0]:.6f} s ({len(missing)} of {len(wanted)} times "
-            "not found). The file has changed since it was indexed; index it again."
+            f"'{shown(path)}' has no frame at {missing[0]:.6f} s ({len(missing)} of {len(wanted)} "
+            "times not found). The file has changed since it was indexed; index it again."
         )
     return [found[float(t)] for t in times_s]
 

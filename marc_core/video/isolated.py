@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import marc_core
 from marc_core import errors
 from marc_core.errors import DecoderCrashError, DecodeTimeoutError, VideoError
+from marc_core.filenames import shown
 from marc_core.types import DecodeSummary, FrameChunk, VideoInfo
 from marc_core.video import wire
 
@@ -136,7 +137,7 @@ class IsolatedDecoder:
                 raise DecodeTimeoutError(self._timeout_text(child, path)) from None
             except EOFError:
                 raise DecoderCrashError(
-                    f"The decoder died on '{path}': {child.cause_of_death()}."
+                    f"The decoder died on '{shown(path)}': {child.cause_of_death()}."
                 ) from None
 
         while (message := wire.receive(read_into)).kind == "alive":
@@ -147,11 +148,11 @@ class IsolatedDecoder:
         if time.monotonic() >= child.deadline_s:
             limit = self._config.deadline_per_video_s
             return (
-                f"Decoding '{path}' took longer than {limit:g} s. Raise "
+                f"Decoding '{shown(path)}' took longer than {limit:g} s. Raise "
                 "video.deadline_per_video_s if the video is sound."
             )
         return (
-            f"The decoder gave no frame of '{path}' for {self._config.stall_timeout_s:g} s. "
+            f"The decoder gave no frame of '{shown(path)}' for {self._config.stall_timeout_s:g} s. "
             "Raise video.stall_timeout_s if the machine or the storage is that slow."
         )
 

@@ -32,6 +32,7 @@ from marc_core.errors import (
     VideoError,
     VideoLimitError,
 )
+from marc_core.filenames import shown
 from marc_core.types import VideoInfo
 from marc_core.video.encryption import check_not_encrypted, check_not_scrambled, check_packet
 from marc_core.video.orientation import Orientation, orientation_of
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 FORMATS = (
     "mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mpeg", "mpegts",
     "mpegvideo", "flv", "live_flv", "asf", "ogg", "gif", "h264", "hevc", "m4v", "ivf", "mxf",
-    "nut", "dv", "rm", "wtv", "obu", "yuv4mpegpipe", "apng", "webp_anim",
+    "nut", "dv", "rm", "wtv", "obu", "yuv4mpegpipe", "apng", "h261", "h263", "gxf", "swf", "roq",
+    "vc1", "vvc", "cavsvideo", "dnxhd", "dirac", "mjpeg", "dhav", "nsv", "nuv", "pva", "ty",
 )  # fmt: skip
 """Demuxers that may open a file: those that hold their frames themselves."""
 
@@ -75,8 +77,8 @@ class OpenVideo:
         if first is None:
             check_not_scrambled(path, container)
             raise EmptyVideoError(
-                f"Not one frame of '{path}' could be decoded ({self.num_errors} packets were "
-                "rejected). The file is damaged or ends before its first picture."
+                f"Not one frame of '{shown(path)}' could be decoded ({self.num_errors} packets "
+                "were rejected). The file is damaged or ends before its first picture."
                 + further_streams(len(_pictured(container)), stream, config)
             )
         self.first = first
@@ -169,9 +171,9 @@ def open_video(path: str | Path, config: VideoConfig, *, stream: int = 0) -> Ite
 
 def open_container(name: str) -> InputContainer:
     if not os.path.isfile(name):
-        raise UnreadableVideoError(f"'{name}' is not a file.")
+        raise UnreadableVideoError(f"'{shown(name)}' is not a file.")
     if os.path.getsize(name) == 0:
-        raise UnreadableVideoError(f"'{name}' is empty (0 bytes).")
+        raise UnreadableVideoError(f"'{shown(name)}' is empty (0 bytes).")
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
     try:
         return av.open(f"file:{os.path.abspath(name)}", mode="r", options=options)
@@ -180,8 +182,8 @@ def open_container(name: str) -> InputContainer:
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableVideoError(
-            f"'{name}' cannot be opened as a video: {reason}. It is damaged, cut off before its "
-            "index, or not a video file."
+            f"'{shown(name)}' cannot be opened as a video: {reason}. It is damaged, cut off before "
+            "its index, or not a video file."
         ) from error
 
 
@@ -190,16 +192,18 @@ def video_stream(path: str, container: InputContainer, number: int = 0) -> Video
     streams = _pictured(container)
     if not container.streams.video:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
-        raise UnreadableVideoError(f"'{path}' has no video stream (streams: {kinds}).")
+        raise UnreadableVideoError(f"'{shown(path)}' has no video stream (streams: {kinds}).")
     if not streams:
-        raise UnreadableVideoError(f"'{path}' has no video stream, only a cover picture.")
+        raise UnreadableVideoError(f"'{shown(path)}' has no video stream, only a cover picture.")
     if number >= len(streams):
         raise UnreadableVideoError(
-            f"'{path}' has {len(streams)} video streams, no number {number} (from 0). The file has "
-            "changed since it was indexed; index it again."
+            f"'{shown(path)}' has {len(streams)} video streams, no number {number} (from 0). The "
+            "file has changed since it was indexed; index it again."
         )
     if streams[number].codec_context is None:
-        raise UnreadableVideoError(f"'{path}': this build has no decoder for its video codec.")
+        raise UnreadableVideoError(
+            f"'{shown(path)}': this build has no decoder for its video codec."
+        )
     return streams[number]
 
 
@@ -251,7 +255,7 @@ def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
 def _check_size(path: str, width: int, height: int, config: VideoConfig) -> None:
     if width * height > config.max_pixels:
         raise VideoLimitError(
-            f"A frame must have at most {config.max_pixels} pixels. '{path}' has {width} x "
+            f"A frame must have at most {config.max_pixels} pixels. '{shown(path)}' has {width} x "
             f"{height}. Raise video.max_pixels to take it."
         )
 
@@ -259,14 +263,14 @@ def _check_size(path: str, width: int, height: int, config: VideoConfig) -> None
 def _check_duration(path: str, duration_s: float | None, config: VideoConfig) -> None:
     if duration_s is not None and duration_s > config.max_duration_s:
         raise VideoLimitError(
-            f"A video must last at most {config.max_duration_s:g} s. '{path}' lasts "
+            f"A video must last at most {config.max_duration_s:g} s. '{shown(path)}' lasts "
             f"{duration_s:.1f} s. Raise video.max_duration_s to take it."
         )
 
 
 def _no_memory(path: str) -> VideoLimitError:
     return VideoLimitError(
-        f"Decoding '{path}' needs more memory than allowed. Raise video.child_memory_bytes."
+        f"Decoding '{shown(path)}' needs more memory than allowed. Raise video.child_memory_bytes."
     )
 
 

@@ -1,4 +1,4 @@
-"""Archives: which videos there are, and a local path for each of them.
+"""Archives: where a video lies, and a local path for it.
 
 Plain paths and file:// are read where they lie. s3://, gs:// (gcs://) and az:// (abfs://) go
 through pyarrow's file systems; a video from there is fetched to a temporary file, because
@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, replace
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from marc_core.errors import SourceError
+from marc_core.filenames import path_of_file_uri, uri_of_path
 from marc_core.types import SidecarFile, VideoSource
-from marc_core.video.beside import files_beside, usual_names
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_UNREADABLE = "unreadable: "
+"""How the version of a folder begins that could not be listed; the reason follows."""
 _FETCH_BYTES = 8 << 20
 """Read at a time when a video is fetched (our choice)."""
 
@@ -62,7 +64,7 @@ class Location:
 
     def uri_of(self, path: str) -> str:
         """Return the address of `path` in this place's file system."""
-        return f"{self.scheme}://{path}" if self.scheme else path
+        return f"{self.scheme}://{path}" if self.scheme else uri_of_path(path)
 
 
 def locate(uri: str, options: Mapping[str, str]) -> Location:
@@ -71,11 +73,11 @@ def locate(uri: str, options: Mapping[str, str]) -> Location:
     Raises SourceError for a scheme that is not allowed and for options that the store does not
     know or refuses.
     """
-    if "://" not in uri:
+    if not _ADDRESS.match(uri):
         return Location(scheme="", path=os.path.abspath(os.path.expanduser(uri)), store=None)
     scheme, rest = uri.split("://", 1)
     if scheme == "file":
-        return Location(scheme="", path=os.path.abspath(_file_path(uri)), store=None)
+        return Location(scheme="", path=os.path.abspath(_file_path(uri, rest)), store=None)
     if scheme not in _STORES:
         known = ", ".join(f"{name}://" for name in ("file", *_STORES))
         raise SourceError(f"Archives are local paths or {known}. Got '{uri}'.")
@@ -85,11 +87,11 @@ def locate(uri: str, options: Mapping[str, str]) -> Location:
     return Location(scheme=scheme, path=path, store=_open_store(scheme, options))
 
 
-def _file_path(uri: str) -> str:
-    parts = urlsplit(uri)
-    if parts.netloc not in ("", "localhost"):
+def _file_path(uri: str, rest: str) -> str:
+    host, slash, path = rest.partition("/")
+    if host not in ("", "localhost"):
         raise SourceError(f"A file:// address has three slashes and no host. Got '{uri}'.")
-    return unquote(parts.path)
+    return path_of_file_uri(slash + path)
 
 
 def _open_store(scheme: str, options: Mapping[str, str]) -> FileSystem:
@@ -124,72 +126,15 @@ def _typed_options(
     return typed
 
 
-def list_videos(
-    uris: Iterable[str], patterns: Iterable[str], options: Mapping[str, str]
-) -> list[VideoSource]:
-    """Return the videos of all `uris`, each once, sorted by address.
-
-    Folders and prefixes are searched recursively for `patterns` (case-insensitive); hidden names
-    (leading dot) and links to folders are left out. A file named itself is always taken. Raises
-    SourceError for an address that does not exist or cannot be read.
-    """
-    lowered = tuple(p.lower() for p in patterns)
-    found: dict[str, VideoSource] = {}
-    for uri in uris:
-        place = locate(uri, options)
-        listed = _list_local if place.store is None else _list_store
-        for source in listed(place, lowered):
-            found[source.uri] = source
-    return [found[uri] for uri in sorted(found)]
-
-
-def _wanted(name: str, patterns: tuple[str, ...]) -> bool:
-    lowered = name.lower()
-    return not name.startswith(".") and any(fnmatchcase(lowered, p) for p in patterns)
-
-
-def _list_local(place: Location, patterns: tuple[str, ...]) -> Iterator[VideoSource]:
-    if os.path.isfile(place.path):
-        yield _local_source(place.path, _names_beside(place.path))
-        return
-    if not os.path.isdir(place.path):
-        raise SourceError(
-            f"'{place.path}' does not exist. Name a folder or file that this machine can see; on "
-            "a cluster, one that every node can see, or an object store (s3://...)."
-        )
-    for folder, folders, names in os.walk(place.path, onerror=_raise_unreadable):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        wanted = sorted(name for name in names if _wanted(name, patterns))
-        beside = files_beside(names, wanted)
-        for name in wanted:
-            yield _local_source(os.path.join(folder, name), beside.get(name, ()))
-
-
-def _raise_unreadable(error: OSError) -> None:
-    raise SourceError(
-        f"Folder '{error.filename}' cannot be read: {error.strerror}. Give this user the right "
-        "to list it, or name the folders that it may read."
-    ) from error
-
-
-def _names_beside(path: str) -> list[str]:
-    """Return the names of the files beside a video that was named itself."""
-    folder, name = os.path.split(path)
-    try:
-        names = os.listdir(folder)
-    except PermissionError:  # such a folder may be entered, but nobody knows what lies in it
-        return []
-    return files_beside(names, [name]).get(name, [])
-
-
-def _local_source(path: str, beside: Iterable[str] = ()) -> VideoSource:
+def local_source(path: str, beside: Iterable[str] = ()) -> VideoSource:
+    """Return the source at a local path, with the files `beside` it (names in its folder)."""
     try:
         stat = os.stat(path)
     except OSError:  # a link that leads nowhere: listed, so that it ends as a failure row
-        return _make_source(path, 0, "missing")
+        return make_source(uri_of_path(path), 0, "missing")
     folder = os.path.dirname(path)
     sidecars = [file for name in beside for file in _local_sidecar(os.path.join(folder, name))]
-    return _make_source(path, stat.st_size, str(stat.st_mtime_ns), sidecars)
+    return make_source(uri_of_path(path), stat.st_size, str(stat.st_mtime_ns), sidecars)
 
 
 def _local_sidecar(path: str) -> Iterator[SidecarFile]:
@@ -199,12 +144,27 @@ def _local_sidecar(path: str) -> Iterator[SidecarFile]:
     except OSError:
         return
     if S_ISREG(stat.st_mode):
-        yield SidecarFile(path, stat.st_size, str(stat.st_mtime_ns))
+        yield SidecarFile(uri_of_path(path), stat.st_size, str(stat.st_mtime_ns))
 
 
-def _make_source(
+def store_source(place: Location, info: FileInfo, beside: Iterable[FileInfo] = ()) -> VideoSource:
+    """Return the source of an object, with the objects `beside` it."""
+    sidecars = [
+        SidecarFile(place.uri_of(file.path), int(file.size or 0), str(file.mtime_ns))
+        for file in beside
+    ]
+    return make_source(place.uri_of(info.path), int(info.size or 0), str(info.mtime_ns), sidecars)
+
+
+def unreadable_folder(uri: str, reason: str) -> VideoSource:
+    """Return the source that stands for a folder that cannot be listed; reading it says why."""
+    return make_source(f"{uri.rstrip('/')}/", 0, f"{_UNREADABLE}{reason}")
+
+
+def make_source(
     uri: str, size_bytes: int, version: str, sidecars: Iterable[SidecarFile] = ()
 ) -> VideoSource:
+    """Return a source with its id."""
     from marc_core.schemas import make_video_id
 
     return VideoSource(
@@ -216,44 +176,16 @@ def _make_source(
     )
 
 
-def _list_store(place: Location, patterns: tuple[str, ...]) -> Iterator[VideoSource]:
-    from pyarrow.fs import FileSelector, FileType
-
-    assert place.store is not None
-    with _clear_errors(place.uri_of(place.path)):
-        info = place.store.get_file_info(place.path)
-        if info.type == FileType.NotFound:
-            raise SourceError(
-                f"'{place.uri_of(place.path)}' does not exist. Check bucket, prefix and "
-                "archive_options (endpoint_override, region)."
-            )
-        if info.type == FileType.File:
-            near = place.store.get_file_info(usual_names(place.path))
-            yield _store_source(place, info, [file for file in near if file.is_file])
-            return
-        inside = place.store.get_file_info(FileSelector(place.path, recursive=True))
-    folders: dict[str, dict[str, FileInfo]] = {}
-    for info in inside:
-        if info.type == FileType.File:
-            folders.setdefault(os.path.dirname(info.path), {})[info.base_name] = info
-    for files in folders.values():
-        wanted = [name for name in files if _wanted(name, patterns)]
-        beside = files_beside(files, wanted)
-        for name in wanted:
-            near = [files[other] for other in beside.get(name, ())]
-            yield _store_source(place, files[name], near)
-
-
-def _store_source(place: Location, info: FileInfo, beside: Iterable[FileInfo] = ()) -> VideoSource:
-    sidecars = [
-        SidecarFile(place.uri_of(file.path), int(file.size or 0), str(file.mtime_ns))
-        for file in beside
-    ]
-    return _make_source(place.uri_of(info.path), int(info.size or 0), str(info.mtime_ns), sidecars)
+def stream_source(source: VideoSource, stream: int) -> VideoSource:
+    """Return the source of another video stream of the same file."""
+    uri = f"{source.file_uri}#{stream}" if stream else source.file_uri
+    made = make_source(uri, source.size_bytes, source.version, source.sidecars)
+    return replace(made, stream=stream)
 
 
 @contextlib.contextmanager
-def _clear_errors(uri: str) -> Iterator[None]:
+def clear_errors(uri: str) -> Iterator[None]:
+    """Turn what a file system raises into a SourceError about `uri`."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -269,17 +201,22 @@ def local_copy(source: VideoSource, options: Mapping[str, str]) -> Iterator[str]
     Raises SourceError when the source is gone, cannot be read, or has changed since it was
     listed (its size or time of change differs).
     """
-    place = locate(source.uri, options)
+    if source.version.startswith(_UNREADABLE):
+        raise SourceError(
+            f"Folder '{source.uri}' cannot be listed: {source.version.removeprefix(_UNREADABLE)}. "
+            "Give this user the right to list it, or name the folders that it may read."
+        )
+    place = locate(source.file_uri, options)
     if place.store is None:
-        _check_unchanged(source, _local_source(place.path))
+        _check_unchanged(source, local_source(place.path))
         yield place.path
         return
-    with _clear_errors(source.uri):
+    with clear_errors(source.uri):
         info = place.store.get_file_info(place.path)
-    _check_unchanged(source, _store_source(place, info))
+    _check_unchanged(source, store_source(place, info))
     suffix = os.path.splitext(place.path)[1]
     with tempfile.NamedTemporaryFile(prefix="marc-", suffix=suffix) as copy:
-        with _clear_errors(source.uri):
+        with clear_errors(source.uri):
             _fetch(place.store, place.path, copy)
         if copy.tell() != source.size_bytes:
             raise SourceError(
@@ -316,31 +253,40 @@ def read_small_files(
     contents: dict[str, bytes] = {}
     store: FileSystem | None = None
     for uri in uris:
-        if store is None:
-            place = locate(uri, options)
-            store = place.store or _local_store()
-        path = uri.split("://", 1)[1].strip("/") if place.scheme else locate(uri, {}).path
-        data = _read_if_there(store, path, uri, max_bytes)
+        if not _ADDRESS.match(uri) or uri.startswith("file://"):
+            data = _read_local(locate(uri, {}).path, uri, max_bytes)
+        else:
+            if store is None:
+                store = locate(uri, options).store
+            assert store is not None
+            data = _read_if_there(store, uri.split("://", 1)[1].strip("/"), uri, max_bytes)
         if data is not None:
             contents[uri] = data
     return contents
 
 
-def _local_store() -> FileSystem:
-    from pyarrow.fs import LocalFileSystem
+def _read_local(path: str, uri: str, max_bytes: int) -> bytes | None:
+    if not os.path.isfile(path):
+        return None
+    with clear_errors(uri):
+        _check_size(uri, os.path.getsize(path), max_bytes)
+        with open(path, "rb") as file:
+            return file.read()
 
-    return LocalFileSystem()
+
+def _check_size(uri: str, size_bytes: int, max_bytes: int) -> None:
+    if size_bytes > max_bytes:
+        raise SourceError(f"'{uri}' must have at most {max_bytes} bytes. Got {size_bytes}.")
 
 
 def _read_if_there(store: FileSystem, path: str, uri: str, max_bytes: int) -> bytes | None:
     from pyarrow.fs import FileType
 
-    with _clear_errors(uri):
+    with clear_errors(uri):
         info = store.get_file_info(path)
         if info.type != FileType.File:
             return None
-        if info.size > max_bytes:
-            raise SourceError(f"'{uri}' must have at most {max_bytes} bytes. Got {info.size}.")
+        _check_size(uri, info.size, max_bytes)
         with store.open_input_stream(path, compression=None) as stream:
             data: bytes = stream.read()
             return data

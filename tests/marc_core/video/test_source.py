@@ -25,13 +25,13 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_folders_are_searched_recursively_and_sorted(tree: Path):
-    found = list_videos([str(tree)], PATTERNS, {})
+def test_folders_are_searched_recursively_in_the_order_of_names(tree: Path):
+    found = list(list_videos([str(tree)], PATTERNS, {}))
     assert [s.uri for s in found] == [
-        str(tree / "a/deep/c.webm"), str(tree / "a/z.MKV"), str(tree / "b.mp4"),
+        str(tree / "b.mp4"), str(tree / "a/z.MKV"), str(tree / "a/deep/c.webm"),
     ]  # fmt: skip
-    assert found[2].size_bytes == 5
-    assert found[2].version == str((tree / "b.mp4").stat().st_mtime_ns)
+    assert found[0].size_bytes == 5
+    assert found[0].version == str((tree / "b.mp4").stat().st_mtime_ns)
     assert len({s.video_id for s in found}) == 3
 
 
@@ -113,9 +113,13 @@ def test_object_store(bucket):
     client.put_object(Bucket="archive", Key="day/notes.txt", Body=b"c")
     client.put_object(Bucket="archive", Key="day/one two.json", Body=b'{"camera": "gate"}')
     client.put_object(Bucket="archive", Key="day/one two.vtt", Body=b"00:01.0 --> 00:02.0\nhello")
-    found = list_videos(["s3://archive/day/"], PATTERNS, options)
+    found = list(list_videos(["s3://archive/day/"], PATTERNS, options))
+    found.sort(key=lambda source: source.uri)
     assert [s.uri for s in found] == ["s3://archive/day/deep/b.MP4", "s3://archive/day/one two.mp4"]
-    assert found == list_videos(["s3://archive/day", found[0].uri], PATTERNS, options)
+    again = list_videos(
+        ["s3://archive/day", found[0].uri, "s3://archive/day/deep"], PATTERNS, options
+    )
+    assert sorted(again, key=lambda source: source.uri) == found
     with local_copy(found[1], options) as path:
         assert Path(path).read_bytes() == data
         assert path.endswith(".mp4")

@@ -1,0 +1,92 @@
+"""Names of files: how they become addresses, and which of them look like videos.
+
+A path is its own address wherever people can read it on one line. Bytes that are not UTF-8, control
+characters, and an end that reads like the number of a video stream (clip#1) are percent-encoded:
+file:///videos/caf%E9.mp4. Both forms are accepted, and each leads back to the same bytes.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Callable, Iterable
+from urllib.parse import quote, unquote_to_bytes
+
+VIDEO_ENDINGS = (
+    "mp4", "m4v", "mov", "qt", "mkv", "mk3d", "webm", "avi", "divx", "mpg", "mpeg", "mpe", "mpv",
+    "m1v", "m2v", "ts", "m2ts", "m2t", "mts", "tp", "trp", "vob", "evo", "dvd", "mod", "tod",
+    "flv", "f4v", "wmv", "asf", "wm", "dvr-ms", "wtv", "ismv", "3gp", "3gpp", "3g2", "ogv", "ogm",
+    "gif", "apng", "mxf", "gxf", "dv", "dif", "rm", "rmvb", "nut", "ivf", "obu", "264", "h264",
+    "avc", "265", "h265", "hevc", "h261", "h263", "y4m", "amv", "swf", "roq", "dav", "insv", "360",
+)  # fmt: skip
+"""Endings of files that the decoder opens, cameras' own ones among them."""
+
+_OTHER_VIDEO = frozenset({
+    "lrv", "mjpg", "mjpeg", "bik", "bk2", "smk", "r3d", "braw", "crm", "nsv", "nuv", "pva", "ty",
+    "viv", "vivo", "flc", "fli", "xvid", "vid", "ogx", "m4p", "h266", "vvc", "av1", "vc1", "drc",
+    "movie",
+})  # fmt: skip
+"""Further endings that people give to videos: proxies, games' and raw cameras' formats."""
+
+_UNFINISHED = frozenset({"part", "crdownload", "download", "filepart", "tmp", "bak", "old"})
+"""Endings that are put behind a video's own one."""
+
+_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
+_STREAM_END = re.compile(r"#([1-9]\d*)$")
+
+
+def uri_of_path(path: str) -> str:
+    """Return the address of a local path: printable, on one line, and reversible."""
+    if _UNPRINTABLE.search(path) or _STREAM_END.search(path):
+        return "file://" + quote(os.fsencode(path))
+    return path
+
+
+def stream_of(uri: str) -> int:
+    """Return the number of the video stream that an address ends with; 0 for a file's first."""
+    found = _STREAM_END.search(uri)
+    return int(found.group(1)) if found else 0
+
+
+def names_a_stream(uri: str) -> bool:
+    """Return whether an address ends with the number of a video stream."""
+    return stream_of(uri) > 0
+
+
+def path_of_file_uri(rest: str) -> str:
+    """Return the path that stands behind `file://`."""
+    return os.fsdecode(unquote_to_bytes(os.fsencode(rest)))
+
+
+def shown(path: object) -> str:
+    """Return a path for a message: as an address, or where it is none, with escapes."""
+    return uri_of_path(os.fspath(path)) if isinstance(path, str | os.PathLike) else str(path)
+
+
+def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return whether a name is meant by one of `patterns` (case-insensitive); hidden ones never."""
+    lowered = [pattern.lower() for pattern in patterns]
+    plain = {p[2:] for p in lowered if re.fullmatch(r"\*\.[^*?\[.]+", p)}
+    rest = [fnmatch.translate(p) for p in lowered if p[2:] not in plain or not p.startswith("*.")]
+    other = re.compile("|".join(rest)) if rest else None
+
+    def matches(name: str) -> bool:
+        if name.startswith("."):
+            return False
+        name = name.lower()
+        _, dot, ending = name.rpartition(".")
+        return (dot == "." and ending in plain) or (other is not None and bool(other.match(name)))
+
+    return matches
+
+
+def looks_like_video(name: str) -> bool:
+    """Return whether a name's ending is a video's, unfinished downloads and copies included."""
+    stem, _, ending = name.lower().rpartition(".")
+    if ending in _UNFINISHED:
+        stem, _, ending = stem.rpartition(".")
+    return stem not in ("", ".") and not name.startswith(".") and ending in _LIKE_VIDEO
+
+
+_LIKE_VIDEO = _OTHER_VIDEO | frozenset(VIDEO_ENDINGS)
