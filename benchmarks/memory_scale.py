@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from marc_core import schemas
 from marc_core.config import MemoryConfig, RetrieveConfig
-from marc_core.memory import EventFilter, MemoryStore, search
+from marc_core.memory import MemoryStore, search
+from marc_core.question import EventFilter, SearchQuery
 
 DIMS = {10_000: 768, 100_000: 768, 1_000_000: 256}
 EVENTS_PER_VIDEO = 50
@@ -177,13 +178,21 @@ def nearest(
     return [set(rows[t].tolist()) for t in top]
 
 
-def timed(store: MemoryStore, queries_QD: Any, truth: list[set[int]] | None, **options: Any) -> Any:
+def timed(
+    store: MemoryStore,
+    queries_QD: Any,
+    truth: list[set[int]] | None,
+    *,
+    text: str | None = None,
+    filters: EventFilter | None = None,
+) -> Any:
     """Search with every query; return p50, p95 and, against `truth`, recall@3."""
     seconds, right = [], 0
-    search(store, queries_QD[0], config=CONFIG, **options)
-    for i, query_D in enumerate(queries_QD):
+    query = SearchQuery(text=text, filter=filters or EventFilter(), limit=CONFIG.k)
+    search(store, [query], queries_QD[:1], CONFIG)
+    for i in range(len(queries_QD)):
         started = time.perf_counter()
-        hits = search(store, query_D, config=CONFIG, **options)
+        (hits,) = search(store, [query], queries_QD[i : i + 1], CONFIG)
         seconds.append(time.perf_counter() - started)
         if truth is not None:
             rows = {int(h.video_id, 16) * EVENTS_PER_VIDEO + h.index for h in hits}

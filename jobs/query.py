@@ -24,7 +24,8 @@ from jobs.options import (
 from marc_core.config import AskConfig
 
 if TYPE_CHECKING:
-    from marc_core.types import Answer, Citation, SearchHit
+    from marc_core.archive import SearchHit
+    from marc_core.types import Answer, Citation
 
 out = type(console)()
 

@@ -22,15 +22,18 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from marc_core.archive import SearchHit
 from marc_core.compress import compress_across, compress_event
 from marc_core.config import AskConfig
 from marc_core.errors import AnswerError
 from marc_core.fingerprints import features_name
 from marc_core.indexing import cap_frames
-from marc_core.memory import EventFilter, MemoryStore, chronological, search
+from marc_core.memory import MemoryStore, chronological, search
+from marc_core.memory.archive import MemoryArchive
 from marc_core.models.prompt import choices_of, question_text
 from marc_core.models.student import Student
-from marc_core.types import Answer, Citation, EventFeatures, SearchHit, VideoSource
+from marc_core.question import EventFilter, SearchQuery
+from marc_core.types import Answer, Citation, EventFeatures, VideoSource
 from marc_core.video import IsolatedDecoder, local_copy
 
 if TYPE_CHECKING:
@@ -94,8 +97,9 @@ def find_events(
     with _timed(timings, "embed"):
         (vector_D,) = encoder.encode_texts([query])
     with _timed(timings, "retrieve"):
-        filters = _filters(store, config)
-        return search(store, vector_D, text=query, config=config.retrieve, filters=filters)
+        asked = SearchQuery(text=query, filter=_filters(store, config), limit=config.retrieve.k)
+        (hits,) = search(store, [asked], np.stack([vector_D]), config.retrieve)
+        return _with_thumbnails(hits, store, config)
 
 
 def _choose_events(
@@ -109,7 +113,7 @@ def _choose_events(
     filters = _filters(store, config)
     alone = filters == EventFilter(video_ids=filters.video_ids)
     if config.retrieve.bypass_when_fits and filters.video_ids is not None and alone:
-        everything = _all_events(store, filters.video_ids[0])
+        everything = _all_events(store, filters.video_ids[0], config)
         if 0 < len(everything) <= config.retrieve.k:
             return everything, "bypassed"
     hits = find_events(question, store=store, encoder=encoder, config=config, timings=timings)
@@ -120,12 +124,18 @@ def _choose_events(
     return chronological(hits), "retrieved"
 
 
-def _all_events(store: MemoryStore, video_id: str) -> list[SearchHit]:
+def _all_events(store: MemoryStore, video_id: str, config: AskConfig) -> list[SearchHit]:
     """Return every event of a video in order, as hits of full score."""
-    uri = store.visible_uris([video_id]).get(video_id, "")
-    names = ("event_id", "video_id", "index", "start_s", "end_s", "text", "thumbnail")
-    rows = store.events_of(video_id, columns=names).to_pylist()
-    return [SearchHit(**row, uri=uri, score=1.0) for row in rows]
+    archive = MemoryArchive(store, config)
+    hits = archive.events(EventFilter(video_ids=(video_id,)), limit=config.retrieve.k + 1)
+    return _with_thumbnails(hits, store, config)
+
+
+def _with_thumbnails(
+    hits: list[SearchHit], store: MemoryStore, config: AskConfig
+) -> list[SearchHit]:
+    pictures = MemoryArchive(store, config).thumbnails([hit.event_id for hit in hits])
+    return [replace(hit, thumbnail=pictures.get(hit.event_id, b"")) for hit in hits]
 
 
 def _filters(store: MemoryStore, config: AskConfig) -> EventFilter:

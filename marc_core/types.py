@@ -168,21 +168,6 @@ class EventFeatures:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SearchHit:
-    """One event found for a query; higher `score` is better (cosine, or RRF when hybrid)."""
-
-    event_id: str
-    video_id: str
-    uri: str
-    index: int
-    start_s: float
-    end_s: float
-    score: float
-    text: str | None
-    thumbnail: bytes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Citation:
     """Evidence of an answer: an event that the student saw."""
 

@@ -7,50 +7,46 @@ into SQL is `quote` here, tested with hostile strings.
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from marc_core.errors import MemoryStoreError
+from marc_core.errors import AnswerError
+from marc_core.question import EventFilter
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EventFilter:
-    """Which events may be found. None, or no tags: no condition.
+def filter_to_sql(filter: EventFilter) -> str | None:
+    """Return the condition on rows of `events`, or None when everything matches.
 
-    video_ids: events of these videos only; an empty tuple matches nothing.
-    camera: exact name. tags: all of them must be there.
-    start_s: the event ends after this second; end_s: it starts before this second (of its video).
+    Raises AnswerError for seconds that are not finite and times without an offset from UTC.
     """
-
-    video_ids: tuple[str, ...] | None = None
-    camera: str | None = None
-    tags: tuple[str, ...] = ()
-    start_s: float | None = None
-    end_s: float | None = None
-
-    def to_sql(self) -> str | None:
-        """Return the condition, or None when everything matches.
-
-        Raises MemoryStoreError for seconds that are not finite.
-        """
-        parts = []
-        if self.video_ids is not None:
-            parts.append(is_in("video_id", self.video_ids))
-        if self.camera is not None:
-            parts.append(f"camera = {quote(self.camera)}")
-        if self.tags:
-            parts.append(f"array_has_all(tags, [{', '.join(map(quote, self.tags))}])")
-        if self.start_s is not None:
-            parts.append(f"end_s > {_number('start_s', self.start_s)}")
-        if self.end_s is not None:
-            parts.append(f"start_s < {_number('end_s', self.end_s)}")
-        return " AND ".join(parts) or None
+    parts = []
+    if filter.video_ids is not None:
+        parts.append(is_in("video_id", filter.video_ids))
+    if filter.folder is not None:
+        parts.append(_in_folder(filter.folder))
+    if filter.camera is not None:
+        parts.append(f"camera = {quote(filter.camera)}")
+    if filter.tags:
+        parts.append(f"array_has_all(tags, [{', '.join(map(quote, filter.tags))}])")
+    if filter.recorded_from is not None:
+        parts.append(f"recorded_to > {_moment('recorded_from', filter.recorded_from)}")
+    if filter.recorded_to is not None:
+        parts.append(f"recorded_from < {_moment('recorded_to', filter.recorded_to)}")
+    if filter.start_s is not None:
+        parts.append(f"end_s - video_start_s > {_number('start_s', filter.start_s)}")
+    if filter.end_s is not None:
+        parts.append(f"start_s - video_start_s < {_number('end_s', filter.end_s)}")
+    return " AND ".join(parts) or None
 
 
 def quote(value: str) -> str:
-    """Return `value` as an SQL string literal; the dialect's only special character is '."""
-    return "'" + value.replace("'", "''") + "'"
+    """Return `value` as an SQL string literal; the dialect's only special character is '.
+
+    What UTF-8 cannot hold (halves of surrogate pairs) becomes a question mark.
+    """
+    text = value.encode(errors="replace").decode()
+    return "'" + text.replace("'", "''") + "'"
 
 
 def is_in(column: str, values: Iterable[str]) -> str:
@@ -59,9 +55,22 @@ def is_in(column: str, values: Iterable[str]) -> str:
     return f"{column} IN ({listed})" if listed else "false"
 
 
+def _in_folder(folder: str) -> str:
+    """Return the condition that a video lies in this folder or below it."""
+    path = folder.rstrip("/")
+    return f"(folder = {quote(path)} OR starts_with(folder, {quote(path + '/')}))"
+
+
+def _moment(name: str, value: dt.datetime) -> str:
+    if value.utcoffset() is None:
+        raise AnswerError(
+            f"The filter's {name} must carry an offset from UTC, such as "
+            f"2026-03-01T22:15:00+01:00. Got {value.isoformat()}: say in which time zone it is."
+        )
+    return f"timestamp '{value.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
+
+
 def _number(name: str, value: float) -> str:
     if not math.isfinite(value):
-        raise MemoryStoreError(
-            f"The filter's {name} must be a finite number of seconds. Got {value}."
-        )
+        raise AnswerError(f"The filter's {name} must be a finite number of seconds. Got {value}.")
     return repr(float(value))

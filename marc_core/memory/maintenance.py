@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from lancedb.index import FTS, BTree, IvfFlat, IvfRq, LabelList
+from lancedb.index import BTree, IvfFlat, IvfRq, LabelList
 
 from marc_core import schemas
 from marc_core.config import MemoryConfig
 from marc_core.feature_rows import tokens_a_row
-from marc_core.memory.tables import Tables, scan, with_retries
+from marc_core.memory.tables import Tables, scan, text_index, with_retries
 
 SCALAR_INDEXES: dict[str, dict[str, Any]] = {
     "videos": {"video_id": BTree, "uri": BTree},
@@ -23,8 +23,11 @@ SCALAR_INDEXES: dict[str, dict[str, Any]] = {
         "event_id": BTree,
         "video_id": BTree,
         "camera": BTree,
+        "folder": BTree,
         "tags": LabelList,
-        "text": FTS,
+        "recorded_from": BTree,
+        "recorded_to": BTree,
+        "text": text_index,
     },
     "texts": {"text_id": BTree, "event_id": BTree, "video_id": BTree},
     "features": {"feature_id": BTree, "video_id": BTree},

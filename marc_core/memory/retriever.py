@@ -1,64 +1,94 @@
 """The Visual Memory Retriever: the events nearest to a question (paper, section 3.1).
 
+    queries --group by filter--> nearest vectors of all of them in one pass ──┐
+            --text of each-----> exact matches, matches of some words ────────┴─> ranks fused
+                                                                                  │ tiers of 10, 40,
+                                        page <── visible events, no event twice <─┘ 160, ... hits
+
 Honest differences from the paper: events are found in a whole archive, not in one video; filters
-restrict the search before ranking, never after; where events have text, vector and full-text
-ranks are fused (Cormack et al. 2009).
+restrict the search before ranking, never after; where events have text, ranks of vectors and of
+text are fused (Cormack et al. 2009).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from lancedb.query import FullTextOperator, MatchQuery, PhraseQuery
 
+from marc_core.archive import SearchHit
 from marc_core.config import RetrieveConfig
 from marc_core.errors import MemoryStoreError
-from marc_core.memory.filters import EventFilter, is_in
+from marc_core.memory.filters import filter_to_sql, is_in
 from marc_core.memory.store import MemoryStore
 from marc_core.memory.tables import scan
-from marc_core.types import SearchHit
+from marc_core.question import EventFilter, SearchQuery
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_FUSED_CANDIDATES = 50
-"""Length of each ranking that is fused, or 10 k when that is more (our choice)."""
+_FIRST_TIER = 10
 _WIDEN = 4
-"""Factor by which a search is widened when hidden events took places (our choice)."""
-_COLUMNS = ["event_id", "video_id", "index", "start_s", "end_s", "text"]
+"""A ranking is made 10 hits deep, and four times as deep where a page, or events that are not
+visible, need more (our choice). Each tier only adds below the one before it, so pages of any size
+show one order, no event twice and none left out."""
+_CANDIDATES = 10
+"""Length of each ranking that is fused, as a multiple of the tier (our choice)."""
+HIT_COLUMNS = [
+    "event_id", "video_id", "part", "index", "start_s", "end_s", "video_start_s", "recorded_from",
+    "recorded_to", "text",
+]  # fmt: skip
+Row = dict[str, Any]
 
 
 def search(
     store: MemoryStore,
-    query_vector: NDArray[np.float32],
-    *,
-    text: str | None = None,
-    k: int | None = None,
+    queries: Sequence[SearchQuery],
+    vectors_QD: NDArray[np.float32],
     config: RetrieveConfig,
-    filters: EventFilter | None = None,
-) -> list[SearchHit]:
-    """Return the `k` (default `config.k`) best visible events that pass `filters`, best first.
+) -> list[list[SearchHit]]:
+    """Return each query's page of the best visible events that pass its filter, best first.
 
-    query_vector: (D,) in the events' embedding space, any length but zero. Scores are cosines;
-    with `text`, `config.hybrid` and at least one event whose text matches, they are reciprocal
-    rank fusion scores instead. Fewer hits when fewer events pass. Raises MemoryStoreError for a
-    vector of another dimension, not finite or zero.
+    vectors_QD: (Q, D) in the events' embedding space, any length but zero. `score` is the cosine;
+    with a text, `config.hybrid` and at least one event whose text matches, it is the reciprocal
+    rank fusion score instead. Every hit carries its cosine. "More like this" leaves out the event
+    that was named. Raises MemoryStoreError for a vector of another dimension, not finite or zero,
+    AnswerError for a filter that breaks a rule.
     """
-    wanted = config.k if k is None else k
-    _check_query(query_vector, store.meta.embedding_dim)
-    where = (filters or EventFilter()).to_sql()
-    depth = wanted
-    while True:
-        ranked = _rank(store, query_vector, text if config.hybrid else None, depth, config, where)
-        uris = store.visible_uris(row["video_id"] for row in ranked)
-        visible = [row for row in ranked if row["video_id"] in uris]
-        if len(visible) >= wanted or len(ranked) < depth:
-            break
+    assert len(queries) == len(vectors_QD), "one vector a query"
+    for vector_D in vectors_QD:
+        _check_query(vector_D, store.meta.embedding_dim)
+    rankings = [
+        _Ranking(query, vector_D.astype(np.float32), filter_to_sql(query.filter), config.hybrid)
+        for query, vector_D in zip(queries, vectors_QD, strict=True)
+    ]
+    depth, open_ = _FIRST_TIER, rankings
+    while open_:
+        ranked = _rank(store, open_, depth, config)
+        uris = store.visible_uris(row["video_id"] for rows in ranked for row in rows)
+        for ranking, rows in zip(open_, ranked, strict=True):
+            ranking.extend(rows, uris, depth)
+        open_ = [ranking for ranking in open_ if not ranking.complete]
         depth *= _WIDEN
-    best = _with_thumbnails(store, visible[:wanted])
-    return [_hit(row, uris[row["video_id"]]) for row in best]
+    for ranking in rankings:
+        _add_cosines(store, ranking)
+    return [[_hit(row) for row in ranking.page] for ranking in rankings]
+
+
+def events(store: MemoryStore, filter: EventFilter, *, limit: int) -> list[SearchHit]:
+    """Return up to `limit` visible events that pass the filter: by uri, then by time."""
+    where = filter_to_sql(filter)
+    found = scan(store.tables.events, ["event_id", "video_id"], where).to_pydict()
+    uris = store.visible_uris(found["video_id"])
+    named = zip(found["event_id"], found["video_id"], strict=True)
+    order = sorted((uris[video_id], event_id) for event_id, video_id in named if video_id in uris)
+    rows = {row["event_id"]: row for row in _rows(store, [key for _, key in order[:limit]])}
+    ordered = [(rows[key], uri) for uri, key in order[:limit] if key in rows]
+    return [_hit({**row, "uri": uri, "score": 1.0}) for row, uri in ordered]
 
 
 def chronological(hits: Sequence[SearchHit]) -> list[SearchHit]:
@@ -67,7 +97,7 @@ def chronological(hits: Sequence[SearchHit]) -> list[SearchHit]:
     Videos share no clock: they keep the order of their best hit.
     """
     order = {v: i for i, v in enumerate(dict.fromkeys(hit.video_id for hit in hits))}
-    return sorted(hits, key=lambda hit: (order[hit.video_id], hit.start_s, hit.index))
+    return sorted(hits, key=lambda hit: (order[hit.video_id], hit.start_s, hit.part, hit.index))
 
 
 def fuse(rankings: Sequence[Sequence[str]], rrf_k: int) -> list[tuple[str, float]]:
@@ -82,44 +112,88 @@ def fuse(rankings: Sequence[Sequence[str]], rrf_k: int) -> list[tuple[str, float
     return sorted(scores.items(), key=lambda item: -item[1])
 
 
+@dataclass
+class _Ranking:
+    """One query on its way to its page."""
+
+    query: SearchQuery
+    vector_D: NDArray[np.float32]
+    where: str | None
+    hybrid: bool
+    rows: dict[str, Row] = field(default_factory=dict)
+    exhausted: bool = False
+
+    @property
+    def text(self) -> str | None:
+        """What the full-text search looks for."""
+        text = (self.query.text or "").encode(errors="replace").decode().strip()
+        return text or None if self.hybrid else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the page is known."""
+        return self.exhausted or len(self.rows) >= self.query.offset + self.query.limit
+
+    @property
+    def page(self) -> list[Row]:
+        """The rows that the query asked for."""
+        return list(self.rows.values())[self.query.offset :][: self.query.limit]
+
+    def extend(self, rows: list[Row], uris: dict[str, str], depth: int) -> None:
+        """Add a deeper tier's visible rows behind those that are there."""
+        for row in rows:
+            if row["video_id"] in uris and row["event_id"] != self.query.event_id:
+                self.rows.setdefault(row["event_id"], {**row, "uri": uris[row["video_id"]]})
+        self.exhausted = len(rows) < depth
+
+
 def _rank(
-    store: MemoryStore,
-    vector_D: NDArray[np.float32],
-    text: str | None,
-    depth: int,
-    config: RetrieveConfig,
-    where: str | None,
-) -> list[dict[str, Any]]:
-    """Return up to `depth` rows with a `score`, hidden events included."""
-    by_text = _by_text(store, text, max(10 * depth, _FUSED_CANDIDATES), where) if text else []
-    if not by_text:
-        return _by_vector(store, vector_D, depth, where, columns=[*_COLUMNS, "thumbnail"])
-    by_vector = _by_vector(store, vector_D, max(10 * depth, _FUSED_CANDIDATES), where)
-    rows = {row["event_id"]: row for row in [*by_text, *by_vector]}
-    rankings = [[row["event_id"] for row in found] for found in (by_vector, by_text)]
-    fused = fuse(rankings, config.rrf_k)[:depth]
-    return [{**rows[key], "score": score} for key, score in fused]
+    store: MemoryStore, rankings: Sequence[_Ranking], depth: int, config: RetrieveConfig
+) -> list[list[Row]]:
+    """Return up to `depth` rows with a `score` for each query, hidden events included."""
+    candidates = _CANDIDATES * depth
+    texts = [_by_text(store, r.text, candidates, r.where) if r.text else [] for r in rankings]
+    limits = [candidates if any(found) else depth for found in texts]
+    nearest = _by_vector(store, rankings, limits)
+    ranked = []
+    for by_text, by_vector in zip(texts, nearest, strict=True):
+        if not any(by_text):
+            ranked.append([{**row, "score": row["cosine"]} for row in by_vector])
+            continue
+        rows: dict[str, Row] = {}
+        for row in [*by_vector, *(row for found in by_text for row in found)]:
+            rows[row["event_id"]] = rows.get(row["event_id"], {}) | row
+        orders = [[row["event_id"] for row in found] for found in [*by_text, by_vector]]
+        fused = fuse(orders, config.rrf_k)[:depth]
+        ranked.append([{**rows[key], "score": score} for key, score in fused])
+    return ranked
 
 
 def _by_vector(
-    store: MemoryStore,
-    vector_D: NDArray[np.float32],
-    limit: int,
-    where: str | None,
-    *,
-    columns: Sequence[str] = _COLUMNS,
-) -> list[dict[str, Any]]:
-    query = (
-        store.tables.events.search(vector_D.astype(np.float32), vector_column_name="embedding")
-        .distance_type("cosine")
-        .nprobes(store.config.nprobes)
-        .refine_factor(store.config.refine_factor)
-    )
-    if where is not None and _is_narrow(store, where):
-        query = query.bypass_vector_index()
-    found = _run(query, [*columns, "_distance"], limit, where)
-    found.sort(key=lambda row: (row["_distance"], row["event_id"]))
-    return [{**row, "score": 1.0 - row["_distance"]} for row in found]
+    store: MemoryStore, rankings: Sequence[_Ranking], limits: Sequence[int]
+) -> list[list[Row]]:
+    """Return each query's nearest rows; queries with one filter and limit share one pass."""
+    groups: dict[tuple[str | None, int], list[int]] = {}
+    for i, (ranking, limit) in enumerate(zip(rankings, limits, strict=True)):
+        groups.setdefault((ranking.where, limit), []).append(i)
+    nearest: list[list[Row]] = [[] for _ in rankings]
+    for (where, limit), members in groups.items():
+        vectors_QD = [rankings[i].vector_D for i in members]
+        named = ["query_index"] if len(members) > 1 else []  # LanceDB names queries of a batch only
+        query = (
+            store.tables.events.search(vectors_QD, vector_column_name="embedding")
+            .distance_type("cosine")
+            .nprobes(store.config.nprobes)
+            .refine_factor(store.config.refine_factor)
+        )
+        if where is not None and _is_narrow(store, where):
+            query = query.bypass_vector_index()
+        for row in _run(query, [*HIT_COLUMNS, "_distance", *named], limit, where):
+            row["cosine"] = 1.0 - row.pop("_distance")
+            nearest[members[row.pop("query_index", 0)]].append(row)
+    for rows in nearest:
+        rows.sort(key=lambda row: (-row["cosine"], row["event_id"]))
+    return nearest
 
 
 def _is_narrow(store: MemoryStore, where: str) -> bool:
@@ -131,40 +205,73 @@ def _is_narrow(store: MemoryStore, where: str) -> bool:
     return int(store.tables.events.count_rows(where)) <= store.config.vector_index_rows
 
 
-def _by_text(store: MemoryStore, text: str, limit: int, where: str | None) -> list[dict[str, Any]]:
-    query = store.tables.events.search(text, query_type="fts", fts_columns="text")
-    found = _run(query, [*_COLUMNS, "_score"], limit, where)
-    found.sort(key=lambda row: (-row["_score"], row["event_id"]))
+def _by_text(store: MemoryStore, text: str, limit: int, where: str | None) -> list[list[Row]]:
+    """Return the events whose text matches exactly, and those that hold some of the words.
+
+    Exactly: all words of the query occur, in double quotes next to each other and in this order.
+    An exact match is in both rankings, so it comes before any picture that nothing is said in;
+    some of the words alone are worth as much as a picture of the same rank.
+    """
+    phrase = _phrase(text)
+    if phrase is not None:
+        try:
+            found = _text_rows(store, PhraseQuery(phrase, "text"), limit, where)
+            return [found, found]
+        except ValueError as error:
+            if "position is not found" not in str(error):
+                raise  # an index without positions, as others build it, knows words only
+    every = MatchQuery(text, "text", operator=FullTextOperator.AND)
+    some = _text_rows(store, MatchQuery(text, "text"), limit, where)
+    return [_text_rows(store, every, limit, where) if some else [], some]
+
+
+def _phrase(text: str) -> str | None:
+    """Return what stands between the double quotes that enclose the whole text, if they do."""
+    inner = text[1:-1]
+    quoted = len(text) > 2 and text[0] == text[-1] == '"' and '"' not in inner
+    return inner if quoted else None
+
+
+def _text_rows(store: MemoryStore, query: Any, limit: int, where: str | None) -> list[Row]:
+    builder = store.tables.events.search(query, query_type="fts", fts_columns="text")
+    found = _run(builder, [*HIT_COLUMNS, "_score"], limit, where)
+    for row in found:
+        row["text_score"] = row.pop("_score")
+    found.sort(key=lambda row: (-row["text_score"], row["event_id"]))
     return found
 
 
-def _run(query: Any, columns: list[str], limit: int, where: str | None) -> list[dict[str, Any]]:
+def _run(query: Any, columns: list[str], limit: int, where: str | None) -> list[Row]:
     if where is not None:
         query = query.where(where, prefilter=True)
     return list(query.select(columns).limit(limit).to_arrow().to_pylist())
 
 
-def _with_thumbnails(store: MemoryStore, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows that carry thumbnails; of a fused ranking, only the chosen rows' are read."""
-    missing = [row["event_id"] for row in rows if "thumbnail" not in row]
+def _rows(store: MemoryStore, event_ids: Sequence[str]) -> Iterable[Row]:
+    for start in range(0, len(event_ids), 1000):
+        some = is_in("event_id", event_ids[start : start + 1000])
+        yield from scan(store.tables.events, HIT_COLUMNS, some).to_pylist()
+
+
+def _add_cosines(store: MemoryStore, ranking: _Ranking) -> None:
+    """Compute the cosines of the page's events that only their text has found."""
+    missing = [row["event_id"] for row in ranking.page if "cosine" not in row]
     if not missing:
-        return rows
-    found = scan(store.tables.events, ["event_id", "thumbnail"], is_in("event_id", missing))
-    thumbnails = dict(zip(*found.to_pydict().values(), strict=True))
-    return [{"thumbnail": thumbnails.get(row["event_id"]), **row} for row in rows]
+        return
+    found = scan(store.tables.events, ["event_id", "embedding"], is_in("event_id", missing))
+    query_D = ranking.vector_D / np.linalg.norm(ranking.vector_D)
+    for event_id, vector in zip(*found.to_pydict().values(), strict=True):
+        vector_D = np.asarray(vector, np.float32)
+        ranking.rows[event_id]["cosine"] = float(query_D @ vector_D / np.linalg.norm(vector_D))
 
 
-def _hit(row: dict[str, Any], uri: str) -> SearchHit:
+def _hit(row: Row) -> SearchHit:
     return SearchHit(
-        event_id=row["event_id"],
-        video_id=row["video_id"],
-        uri=uri,
-        index=row["index"],
-        start_s=row["start_s"],
-        end_s=row["end_s"],
+        **{name: row[name] for name in HIT_COLUMNS},
+        uri=row["uri"],
         score=float(row["score"]),
-        text=row["text"],
-        thumbnail=row["thumbnail"] or b"",
+        cosine=row.get("cosine"),
+        text_score=row.get("text_score"),
     )
 
 

@@ -221,9 +221,21 @@ class MemoryStore:
 
     def visible_uris(self, video_ids: Iterable[str]) -> dict[str, str]:
         """Return the uris of those videos whose events readers may see, by video_id."""
-        condition = f"{is_in('video_id', sorted(set(video_ids)))} AND num_events > 0"
-        found = scan(self.tables.videos, ["video_id", "uri"], condition)
-        return dict(zip(*found.to_pydict().values(), strict=True))
+        wanted, found = sorted(set(video_ids)), {}
+        for start in range(0, len(wanted), _IDS_OF_A_FILTER):
+            some = is_in("video_id", wanted[start : start + _IDS_OF_A_FILTER])
+            visible = f"{some} AND num_events > 0"
+            rows = scan(self.tables.videos, ["video_id", "uri"], visible)
+            found.update(zip(*rows.to_pydict().values(), strict=True))
+        return found
+
+    def events_by_id(self, event_ids: Sequence[str], *, columns: Sequence[str]) -> pa.Table:
+        """Return these columns of the events that readers may see, in no order."""
+        wanted = list(dict.fromkeys([*columns, "video_id"]))
+        found = scan(self.tables.events, wanted, is_in("event_id", event_ids))
+        visible = self.visible_uris(found["video_id"].to_pylist())
+        is_visible = pc.is_in(found["video_id"], pa.array(list(visible), pa.string()))
+        return found.filter(is_visible).select(list(columns))
 
     def events_of(self, video_id: str, *, columns: Sequence[str] | None = None) -> pa.Table:
         """Return a video's events in order of time; no rows when it is unknown or not visible."""

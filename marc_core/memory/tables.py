@@ -149,7 +149,12 @@ def _create_table(db: Any, name: str, schema: pa.Schema) -> None:
     """
     table = with_retries(lambda: db.create_table(name, schema=schema, exist_ok=True))
     if name == "events" and not list(table.list_indices()):
-        with_retries(lambda: table.create_index("text", config=FTS()))
+        with_retries(lambda: table.create_index("text", config=text_index()))
+
+
+def text_index() -> FTS:
+    """Return the full-text index: with positions, so that phrases can be searched."""
+    return FTS(with_position=True)
 
 
 def _read_meta(db: Any, uri: str) -> Meta:

@@ -19,9 +19,11 @@ import pyarrow as pa
 import torch
 
 from marc_core import schemas
-from marc_core.config import MemoryConfig
+from marc_core.archive import SearchHit
+from marc_core.config import MemoryConfig, RetrieveConfig
 from marc_core.feature_rows import features_row
-from marc_core.memory import MemoryStore, publishing
+from marc_core.memory import MemoryStore, publishing, search
+from marc_core.question import EventFilter, SearchQuery
 from marc_core.types import EventFeatures
 
 DIM = 16
@@ -113,6 +115,21 @@ def tables_of(
         pa.Table.from_pylist(features, schema=schemas.FEATURES),
         texts_table(events),
     )
+
+
+def find(
+    store: MemoryStore,
+    vector_D: np.ndarray,
+    *,
+    text: str | None = None,
+    k: int = 3,
+    config: RetrieveConfig | None = None,
+    filters: EventFilter | None = None,
+) -> list[SearchHit]:
+    """Return the `k` best hits of one query."""
+    query = SearchQuery(text=text, filter=filters or EventFilter(), limit=k)
+    (hits,) = search(store, [query], np.stack([vector_D]), config or RetrieveConfig())
+    return hits
 
 
 def write_many(uri: str, names: list[str], rounds: int) -> None:

@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from marc_core import schemas
-from marc_core.config import RetrieveConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.feature_rows import features_row
-from marc_core.memory import MemoryStore, publishing, search
+from marc_core.memory import MemoryStore, publishing
 from marc_core.memory.tables import with_retries
 
 PROGRAM = Path(__file__).with_name("fakes.py")
@@ -78,7 +77,7 @@ def test_two_processes_that_insert_the_same_video_at_the_same_moment(config, tmp
 
 def visible(store, fakes):
     """Return {uri: number of its events that a search can find}."""
-    hits = search(store, np.ones(fakes.DIM, np.float32), k=100, config=RetrieveConfig())
+    hits = fakes.find(store, np.ones(fakes.DIM, np.float32), k=100)
     uris = [hit.uri for hit in hits]
     assert len({h.event_id for h in hits}) == len(hits)
     return {uri: uris.count(uri) for uri in set(uris)}

@@ -1,5 +1,6 @@
 """Filters against brute force, and hostile values."""
 
+import datetime as dt
 import random
 
 import numpy as np
@@ -7,10 +8,9 @@ import pyarrow as pa
 import pytest
 
 from marc_core import schemas
-from marc_core.config import RetrieveConfig
-from marc_core.errors import MemoryStoreError
-from marc_core.memory import EventFilter, search
-from marc_core.memory.filters import is_in, quote
+from marc_core.errors import AnswerError
+from marc_core.memory.filters import filter_to_sql, is_in, quote
+from marc_core.question import EventFilter
 
 HOSTILE = [
     "it's",
@@ -27,6 +27,8 @@ HOSTILE = [
     "日本",
 ]
 CAMERAS = [None, "door", "it's", "\\' OR true --", "''"]
+FOLDERS = ["/a", "/a/b", "/a/b c", "/it's_50%", ""]
+DAY = dt.datetime(2026, 3, 1, 20, tzinfo=dt.UTC)
 TAGS = ["night", "rain", "it's", "\\'", "a, b]"]
 
 
@@ -39,6 +41,11 @@ def publish_random(store, fakes, seed, num_videos=6):
         for event in events:
             event["camera"] = rng.choice(CAMERAS)
             event["tags"] = rng.sample(TAGS, rng.randint(0, 4)) if rng.random() < 0.9 else None
+            event["folder"] = rng.choice(FOLDERS)
+            event["video_start_s"] = float(v) - 2
+            if rng.random() < 0.8:
+                event["recorded_from"] = DAY + dt.timedelta(hours=rng.randint(0, 9))
+                event["recorded_to"] = event["recorded_from"] + dt.timedelta(hours=1)
         rows += events
         table = pa.Table.from_pylist(events, schema=schemas.events_schema(fakes.DIM))
         store.publish(videos, table, None)
@@ -46,13 +53,22 @@ def publish_random(store, fakes, seed, num_videos=6):
 
 
 def passes(row, f):
+    zero_s, recorded = row["video_start_s"], row["recorded_from"] is not None
+    folder = None if f.folder is None else f.folder.rstrip("/")
     return (
         (f.video_ids is None or row["video_id"] in f.video_ids)
         and (f.camera is None or row["camera"] == f.camera)
         and set(f.tags) <= set(row["tags"] or ())
-        and (f.start_s is None or row["end_s"] > f.start_s)
-        and (f.end_s is None or row["start_s"] < f.end_s)
+        and (f.start_s is None or row["end_s"] - zero_s > f.start_s)
+        and (f.end_s is None or row["start_s"] - zero_s < f.end_s)
+        and (folder is None or f"{row['folder']}/".startswith(f"{folder}/"))
+        and (f.recorded_from is None or (recorded and row["recorded_to"] > f.recorded_from))
+        and (f.recorded_to is None or (recorded and row["recorded_from"] < f.recorded_to))
     )
+
+
+def moscow(moment):
+    return moment.astimezone(dt.timezone(dt.timedelta(hours=3)))
 
 
 def random_filter(rng):
@@ -63,6 +79,9 @@ def random_filter(rng):
         video_ids=maybe(tuple(f"v{rng.randrange(7)}" for _ in range(rng.randint(0, 4)))),
         camera=maybe(rng.choice(CAMERAS[1:])),
         tags=maybe(tuple(rng.sample(TAGS, rng.randint(1, 2)))) or (),
+        folder=maybe(rng.choice([*FOLDERS, "/a/", "/", "/nowhere"])),
+        recorded_from=maybe(DAY + dt.timedelta(minutes=30 * rng.randint(0, 20))),
+        recorded_to=maybe(moscow(DAY + dt.timedelta(minutes=30 * rng.randint(0, 20)))),
         start_s=maybe(rng.uniform(-1, 6)),
         end_s=maybe(float(rng.randint(0, 6))),
     )
@@ -74,13 +93,11 @@ def test_filtered_search_is_brute_force(store, fakes, optimized):
     if optimized:
         store.optimize()
     rng, query = random.Random(2), np.random.default_rng(3).standard_normal(fakes.DIM)
-    for _ in range(40):
+    for _ in range(60):
         filters = random_filter(rng)
         wanted = {r["event_id"]: cosine(r["embedding"], query) for r in rows if passes(r, filters)}
         best = sorted(wanted, key=lambda key: -wanted[key])[:5]
-        found = search(
-            store, query.astype(np.float32), k=5, config=RetrieveConfig(), filters=filters
-        )
+        found = fakes.find(store, query.astype(np.float32), k=5, filters=filters)
         assert [hit.event_id for hit in found] == best, filters
         assert [hit.score for hit in found] == pytest.approx([wanted[b] for b in best], abs=1e-5)
 
@@ -99,31 +116,41 @@ def test_hostile_values_match_only_themselves(store, fakes, optimized):
     query = np.ones(fakes.DIM, np.float32)
     for i, value in enumerate(HOSTILE):
         for filters in (EventFilter(camera=value), EventFilter(tags=(value,))):
-            found = search(store, query, k=50, config=RetrieveConfig(), filters=filters)
+            found = fakes.find(store, query, k=50, filters=filters)
             assert [hit.video_id for hit in found] == [f"v{i}"], value
-        assert not search(
-            store, query, config=RetrieveConfig(), filters=EventFilter(video_ids=(value,))
-        )
+        assert not fakes.find(store, query, filters=EventFilter(video_ids=(value,)))
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "(", "a AND (b", "*", "text:", "", " ", "the"])
 def test_hostile_questions_are_only_words(store, fakes, text):
     store.publish(*fakes.tables_of("v", "/v", 2, text="a dog runs"))
-    found = search(store, np.ones(fakes.DIM, np.float32), text=text, config=RetrieveConfig())
+    found = fakes.find(store, np.ones(fakes.DIM, np.float32), text=text)
     assert len(found) == 2
 
 
 def test_nothing_is_in_an_empty_list():
     assert is_in("video_id", []) == "false"
-    assert EventFilter(video_ids=()).to_sql() == "false"
-    assert EventFilter().to_sql() is None
+    assert filter_to_sql(EventFilter(video_ids=())) == "false"
+    assert filter_to_sql(EventFilter()) is None
 
 
 def test_quote_doubles_quotes_and_nothing_else():
     assert quote("a'b\\''") == "'a''b\\'''''"
 
 
+@pytest.mark.parametrize("name", ["recorded_from", "recorded_to"])
+def test_wall_clocks_without_an_offset_are_refused(name):
+    with pytest.raises(AnswerError, match=rf"{name} must carry an offset.*2026-03-01T20:00:00"):
+        filter_to_sql(EventFilter(**{name: DAY.replace(tzinfo=None)}))
+
+
+def test_halves_of_characters_are_only_values(store, fakes):
+    store.publish(*fakes.tables_of("v", "/v.mp4", 1))
+    assert store.get_video("/\udc80.mp4") is None
+    assert not fakes.find(store, np.ones(fakes.DIM), filters=EventFilter(camera="\udc80"))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_seconds_must_be_finite(value):
-    with pytest.raises(MemoryStoreError, match="start_s must be a finite number"):
-        EventFilter(start_s=value).to_sql()
+    with pytest.raises(AnswerError, match="start_s must be a finite number"):
+        filter_to_sql(EventFilter(start_s=value))

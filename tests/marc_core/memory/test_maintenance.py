@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from marc_core.config import RetrieveConfig
-from marc_core.memory import MemoryStore, maintenance, search
+from marc_core.memory import MemoryStore, maintenance
 
 
 def versions(store, name):
@@ -17,10 +16,10 @@ def test_upkeep_changes_no_row(store, fakes):
     for i in range(5):
         store.publish(*fakes.tables_of(f"v{i}", f"/{i}.mp4", 3, text="dog", tags=["a"]))
     query = np.ones(fakes.DIM, np.float32)
-    before = store.videos(), store.events_of("v3"), search(store, query, config=RetrieveConfig())
+    before = store.videos(), store.events_of("v3"), fakes.find(store, query)
     store.optimize()
     store.optimize()
-    after = store.videos(), store.events_of("v3"), search(store, query, config=RetrieveConfig())
+    after = store.videos(), store.events_of("v3"), fakes.find(store, query)
     assert before[:2] == after[:2]
     assert [h.event_id for h in before[2]] == [h.event_id for h in after[2]]
     assert store.load_features(["v3:0000:00001"], "m1")

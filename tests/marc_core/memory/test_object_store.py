@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marc_core.config import MemoryConfig, RetrieveConfig
+from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
-from marc_core.memory import MemoryStore, search
+from marc_core.memory import MemoryStore
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_memory_in_a_bucket_behaves_like_a_folder(bucket, fakes):
     store.optimize()
     reader = MemoryStore.open(config)
     query = np.ones(fakes.DIM, np.float32)
-    hits = search(reader, query, text="dog", config=RetrieveConfig())
+    hits = fakes.find(reader, query, text="dog")
     assert sorted(h.event_id for h in hits) == [
         "new:0000:00000",
         "new:0000:00001",

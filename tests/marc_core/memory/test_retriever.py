@@ -1,15 +1,19 @@
 import dataclasses
+import math
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from lancedb.index import IvfFlat
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lancedb.index import FTS, IvfFlat
 
 from marc_core import schemas
 from marc_core.config import MemoryConfig, RetrieveConfig
 from marc_core.errors import MemoryStoreError
-from marc_core.memory import EventFilter, MemoryStore, chronological, search
+from marc_core.memory import MemoryStore, chronological, search
 from marc_core.memory.retriever import fuse
+from marc_core.question import EventFilter, SearchQuery
 
 CONFIG = RetrieveConfig()
 
@@ -33,19 +37,19 @@ def publish(store, fakes, video_id, events):
 
 def test_hits_are_the_nearest_events_with_their_cosines(store, fakes):
     publish(store, fakes, "v", [(unit(1, 1), None), (unit(1), None), (unit(0, 1), "x")])
-    hits = search(store, 7 * unit(1), k=2, config=CONFIG)
+    hits = fakes.find(store, 7 * unit(1), k=2)
     assert [(h.event_id, h.uri, h.index) for h in hits] == [
         ("v:0000:00001", "/v.mp4", 1),
         ("v:0000:00000", "/v.mp4", 0),
     ]
     assert [h.score for h in hits] == pytest.approx([1.0, 2**-0.5], abs=1e-6)
-    assert (hits[0].start_s, hits[0].end_s, hits[0].thumbnail) == (1.0, 2.0, b"jpeg of 1")
+    assert (hits[0].start_s, hits[0].end_s, hits[0].part) == (1.0, 2.0, 0)
 
 
 def test_fewer_events_than_k_are_all_found(store, fakes):
-    assert search(store, unit(1), config=CONFIG) == []
+    assert fakes.find(store, unit(1)) == []
     publish(store, fakes, "v", [(unit(1), None)])
-    assert len(search(store, unit(1), k=10, config=CONFIG)) == 1
+    assert len(fakes.find(store, unit(1), k=10)) == 1
 
 
 def test_fusion_by_hand():
@@ -63,20 +67,153 @@ def test_ties_keep_the_first_rankings_order():
 
 @pytest.mark.parametrize("optimized", [False, True])
 def test_hybrid_search_by_hand(store, fakes, optimized):
-    # By vector: 0, 1, 2. By text: only 2 speaks of a dog. RRF: 2 has 1/63 + 1/61, 0 has 1/61.
+    # By vector: 0, 1, 2. By text: only 2 speaks of a dog, and holds all words of the query.
     events = [(unit(1), "a cat"), (unit(2, 1), None), (unit(1, 1), "the dog barks")]
     publish(store, fakes, "v", events)
     if optimized:
         store.optimize()
-    hits = search(store, unit(1), text="Dogs?", config=CONFIG)
+    hits = fakes.find(store, unit(1), text="Dogs?")
     assert [h.index for h in hits] == [2, 0, 1]
-    assert [h.score for h in hits] == pytest.approx([1 / 63 + 1 / 61, 1 / 61, 1 / 62])
+    assert [h.score for h in hits] == pytest.approx([1 / 63 + 2 / 61, 1 / 61, 1 / 62])
+
+
+def test_every_hit_tells_its_cosine_and_its_text_score(store, fakes):
+    """Also hits that only their words have found, far behind all the candidates of the vectors."""
+    pictures = [(unit(1, 0.001 * i), None) for i in range(150)]
+    publish(store, fakes, "v", [*pictures, (unit(-1, 0.1), "a needle")])
+    hits = fakes.find(store, 3 * unit(1), text="needle", k=2)
+    assert [h.index for h in hits] == [150, 0]
+    assert hits[0].cosine == pytest.approx(float(unit(1) @ unit(-1, 0.1)), abs=1e-6)
+    assert hits[0].text_score > 0
+    assert hits[1].cosine == pytest.approx(1.0, abs=1e-6)
+    assert hits[1].text_score is None
+    (plain,) = fakes.find(store, unit(1), k=1)
+    assert (plain.cosine, plain.text_score) == (plain.score, None)
+
+
+@pytest.mark.parametrize("needles", [1, 4])
+def test_a_spoken_word_that_matches_exactly_comes_before_an_unrelated_picture(
+    store, fakes, needles
+):
+    """Without a tie for the first picture, and however many events say the word."""
+    pictures = [(unit(1, 0.001 * i), None) for i in range(150)]
+    spoken = [(unit(-1, 0.1 * i), "now the needle") for i in range(needles)]
+    publish(store, fakes, "v", [*pictures, *spoken])
+    hits = fakes.find(store, unit(1), text="needle", k=needles + 1)
+    assert [h.index >= 150 for h in hits] == [True] * needles + [False]
+    assert [h.score for h in hits] == sorted({h.score for h in hits}, reverse=True)
+
+
+def test_some_of_the_words_do_not_push_away_the_picture_that_was_meant(store, fakes):
+    pictures = [(unit(1, 0.001 * i), None) for i in range(150)]
+    chatter = [(unit(-1), f"this way please, number {i}") for i in range(20)]
+    publish(store, fakes, "v", [*pictures, *chatter])
+    hits = fakes.find(store, unit(1), text="Which way does the red circle move?", k=3)
+    assert 0 in [h.index for h in hits]
+
+
+@pytest.mark.parametrize("optimized", [False, True])
+def test_double_quotes_search_a_phrase(store, fakes, optimized):
+    texts = ["the red dog runs", "a dog, red", "dog", None]
+    publish(store, fakes, "v", [(unit(1, i), text) for i, text in enumerate(texts)])
+    if optimized:
+        store.optimize()
+
+    def found(text):
+        hits = fakes.find(store, unit(0, 0, 1), text=text, k=9)
+        return [h.index for h in hits if h.text_score is not None]
+
+    assert found('"red dog"') == [0]
+    assert found('"dog red"') == [1]
+    assert found("red dog") == [1, 0, 2]
+    assert found('"dog "red"') == [1, 0, 2]  # not one phrase: words
+    assert found('"red dog') == [1, 0, 2]
+    assert found('"walrus"') == found('""') == found('"') == []
+
+
+def test_without_positions_in_the_index_a_phrase_is_searched_as_words(store, fakes):
+    publish(store, fakes, "v", [(unit(1), "the red dog runs"), (unit(1, 1), "a dog, red")])
+    store.tables.events.create_index("text", config=FTS(), replace=True)
+    hits = fakes.find(store, unit(0, 0, 1), text='"red dog"')
+    assert {h.index for h in hits if h.text_score is not None} == {0, 1}
+
+
+WORDS = st.sampled_from(['"', "'", "\\", "(", ")", "*", "~", "^", ":", "AND", "dog", " ", "\0"])
+HOSTILE = st.lists(st.one_of(WORDS, st.text(st.characters(), max_size=3)), max_size=8).map("".join)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(text=HOSTILE, quoted=st.booleans())
+def test_no_characters_of_a_query_break_a_search(spoken, fakes, text, quoted):
+    hits = fakes.find(spoken, unit(1), text=f'"{text}"' if quoted else text, k=5)
+    assert len(hits) == 3
+    assert all(math.isfinite(h.score) and h.cosine is not None for h in hits)
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory, fakes):
+    config = MemoryConfig(uri=str(tmp_path_factory.mktemp("spoken")))
+    store = MemoryStore.open(config, embedding_dim=16, create=True)
+    texts = ["a dog runs", 'he said "dog" (twice)', None]
+    publish(store, fakes, "v", [(unit(1, i), text) for i, text in enumerate(texts)])
+    return store
+
+
+def ask(store, *queries):
+    pairs = list(queries)
+    return search(store, [q for q, _ in pairs], np.stack([v for _, v in pairs]), CONFIG)
+
+
+def test_pages_show_one_order_without_gaps_or_repeats(store, fakes):
+    rng = np.random.default_rng(7)
+    words = ["dog", "cat", "dog cat", None, None]
+    events = [(rng.standard_normal(16), words[i % 5]) for i in range(90)]
+    publish(store, fakes, "v", events)
+    for text in (None, "dog", "dog cat"):
+        whole = fakes.find(store, unit(1), text=text, k=200)
+        assert len({h.event_id for h in whole}) == len(whole) == 90
+        for size in (1, 7, 25):
+            pages = []
+            for offset in range(0, 91, size):
+                query = SearchQuery(text=text, limit=size, offset=offset)
+                pages += ask(store, (query, unit(1)))[0]
+            assert [h.event_id for h in pages] == [h.event_id for h in whole]
+
+
+def test_several_queries_at_once_are_each_query_alone(store, fakes):
+    rng = np.random.default_rng(8)
+    for name in ("v", "w"):
+        words = ["dog", None, "cat"]
+        publish(store, fakes, name, [(rng.standard_normal(16), words[i % 3]) for i in range(40)])
+    only = EventFilter(video_ids=("w",))
+    queries = [
+        (SearchQuery(text="dog", limit=4), unit(1)),
+        (SearchQuery(text="walrus", limit=9), unit(0, 1)),
+        (SearchQuery(event_id="v:0000:00003", limit=12), unit(0, 0, 1)),
+        (SearchQuery(text="cat", filter=only, limit=5, offset=3), unit(0, 1)),
+        (SearchQuery(filter=EventFilter(video_ids=())), unit(1)),
+    ]
+    together = ask(store, *queries)
+    for query, hits in zip(queries, together, strict=True):
+        (alone,) = ask(store, query)
+        assert [h.event_id for h in hits] == [h.event_id for h in alone]
+        assert [h.score for h in hits] == pytest.approx([h.score for h in alone], abs=1e-5)
+    assert [len(hits) for hits in together] == [4, 9, 12, 5, 0]
+
+
+def test_more_like_this_leaves_out_this(store, fakes):
+    publish(store, fakes, "v", [(unit(1, 0.1 * i), None) for i in range(5)])
+    query = SearchQuery(event_id="v:0000:00001", limit=3)
+    (hits,) = ask(store, (query, unit(1, 0.1)))
+    assert [h.index for h in hits] == [2, 0, 3]
 
 
 def test_text_is_ignored_when_hybrid_is_off_or_nothing_matches(store, fakes):
     publish(store, fakes, "v", [(unit(1), "a cat"), (unit(1, 1), "a dog")])
     for text, config in (("dog", dataclasses.replace(CONFIG, hybrid=False)), ("house", CONFIG)):
-        hits = search(store, unit(1), text=text, config=config)
+        hits = fakes.find(store, unit(1), text=text, config=config)
         assert [h.index for h in hits] == [0, 1]
         assert hits[0].score == pytest.approx(1.0, abs=1e-6)
 
@@ -85,7 +222,7 @@ def test_text_respects_filters(store, fakes):
     for name in ("v", "w"):
         publish(store, fakes, name, [(unit(1), "a dog")])
     only = EventFilter(video_ids=("w",))
-    hits = search(store, unit(1), text="dog", config=CONFIG, filters=only)
+    hits = fakes.find(store, unit(1), text="dog", filters=only)
     assert [h.video_id for h in hits] == ["w"]
 
 
@@ -95,14 +232,14 @@ def test_hidden_events_take_no_places(store, fakes):
     publish(store, fakes, "seen", [(unit(1, 1), "dog")] * 2)
     store.tables.videos.delete("video_id = 'hidden'")
     for text in (None, "dog"):
-        hits = search(store, unit(1), text=text, k=2, config=CONFIG)
+        hits = fakes.find(store, unit(1), text=text, k=2)
         assert [h.video_id for h in hits] == ["seen", "seen"]
 
 
 def test_chronological_is_by_time_within_a_video(store, fakes):
     publish(store, fakes, "v", [(unit(1, 0.2), None), (unit(1), None), (unit(1, 0.5), None)])
     publish(store, fakes, "w", [(unit(1, 0.1), None)])
-    hits = search(store, unit(1), k=4, config=CONFIG)
+    hits = fakes.find(store, unit(1), k=4)
     assert [h.event_id for h in hits] == [
         "v:0000:00001",
         "w:0000:00000",
@@ -120,9 +257,9 @@ def test_chronological_is_by_time_within_a_video(store, fakes):
 @pytest.mark.parametrize(
     "vector", [np.ones(8), np.ones((1, 16)), np.zeros(16), np.full(16, np.inf)]
 )
-def test_queries_that_cannot_be_compared_are_refused(store, vector):
+def test_queries_that_cannot_be_compared_are_refused(store, fakes, vector):
     with pytest.raises(MemoryStoreError, match="query vector must"):
-        search(store, vector.astype(np.float32), config=CONFIG)
+        fakes.find(store, vector.astype(np.float32))
 
 
 def clustered(rng, rows, dim, clusters=300):
@@ -144,7 +281,7 @@ def test_a_narrow_filter_is_exact_whatever_the_index_holds(store, config, fakes)
     vectors_ED /= np.linalg.norm(vectors_ED, axis=1, keepdims=True)
     for query_D in rng.standard_normal((10, 16)).astype(np.float32):
         filters = EventFilter(video_ids=("w",))
-        hits = search(hasty, query_D, k=5, config=CONFIG, filters=filters)
+        hits = fakes.find(hasty, query_D, k=5, filters=filters)
         assert [h.index for h in hits] == np.argsort(-(vectors_ED @ query_D))[:5].tolist()
 
 
@@ -176,5 +313,5 @@ def test_the_vector_index_finds_what_brute_force_finds(tmp_path, fakes, dim):
     found = 0
     for query_D in clustered(rng, queries, dim):
         best = set(np.argsort(-(vectors_ED @ query_D))[:k].tolist())
-        found += len(best & {h.index for h in search(store, query_D, k=k, config=CONFIG)})
+        found += len(best & {h.index for h in fakes.find(store, query_D, k=k)})
     assert found >= 0.97 * queries * k

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from marc_core import schemas
-from marc_core.config import MemoryConfig, RetrieveConfig
+from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
-from marc_core.memory import MemoryStore, search
+from marc_core.memory import MemoryStore
 
 
 def all_ids(store):
@@ -211,7 +211,7 @@ def test_an_open_reader_sees_what_another_writes(store, config, fakes):
     assert reader.video_states().num_rows == 0
     store.publish(*fakes.tables_of("v", "/v.mp4", 2))
     assert reader.video_states()["video_id"].to_pylist() == ["v"]
-    hits = search(reader, np.ones(fakes.DIM, np.float32), config=RetrieveConfig())
+    hits = fakes.find(reader, np.ones(fakes.DIM, np.float32))
     assert len(hits) == 2
 
 

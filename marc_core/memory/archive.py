@@ -1,0 +1,164 @@
+"""A stored memory as an Archive: what a question needs of its events, and nothing of Ray."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from marc_core.archive import SearchHit
+from marc_core.config import MethodConfig
+from marc_core.errors import AnswerError, MissingFeaturesError
+from marc_core.memory import retriever
+from marc_core.memory.store import MemoryStore
+from marc_core.question import EventFilter, SearchQuery
+from marc_core.types import VideoSource
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from marc_core.types import EventFeatures
+    from marc_core.video import IsolatedDecoder
+
+_STREAM = re.compile(r"#([1-9]\d*)$")
+_FRAME_S = 0.04
+"""Length of a frame where the container tells no rate (our choice: 25 frames a second)."""
+
+
+class MemoryArchive:
+    """Events of a LanceDB memory. Implements `Archive`. Safe to use from several threads.
+
+    config: of the questions; its student and stage-1 settings name the features that are read.
+    """
+
+    def __init__(self, store: MemoryStore, config: MethodConfig) -> None:
+        self.store, self.config = store, config
+        self._features_name: str | None = None
+        self._decoder: IsolatedDecoder | None = None
+        self._decoding = threading.Lock()
+
+    def search(
+        self, queries: Sequence[SearchQuery], vectors_QD: NDArray[np.float32]
+    ) -> list[list[SearchHit]]:
+        """Return the page of events that each query asks for, best first, without thumbnails.
+
+        Raises MemoryStoreError for vectors of another encoder, AnswerError for a wrong filter.
+        """
+        return retriever.search(self.store, queries, vectors_QD, self.config.retrieve)
+
+    def vector_of(self, event_id: str) -> NDArray[np.float32]:
+        """Return an event's (D,) unit vector. Raises AnswerError for one that nobody may see."""
+        found = self.store.events_by_id([event_id], columns=["embedding"])
+        if not found.num_rows:
+            raise AnswerError(
+                f"The memory has no event '{event_id}'. Take an event_id of a search's result."
+            )
+        vector_D = np.asarray(found["embedding"][0].as_py(), np.float32)
+        unit_D: NDArray[np.float32] = vector_D / np.linalg.norm(vector_D)
+        return unit_D
+
+    def events(self, filter: EventFilter, *, limit: int) -> list[SearchHit]:
+        """Return up to `limit` events that pass the filter: by uri, then in order of time."""
+        return retriever.events(self.store, filter, limit=limit)
+
+    def neighbours(self, hit: SearchHit) -> tuple[SearchHit | None, SearchHit | None]:
+        """Return the events just before and after, where the recording goes on without a gap."""
+        every = self.events(EventFilter(video_ids=(hit.video_id,)), limit=2**31)
+        every.sort(key=lambda event: (event.start_s, event.event_id))
+        keys = [event.event_id for event in every]
+        if hit.event_id not in keys:
+            return None, None
+        here, frame_s = keys.index(hit.event_id), self._frame_s(hit.video_id)
+        before = every[here - 1] if here else None
+        after = every[here + 1] if here + 1 < len(every) else None
+        return (
+            before if before and abs(every[here].start_s - before.end_s) <= frame_s else None,
+            after if after and abs(after.start_s - every[here].end_s) <= frame_s else None,
+        )
+
+    def features(
+        self, hits: Sequence[SearchHit], *, max_tokens: int | None = None
+    ) -> list[EventFeatures]:
+        """Return the student's features of the events, in order, on the CPU.
+
+        max_tokens: of no use to the layout "groups", which is read whole. Raises
+        MissingFeaturesError.
+        """
+        del max_tokens
+        found = self.store.load_features([hit.event_id for hit in hits], self.features_name)
+        missing = [hit.event_id for hit in hits if hit.event_id not in found]
+        if missing:
+            raise MissingFeaturesError(
+                f"The memory holds no features of {len(missing)} of {len(hits)} events for student "
+                f"'{self.config.student.model}' with these settings of compress. Run `marc index "
+                "ARCHIVE --only features` with the settings of the question, or ask with those "
+                "that the memory was indexed with.",
+                missing,
+            )
+        return [found[hit.event_id] for hit in hits]
+
+    def frames(self, hit: SearchHit) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """Return the frames that indexing sampled in the event, read again from the source.
+
+        At most `student.max_frames` of them. Raises VideoError or SourceError.
+        """
+        from marc_core.indexing import cap_frames
+        from marc_core.video import local_copy
+
+        found = self.store.events_by_id([hit.event_id], columns=["frame_times_s"])
+        row = self.store.get_video(hit.video_id)
+        if row is None or not found.num_rows:
+            raise AnswerError(f"The memory no longer has event '{hit.event_id}'. Search again.")
+        stored_s = np.asarray(found["frame_times_s"][0].as_py(), np.float64)
+        times_s = cap_frames(stored_s, self.config.student.max_frames)
+        source = stored_source(row)
+        with self._decoding, local_copy(source, self.config.archive_options) as path:
+            decoder = self._open_decoder()
+            frames = decoder.read_frames(path, times_s.tolist(), stream=source.stream)
+        return np.stack(frames), times_s
+
+    def thumbnails(self, event_ids: Sequence[str]) -> dict[str, bytes]:
+        """Return the events' pictures as JPEG files, by event id; unknown events are absent."""
+        columns = ["event_id", "thumbnail"]
+        found = self.store.events_by_id(event_ids, columns=columns).to_pydict()
+        return {key: data for key, data in zip(*found.values(), strict=True) if data}
+
+    @property
+    def features_name(self) -> str:
+        """The fingerprint of the features that this archive's questions read."""
+        if self._features_name is None:
+            from marc_core.fingerprints import features_name
+            from marc_core.models.vision_tower import vision_fingerprint
+
+            self._features_name = features_name(
+                vision_fingerprint(self.config.student), self.config
+            )
+        return self._features_name
+
+    def close(self) -> None:
+        """End the decoding process, if `frames` has started one."""
+        with self._decoding:
+            if self._decoder is not None:
+                self._decoder.close()
+                self._decoder = None
+
+    def _open_decoder(self) -> IsolatedDecoder:
+        if self._decoder is None:
+            from marc_core.video import IsolatedDecoder
+
+            self._decoder = IsolatedDecoder(self.config.video)
+        return self._decoder
+
+    def _frame_s(self, video_id: str) -> float:
+        row = self.store.get_video(video_id) or {}
+        return 1.001 / row["fps"] if row.get("fps") else _FRAME_S
+
+
+def stored_source(row: dict[str, Any]) -> VideoSource:
+    """Return the source of a row of `videos`: a file, or one of its video streams (`uri#N`)."""
+    stream = _STREAM.search(row["uri"])
+    names = ("video_id", "uri", "size_bytes", "version")
+    return VideoSource(**{n: row[n] for n in names}, stream=int(stream[1]) if stream else 0)
