@@ -42,6 +42,9 @@ HIT_COLUMNS = [
     "event_id", "video_id", "part", "index", "start_s", "end_s", "video_start_s", "recorded_from",
     "recorded_to", "text",
 ]  # fmt: skip
+_PHRASE: Any = PhraseQuery
+_WORDS: Any = MatchQuery
+"""Their stubs ask for every argument that has a default."""
 Row = dict[str, Any]
 
 
@@ -215,13 +218,13 @@ def _by_text(store: MemoryStore, text: str, limit: int, where: str | None) -> li
     phrase = _phrase(text)
     if phrase is not None:
         try:
-            found = _text_rows(store, PhraseQuery(phrase, "text"), limit, where)
+            found = _text_rows(store, _PHRASE(phrase, "text"), limit, where)
             return [found, found]
         except ValueError as error:
             if "position is not found" not in str(error):
                 raise  # an index without positions, as others build it, knows words only
-    every = MatchQuery(text, "text", operator=FullTextOperator.AND)
-    some = _text_rows(store, MatchQuery(text, "text"), limit, where)
+    every = _WORDS(text, "text", operator=FullTextOperator.AND)
+    some = _text_rows(store, _WORDS(text, "text"), limit, where)
     return [_text_rows(store, every, limit, where) if some else [], some]
 
 

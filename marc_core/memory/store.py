@@ -221,7 +221,8 @@ class MemoryStore:
 
     def visible_uris(self, video_ids: Iterable[str]) -> dict[str, str]:
         """Return the uris of those videos whose events readers may see, by video_id."""
-        wanted, found = sorted(set(video_ids)), {}
+        wanted = sorted(set(video_ids))
+        found: dict[str, str] = {}
         for start in range(0, len(wanted), _IDS_OF_A_FILTER):
             some = is_in("video_id", wanted[start : start + _IDS_OF_A_FILTER])
             visible = f"{some} AND num_events > 0"
