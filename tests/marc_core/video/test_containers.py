@@ -1,0 +1,63 @@
+"""Patterns and demuxers cover every container that the installed FFmpeg can write video into."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from marc_core.config import IndexConfig, VideoConfig
+from marc_core.filenames import matcher
+from marc_core.video import decode
+
+CODECS = {
+    "3g2": "libx264", "3gp": "libx264", "apng": "apng", "asf": "mpeg4", "avi": "mpeg4",
+    "dv": "dvvideo", "f4v": "libx264", "flv": "flv", "gif": "gif", "h261": "h261", "h263": "h263",
+    "h264": "libx264", "hevc": "libx265", "ismv": "libx264", "ivf": "libvpx", "m4v": "mpeg4",
+    "matroska": "libx264", "mov": "libx264", "mp4": "libx264", "mpeg": "mpeg2video",
+    "mpeg1video": "mpeg1video", "mpeg2video": "mpeg2video", "mpegts": "libx264", "mxf": "mpeg2video",
+    "nut": "mpeg4", "obu": "libsvtav1", "ogv": "libvpx", "rm": "rv10", "roq": "roqvideo",
+    "swf": "flv", "vob": "mpeg2video", "webm": "libvpx", "wtv": "mpeg2video",
+    "yuv4mpegpipe": "rawvideo",
+}  # fmt: skip
+"""Muxer: an encoder for it."""
+
+SOUND = frozenset({"m4a", "m4b", "isma", "wma", "ra"})
+"""Endings of these containers that are given to sound."""
+
+
+def _pairs() -> list[tuple[str, str]]:
+    return [
+        (muxer, ending)
+        for muxer in CODECS
+        for ending in sorted(av.format.ContainerFormat(muxer, "w").extensions - SOUND)
+    ]
+
+
+def write(path: Path, muxer: str, codec: str) -> Path:
+    """Write 12 frames that grow brighter."""
+    size = {"dvvideo": (720, 576), "roqvideo": (256, 256)}.get(codec, (352, 288))
+    formats = [f.name for f in av.codec.Codec(codec, "w").video_formats or ()]
+    pix_fmt = "yuv420p" if "yuv420p" in formats or not formats else formats[0]
+    with av.open(str(path), "w", format=muxer) as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+        for i in range(12):
+            grey = np.full((size[1], size[0], 3), 40 + 15 * i, np.uint8)
+            frame = av.VideoFrame.from_ndarray(grey, format="rgb24").reformat(format=pix_fmt)
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(("muxer", "ending"), _pairs())
+def test_a_container_is_listed_and_decoded(tmp_path: Path, muxer: str, ending: str):
+    assert matcher(IndexConfig().patterns)(f"CLIP.{ending.upper()}")
+    path = write(tmp_path / f"clip.{ending}", muxer, CODECS[muxer])
+    with decode(path, VideoConfig()) as decoding:
+        shots = np.concatenate([chunk.shot_frames for chunk in decoding])
+    assert len(shots) == 12
+    brightness = shots.mean((1, 2, 3))
+    assert brightness[-1] - brightness[0] > 120
