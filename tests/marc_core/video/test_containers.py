@@ -16,8 +16,8 @@ CODECS = {
     "dv": "dvvideo", "f4v": "libx264", "flv": "flv", "gif": "gif", "h261": "h261", "h263": "h263",
     "h264": "libx264", "hevc": "libx265", "ismv": "libx264", "ivf": "libvpx", "m4v": "mpeg4",
     "matroska": "libx264", "mov": "libx264", "mp4": "libx264", "mpeg": "mpeg2video",
-    "mpeg1video": "mpeg1video", "mpeg2video": "mpeg2video", "mpegts": "libx264", "mxf": "mpeg2video",
-    "nut": "mpeg4", "obu": "libsvtav1", "ogv": "libvpx", "rm": "rv10", "roq": "roqvideo",
+    "mpeg1video": "mpeg1video", "mpeg2video": "mpeg2video", "mpegts": "libx264",
+    "mxf": "mpeg2video", "nut": "mpeg4", "obu": "libsvtav1", "ogv": "libvpx", "rm": "rv10", "roq": "roqvideo",
     "swf": "flv", "vob": "mpeg2video", "webm": "libvpx", "wtv": "mpeg2video",
     "yuv4mpegpipe": "rawvideo",
 }  # fmt: skip
