@@ -17,7 +17,8 @@ CODECS = {
     "h264": "libx264", "hevc": "libx265", "ismv": "libx264", "ivf": "libvpx", "m4v": "mpeg4",
     "matroska": "libx264", "mov": "libx264", "mp4": "libx264", "mpeg": "mpeg2video",
     "mpeg1video": "mpeg1video", "mpeg2video": "mpeg2video", "mpegts": "libx264",
-    "mxf": "mpeg2video", "nut": "mpeg4", "obu": "libsvtav1", "ogv": "libvpx", "rm": "rv10", "roq": "roqvideo",
+    "mxf": "mpeg2video", "nut": "mpeg4", "obu": "libsvtav1", "ogv": "libvpx", "rm": "rv10",
+    "roq": "roqvideo",
     "swf": "flv", "vob": "mpeg2video", "webm": "libvpx", "wtv": "mpeg2video",
     "yuv4mpegpipe": "rawvideo",
 }  # fmt: skip

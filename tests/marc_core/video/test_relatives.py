@@ -85,7 +85,7 @@ def test_one_pixel_and_one_line(tmp_path: Path):
     for number, (width, height) in enumerate(
         [(2, 2), (2, 400), (400, 2), (1, 1), (1, 99), (99, 1)]
     ):
-        path = tmp_path / f"{number}.mkv"
+        path = tmp_path / f"{number}.mov"
         with av.open(str(path), "w") as out:
             stream = out.add_stream("png", rate=5)
             stream.width, stream.height, stream.pix_fmt = width, height, "rgb24"
