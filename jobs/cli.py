@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jobs.demo import demo
+from jobs.errors import clear_errors
 from jobs.evaluate import evaluate
 from jobs.index import index
 from jobs.query import ask, delete, search, status
@@ -47,7 +48,8 @@ for command in (demo, index, search, ask, evaluate, status, delete, submit):
 
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    with clear_errors():
+        app()
 
 
 if __name__ == "__main__":

@@ -12,12 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from jobs.errors import clear_errors
+from jobs.terminal import console
 
-from marc_core.errors import MarcError
-
-console = Console(stderr=True)
-"""Messages for people. Results go to standard output, so that `--json` can be piped."""
+__all__ = ["clear_errors", "console", "print_json", "ray_session", "suit_small_models"]
 
 
 @contextmanager
@@ -72,17 +70,6 @@ def _worker_env() -> dict[str, str]:
     if root in path.split(os.pathsep):
         return {"PYTHONPATH": path}
     return {"PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
-
-
-@contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turn a MarcError into one line on standard error and exit code 2."""
-    try:
-        yield
-    except MarcError as error:
-        console.print("[bold red]error:[/bold red]", end=" ")
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
 
 
 def print_json(value: Any) -> None:

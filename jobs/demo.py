@@ -10,7 +10,8 @@ import typer
 from rich.progress import track
 
 from jobs.common import clear_errors, console, print_json, ray_session, suit_small_models
-from jobs.index import print_report, progress_bar
+from jobs.index import progress_bar
+from jobs.index_report import print_report
 from jobs.options import JsonOption, quoted
 from jobs.query import answer_to_json, out, print_answer, save_thumbnails
 from marc_core.config import AskConfig, IndexConfig, load_config
@@ -78,7 +79,7 @@ def _index(archive: Path, memory: Path) -> None:
     )
     with ray_session(), progress_bar() as progress:
         report = index_archive(config, progress)
-    print_report(report, config)
+    print_report(report, config.memory.uri)
 
 
 def _ask(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from jobs.common import clear_errors, console, print_json, ray_session
+from jobs.common import clear_errors, print_json, ray_session
+from jobs.index_report import print_report
 from jobs.options import (
     ConfigOption,
     DryRunOption,
@@ -22,11 +22,10 @@ from jobs.options import (
     quoted,
     split_arguments,
 )
+from jobs.terminal import console, say
 from marc_core.config import IndexConfig, config_to_yaml, load_config
 from marc_core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pipelines.report import IndexReport
+from marc_core.video import list_videos
 
 LOG_INTERVAL_S = 15.0
 
@@ -54,18 +53,21 @@ def index(
 
     A rerun does only what is missing or changed. Bad files become rows with a reason
     (`marc status --failures` lists them). The exit code is 1 when more than
-    max_failed_fraction of the videos fail.
+    max_failed_fraction of the archive's videos are not indexed.
 
     Example: marc index ~/videos --memory runs/memory events.max_event_s=30
     """
-    with clear_errors():
+    bar = progress_bar()
+    with clear_errors(bar.how_far):
         resolved = _resolve(arguments or [], memory, preset, config or [])
         if dry_run:
             sys.stdout.write(config_to_yaml(resolved))
             return
         if not resolved.archive:
             raise ConfigError("No archive given. Name a folder: marc index ~/videos")
-        failed = _run(resolved, address, as_json)
+        # Says what is wrong with the addresses before Ray takes its time to start.
+        list_videos(resolved.archive, resolved.patterns, resolved.archive_options)
+        failed = _run(resolved, address, bar, as_json)
     if failed:
         raise typer.Exit(1)
 
@@ -83,21 +85,22 @@ def _resolve(
     )
 
 
-def _run(config: IndexConfig, address: str | None, as_json: bool) -> bool:
+def _run(config: IndexConfig, address: str | None, bar: progress_bar, as_json: bool) -> bool:
     """Run the pipeline, print its report, return whether too many videos failed."""
     from pipelines.index import index_archive
 
-    with ray_session(address), progress_bar() as progress:
+    with ray_session(address), bar as progress:
         report = index_archive(config, progress)
     if as_json:
         print_json(report.to_json())
     else:
-        print_report(report, config)
+        print_report(report, config.memory.uri)
     too_many = report.failed_fraction > config.max_failed_fraction
     if too_many:
-        console.print(
-            f"[bold red]error:[/bold red] {report.failed_fraction:.0%} of the videos failed, more "
-            f"than max_failed_fraction={config.max_failed_fraction}."
+        say(
+            f"error: {report.failed_fraction:.0%} of the archive's videos are not indexed, more "
+            f"than max_failed_fraction={config.max_failed_fraction:g}.",
+            "bold red",
         )
     return too_many
 
@@ -117,6 +120,7 @@ class progress_bar:
             disable=not console.is_terminal,
         )
         self.task, self.logged = self.bar.add_task("", total=None, failed=0), time.monotonic()
+        self.done_and_total = (0, 0)
 
     def __enter__(self):
         self.bar.start()
@@ -125,38 +129,23 @@ class progress_bar:
     def __exit__(self, *_):
         self.bar.stop()
 
+    def how_far(self) -> str:
+        """Return what to say when the user stops the command."""
+        counts = "{:,} of {:,} videos were done".format(*self.done_and_total)
+        return f"{counts} and stay in the memory. The same command goes on with the rest."
+
     def update(self, done: int, failed: int, total: int) -> None:
+        self.done_and_total = (done, total)
         self.bar.update(self.task, completed=done, total=total, failed=failed)
         if not console.is_terminal and time.monotonic() - self.logged > LOG_INTERVAL_S:
             console.print(f"{self.done} {done} of {total} videos, {failed} failed")
             self.logged = time.monotonic()
 
 
-def print_report(report: IndexReport, config: IndexConfig) -> None:
-    """Print what a run did, and where the reasons of its failures are."""
-    table = Table(title=f"Memory {config.memory.uri}", show_header=False, title_justify="left")
-    rows = [
-        ("videos found", report.found),
-        ("already done", report.skipped),
-        ("indexed", report.indexed),
-        ("failed", report.failed),
-        ("quarantined", report.quarantined),
-        *((f"  {kind}", count) for kind, count in sorted(report.failures.items())),
-        ("events", report.events),
-        ("visual tokens stored", f"{report.tokens_stored:,}"),
-        ("video indexed", f"{report.video_hours * 60:.1f} min in {report.wall_s:.1f} s"),
-        ("hours of video per hour", f"{report.hours_per_hour:.1f}"),
-    ]
-    for name, value in rows:
-        table.add_row(name, str(value))
-    console.print(table)
-    if report.failed or report.quarantined:
-        console.print(f"Reasons: marc status --memory {config.memory.uri} --failures")
-
-
 def main() -> None:
     """Run `index` as a program of its own."""
-    typer.run(index)
+    with clear_errors():
+        typer.run(index)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from marc_core import schemas
 from marc_core.config import IndexConfig
 from marc_core.digest import content_digest
 from marc_core.fingerprints import Fingerprints, features_name, fingerprints_of
-from marc_core.text_rows import joined_texts, sidecar_rows, texts_fingerprint
+from marc_core.text_rows import joined_texts, sidecar_rows
 from marc_core.types import DecodeSummary, Event, VideoSource
 
 if TYPE_CHECKING:
@@ -39,8 +39,11 @@ if TYPE_CHECKING:
 
 THUMBNAIL_SIDE_PX = 320
 JPEG_QUALITY = 85
-TRANSIENT_KINDS = frozenset({"timeout", "decoder_crash", "source", "worker_lost", "internal"})
-"""Failures that a later attempt may not meet again; all others are the file's own."""
+QUARANTINED_KINDS = frozenset({"timeout", "decoder_crash"})
+"""What stalls or kills a decoder: tried `max_attempts` times, then left alone."""
+TRANSIENT_KINDS = QUARANTINED_KINDS | {"source", "worker_lost", "internal"}
+"""Failures that a later attempt may not meet again, and that every run tries again; all others are
+the file's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,7 +157,8 @@ def encode_video(
         "status": schemas.INDEXED,
         "num_events": len(events),
         "num_parts": 1,
-        "texts_fingerprint": texts_fingerprint(sidecar),
+        "texts_fingerprint": sidecar.fingerprint,
+        "warnings": [*decoded.summary.warnings, *sidecar.warnings],
     }
     texts = _text_rows(source, sidecar, events)
     return IndexedVideo(
@@ -206,10 +210,10 @@ def failure_row(
 ) -> pa.Table:
     """Return the `videos` row of a video that could not be indexed, with its reason.
 
-    A video that kills or stalls its decoder, or takes its worker along, `max_attempts` times is
-    quarantined: no later run touches it unless told to.
+    A video that kills or stalls its decoder `max_attempts` times is quarantined: no later run
+    touches it unless told to. What may be our own fault, or the store's, never is.
     """
-    quarantined = kind in TRANSIENT_KINDS and attempts >= max_attempts
+    quarantined = kind in QUARANTINED_KINDS and attempts >= max_attempts
     row = base_row(source, attempts, fingerprints) | {
         "status": schemas.QUARANTINED if quarantined else schemas.FAILED,
         "error_class": kind,
@@ -235,7 +239,6 @@ def _summary_columns(summary: DecodeSummary) -> dict[str, Any]:
         "sample_fps": summary.sample_fps,
         "decode_backend": summary.backend,
         "decode_reason": summary.backend_reason,
-        "warnings": list(summary.warnings),
     }
 
 

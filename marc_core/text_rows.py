@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from marc_core import schemas
-from marc_core.config import fingerprint
 
 if TYPE_CHECKING:
-    from marc_core.video.sidecar import Sidecar
-
-
-def texts_fingerprint(sidecar: Sidecar) -> str:
-    """Return 12 hex digits of all that the files beside a video say, an empty sidecar included."""
-    return fingerprint(sidecar.to_json())
+    from marc_core.text import Sidecar
 
 
 def sidecar_rows(
@@ -27,7 +21,6 @@ def sidecar_rows(
     events: (event_id, start_s, end_s), on the clock of the captions. A caption across a cut belongs
     to both events; its own start and end stay.
     """
-    name = texts_fingerprint(sidecar)
     rows = []
     for event_id, start_s, end_s in events:
         shown = [c for c in sidecar.captions if c.start_s < end_s and c.end_s > start_s]
@@ -41,7 +34,8 @@ def sidecar_rows(
                     "start_s": caption.start_s,
                     "end_s": caption.end_s,
                     "text": caption.text,
-                    "fingerprint": name,
+                    "language": caption.language,
+                    "fingerprint": sidecar.fingerprint,
                 }
             )
     return rows

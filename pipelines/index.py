@@ -50,7 +50,8 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
     is wrong with a single video becomes its row instead.
     """
     started = time.monotonic()
-    sources = list(list_videos(config.archive, config.patterns, config.archive_options))
+    listing = list_videos(config.archive, config.patterns, config.archive_options)
+    sources = list(listing)
     encoder = encoder_facts(config.encoder)
     tower = vision_fingerprint(config.student) if config.memory.store_features else None
     store = MemoryStore.open(
@@ -73,7 +74,8 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
             )
         record_lost(store, lost, fingerprints, config)
         store.optimize()
-    return make_report(store, sources, todo, time.monotonic() - started)
+    found, tried = [s.video_id for s in sources], [s.video_id for s, _ in todo]
+    return make_report(store, found, tried, time.monotonic() - started, listing)
 
 
 def without_credentials(config: IndexConfig) -> IndexConfig:

@@ -1,27 +1,48 @@
-"""What an indexing run did, as the memory says it after the run."""
+"""What an indexing run did, and how its archive stands after it, as the memory says."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from marc_core import schemas
 from marc_core.memory import MemoryStore
-from marc_core.types import VideoSource
+from marc_core.video.listing import Listing
+
+_COLUMNS = ["video_id", "status", "error_class", "warnings", "num_events", "duration_s"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexReport:
-    """What an indexing run did. `video_hours` counts the videos indexed by this run."""
+    """How the videos of an archive ended. Each is counted once:
+
+        found = indexed + already + failed + still_failing + quarantined
+
+    indexed, failed: tried by this run. already: indexed by an earlier one. still_failing: failed in
+    an earlier run and not tried again, because nothing that could help has changed. quarantined:
+    left alone after stalling or killing the decoder. failures: reasons of all that are not indexed.
+    warnings: videos that have some. ignored: files that look like videos and fit no pattern, and the
+    names of the first few. texts_updated: videos whose sidecars changed. events, video_hours,
+    tokens_stored: of the videos indexed by this run.
+    """
 
     found: int
-    skipped: int
     indexed: int
+    already: int
     failed: int
+    still_failing: int
     quarantined: int
     failures: dict[str, int] = field(default_factory=dict)
+    warnings: int = 0
+    ignored: int = 0
+    ignored_names: tuple[str, ...] = ()
+    texts_updated: int = 0
+    moved: int = 0
     events: int = 0
     video_hours: float = 0.0
     wall_s: float = 0.0
@@ -34,9 +55,9 @@ class IndexReport:
 
     @property
     def failed_fraction(self) -> float:
-        """Share of the videos tried by this run that did not end as indexed."""
-        tried = self.indexed + self.failed + self.quarantined
-        return (self.failed + self.quarantined) / tried if tried else 0.0
+        """Share of the archive's videos that are not indexed, whoever tried them."""
+        bad = self.failed + self.still_failing + self.quarantined
+        return bad / self.found if self.found else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return every figure as plain JSON values."""
@@ -48,27 +69,40 @@ class IndexReport:
 
 def make_report(
     store: MemoryStore,
-    sources: Sequence[VideoSource],
-    todo: Sequence[tuple[VideoSource, int]],
+    found: Collection[str] | pa.ChunkedArray,
+    tried: Collection[str] | pa.ChunkedArray,
     wall_s: float,
+    listing: Listing | None = None,
+    **counts: int,
 ) -> IndexReport:
-    """Return what the memory says of the videos of `todo`, after a run."""
-    wanted = {source.video_id for source, _ in todo}
-    columns = ["video_id", "status", "error_class", "num_events", "duration_s"]
-    every = store.videos(columns=columns).to_pylist() if wanted else []
-    rows = [row for row in every if row["video_id"] in wanted]
-    status = Counter(row["status"] for row in rows)
-    failures = Counter(row["error_class"] for row in rows if row["status"] != schemas.INDEXED)
-    indexed = [row for row in rows if row["status"] == schemas.INDEXED]
+    """Return how the videos `found` ended, of which this run tried some (both video ids)."""
+    found, tried = _ids(found), _ids(tried)
+    rows = store.videos(columns=_COLUMNS)
+    rows = rows.filter(pc.is_in(rows["video_id"], found))
+    is_tried = pc.is_in(rows["video_id"], tried)
+    ends = Counter(zip(rows["status"].to_pylist(), is_tried.to_pylist(), strict=True))
+    bad = rows.filter(pc.not_equal(rows["status"], schemas.INDEXED))
+    ours = rows.filter(pc.and_(is_tried, pc.equal(rows["status"], schemas.INDEXED)))
     return IndexReport(
-        found=len(sources),
-        skipped=len(sources) - len(todo),
-        indexed=status[schemas.INDEXED],
-        failed=status[schemas.FAILED],
-        quarantined=status[schemas.QUARANTINED],
-        failures=dict(failures),
-        events=sum(row["num_events"] for row in indexed),
-        video_hours=sum(row["duration_s"] for row in indexed) / 3600,
+        found=len(found),
+        indexed=ends[schemas.INDEXED, True],
+        already=ends[schemas.INDEXED, False],
+        failed=ends[schemas.FAILED, True],
+        still_failing=ends[schemas.FAILED, False],
+        quarantined=ends[schemas.QUARANTINED, True] + ends[schemas.QUARANTINED, False],
+        failures=dict(Counter(bad["error_class"].to_pylist())),
+        warnings=int(pc.sum(pc.greater(pc.list_value_length(rows["warnings"]), 0)).as_py() or 0),
+        ignored=listing.ignored if listing else 0,
+        ignored_names=tuple(listing.ignored_names) if listing else (),
+        events=int(pc.sum(ours["num_events"]).as_py() or 0),
+        video_hours=float(pc.sum(ours["duration_s"]).as_py() or 0.0) / 3600,
         wall_s=wall_s,
-        tokens_stored=store.count_tokens([row["video_id"] for row in indexed]),
+        tokens_stored=store.count_tokens(ours["video_id"].to_pylist()),
+        **counts,
     )
+
+
+def _ids(ids: Collection[str] | pa.ChunkedArray) -> pa.Array:
+    if isinstance(ids, pa.ChunkedArray):
+        return pc.unique(ids)
+    return pa.array(sorted(set(ids)), pa.string())

@@ -122,7 +122,7 @@ def read_sidecar(source: VideoSource, options: Mapping[str, str]) -> Sidecar:
     for file in sorted(source.sidecars, key=_preference):
         name = file.uri.rpartition("/")[2]
         ending = os.path.splitext(name)[1].lower()
-        stem = os.path.splitext(source.uri.rpartition("/")[2])[0]
+        stem = os.path.splitext(source.file_uri.rpartition("/")[2])[0]
         language = language_of(name, stem)
         problems: list[str] = []
         try:

@@ -51,11 +51,11 @@ def test_good_and_bad_files_all_end_as_rows(archive: Path, tmp_path: Path) -> No
         assert all(e["thumbnail"].startswith(b"\xff\xd8") for e in events)
 
     again = index_archive(config)
-    assert (again.skipped, again.indexed, again.failed) == (8, 0, 0)
+    assert (again.already, again.indexed, again.failed, again.still_failing) == (4, 0, 0, 4)
 
     os.utime(archive / "good1.mp4", ns=(10**18, 10**18))
     third = index_archive(config)
-    assert (third.skipped, third.indexed) == (7, 1)
+    assert (third.already, third.indexed, third.still_failing) == (3, 1, 4)
     uris = [row["uri"] for row in MemoryStore.open(config.memory).videos().to_pylist()]
     assert len(uris) == len(set(uris)) == 8
 
@@ -63,7 +63,7 @@ def test_good_and_bad_files_all_end_as_rows(archive: Path, tmp_path: Path) -> No
 def test_a_changed_setting_indexes_again(archive: Path, tmp_path: Path) -> None:
     index_archive(configure(archive, tmp_path / "memory"))
     report = index_archive(configure(archive, tmp_path / "memory", "events.max_event_s=2.0"))
-    assert (report.skipped, report.indexed, report.failed) == (0, 4, 4)
+    assert (report.already, report.indexed, report.failed) == (0, 4, 4)
     assert len(MemoryStore.open(configure(archive, tmp_path / "memory").memory).videos()) == 8
 
 
@@ -87,7 +87,8 @@ def test_a_poison_file_costs_three_runs_and_is_then_left_alone(
     assert report.quarantined == 1
 
     fourth = index_archive(config)
-    assert (fourth.skipped, fourth.indexed, fourth.failed, fourth.quarantined) == (9, 0, 0, 0)
+    assert (fourth.already, fourth.still_failing, fourth.quarantined) == (4, 4, 1)
+    assert (fourth.indexed, fourth.failed) == (0, 0)
     asked = index_archive(configure(archive, tmp_path / "memory", "retry_failed=true"))
     assert (asked.indexed, asked.failed) == (1, 4)  # it was not the file, after all
 

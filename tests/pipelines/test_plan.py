@@ -7,10 +7,8 @@ import pytest
 from marc_core import schemas
 from marc_core.config import IndexConfig
 from marc_core.fingerprints import Fingerprints
-from marc_core.indexing import failure_row
 from marc_core.types import VideoSource
 from pipelines.plan import plan_work
-from pipelines.report import IndexReport
 
 SOURCE = VideoSource(video_id="v", uri="/a.mp4", size_bytes=1, version="1")
 
@@ -41,6 +39,9 @@ def state(status: str, error: str | None = None, attempts: int = 1, fingerprint:
         ([state(schemas.FAILED, "unreadable")], True, 2),
         ([state(schemas.FAILED, "unreadable", fingerprint="before")], False, 1),
         ([state(schemas.FAILED, "timeout", 2)], False, 3),
+        ([state(schemas.FAILED, "source", 9)], False, 10),
+        ([state(schemas.FAILED, "internal", 9)], False, 10),
+        ([state(schemas.FAILED, "worker_lost", 9)], False, 10),
         ([state(schemas.QUARANTINED, "timeout", 3)], False, None),
         ([state(schemas.QUARANTINED, "timeout", 3)], True, 4),
     ],
@@ -48,27 +49,3 @@ def state(status: str, error: str | None = None, attempts: int = 1, fingerprint:
 def test_plan(known: list, retry_failed: bool, attempt: int | None) -> None:
     todo = plan_work([SOURCE], known, NOW, IndexConfig(retry_failed=retry_failed))
     assert todo == ([] if attempt is None else [(SOURCE, attempt)])
-
-
-@pytest.mark.parametrize(
-    ("kind", "attempts", "status"),
-    [
-        ("timeout", 2, schemas.FAILED),
-        ("timeout", 3, schemas.QUARANTINED),
-        ("worker_lost", 3, schemas.QUARANTINED),
-        ("unreadable", 9, schemas.FAILED),
-    ],
-)
-def test_quarantine(kind: str, attempts: int, status: str) -> None:
-    (row,) = failure_row(
-        SOURCE, attempts=attempts, max_attempts=3, fingerprints=NOW, kind=kind, message="m"
-    ).to_pylist()
-    assert (row["status"], row["error_class"], row["attempts"]) == (status, kind, attempts)
-
-
-def test_failed_fraction_counts_only_this_run() -> None:
-    report = IndexReport(
-        found=10, skipped=6, indexed=3, failed=1, quarantined=0, video_hours=2.0, wall_s=3600.0
-    )
-    assert report.failed_fraction == 0.25
-    assert report.hours_per_hour == 2.0

@@ -1,0 +1,82 @@
+"""What `marc index` says at its end: every video is counted once, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from jobs.terminal import say
+
+if TYPE_CHECKING:
+    from pipelines.report import IndexReport
+
+
+def print_report(report: IndexReport, memory: str) -> None:
+    """Print the report of a run; only what is not zero, and what to do about it."""
+    say(f"Memory {memory}", "bold")
+    for line, style in report_lines(report, memory):
+        say(line, style)
+
+
+def report_lines(report: IndexReport, memory: str) -> Iterator[tuple[str, str]]:
+    """Yield (line, style) of the report."""
+    yield f"{report.found:>8,} {_videos(report.found)} found", ""
+    if report.indexed:
+        yield f"{report.indexed:>8,} indexed now: {_work(report)}", "green"
+    if report.already:
+        yield f"{report.already:>8,} already there", ""
+    if report.failed:
+        yield f"{report.failed:>8,} failed now", "red"
+    if report.still_failing:
+        line = (
+            f"{report.still_failing:>8,} still failing since an earlier run, not tried again "
+            "(retry_failed=true tries)"
+        )
+        yield line, "red"
+    if report.quarantined:
+        line = (
+            f"{report.quarantined:>8,} quarantined: stalled or killed the decoder too often "
+            "(retry_failed=true tries again)"
+        )
+        yield line, "red"
+    if report.failures:
+        yield f"         reasons: {_counts(report.failures)}", "red"
+    if report.moved:
+        yield f"{report.moved:>8,} moved, events kept without decoding", ""
+    if report.texts_updated:
+        yield f"{report.texts_updated:>8,} with changed files beside them, texts read again", ""
+    yield from _left_out(report)
+    if report.warnings:
+        yield f"{report.warnings:>8,} with warnings: marc status -m {memory} --warnings", "yellow"
+    if report.failures:
+        yield f"         which and why: marc status -m {memory} --failures", ""
+
+
+def _left_out(report: IndexReport) -> Iterator[tuple[str, str]]:
+    if report.ignored:
+        shown = ", ".join(report.ignored_names)
+        more = ", ..." if report.ignored > len(report.ignored_names) else ""
+        line = (
+            f"{report.ignored:>8,} files left out that look like videos and fit no pattern "
+            f"({shown}{more}): patterns=[...] takes them"
+        )
+        yield line, "yellow"
+
+
+def _work(report: IndexReport) -> str:
+    minutes = report.video_hours * 60
+    length = f"{minutes:.1f} min" if minutes < 120 else f"{report.video_hours:.1f} h"
+    stored = f", {report.tokens_stored:,} visual tokens" if report.tokens_stored else ""
+    return (
+        f"{report.events:,} events{stored} from {length} of video in {report.wall_s:.1f} s "
+        f"({report.hours_per_hour:.1f} x real time)"
+    )
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{n:,} {name}" for name, n in ordered)
+
+
+def _videos(count: int) -> str:
+    return "video" if count == 1 else "videos"
