@@ -26,9 +26,9 @@ class IndexReport:
     indexed, failed: tried by this run. already: indexed by an earlier one. still_failing: failed in
     an earlier run and not tried again, because nothing that could help has changed. quarantined:
     left alone after stalling or killing the decoder. failures: reasons of all that are not indexed.
-    warnings: videos that have some. ignored: files that look like videos and fit no pattern, and the
-    names of the first few. texts_updated: videos whose sidecars changed. events, video_hours,
-    tokens_stored: of the videos indexed by this run.
+    warnings: videos that have some. ignored: files that look like videos and fit no pattern.
+    texts_updated: videos whose sidecars changed. events, video_hours, tokens_stored: of the videos
+    indexed by this run.
     """
 
     found: int

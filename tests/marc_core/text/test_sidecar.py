@@ -71,8 +71,8 @@ def test_files_go_to_the_longest_name_that_fits(tmp_path: Path):
 
 def test_a_video_that_is_named_itself_has_its_sidecars(tmp_path: Path):
     source = listed(tmp_path, clip__en__srt=SRT.format(1, "a"), clip__json="{}")
-    assert list_videos([source.uri], ["*.mp4"], {}) == [source]
-    assert list_videos([f"file://{source.uri}"], ["*.mp4"], {}) == [source]
+    assert list(list_videos([source.uri], ["*.mp4"], {})) == [source]
+    assert list(list_videos([f"file://{source.uri}"], ["*.mp4"], {})) == [source]
 
 
 @pytest.mark.parametrize(
