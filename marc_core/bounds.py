@@ -48,14 +48,14 @@ class Bounds:
 
 
 def number(
-    default: float,
+    default: float | tuple[float, ...] | None,
     *,
     above: float | None = None,
     least: float | None = None,
     most: float | None = None,
     why: str = "",
 ) -> Any:
-    """Return a dataclass field with this default and these bounds."""
+    """Return a dataclass field with this default and these bounds; of a tuple, each number's."""
     bounds = Bounds(above=above, least=least, most=most, why=why)
     return dataclasses.field(default=default, metadata={_KEY: bounds})
 
@@ -66,9 +66,9 @@ def bounds_of(field: dataclasses.Field[Any]) -> Bounds | None:
     return found
 
 
-def check_bounds(config: Any) -> None:
+def check_bounds(config: Any, prefix: str = "") -> None:
     """Raise ConfigError for the first number outside its bounds, in `config` and all below it."""
-    for name, value, bounds in _numbers(config, ""):
+    for name, value, bounds in _numbers(config, prefix):
         broken = bounds.broken_by(value)
         if broken is not None:
             raise ConfigError(f"{name} {broken}. Got {_text(value)}.")
@@ -79,8 +79,8 @@ def _numbers(value: Any, prefix: str) -> Iterator[tuple[str, float, Bounds]]:
         for field in dataclasses.fields(value):
             inner, name = getattr(value, field.name), f"{prefix}{field.name}"
             bounds = bounds_of(field)
-            if bounds is not None and inner is not None:
-                yield name, inner, bounds
+            if bounds is not None:
+                yield from _bounded(name, inner, bounds)
             else:
                 yield from _numbers(inner, f"{name}.")
     elif isinstance(value, Mapping):
@@ -89,6 +89,13 @@ def _numbers(value: Any, prefix: str) -> Iterator[tuple[str, float, Bounds]]:
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
             yield from _numbers(inner, f"{prefix}{index}.")
+
+
+def _bounded(name: str, value: Any, bounds: Bounds) -> Iterator[tuple[str, float, Bounds]]:
+    if isinstance(value, list | tuple):
+        yield from ((f"{name}.{i}", inner, bounds) for i, inner in enumerate(value))
+    elif value is not None:
+        yield name, value, bounds
 
 
 def _text(value: float | None) -> str:

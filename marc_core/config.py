@@ -141,9 +141,6 @@ class StudentConfig:
     """Pixels of a frame given to the vision tower (Video-R1's training setting)."""
     max_frames: int = number(64, least=1)
     """Frames of the teacher and of one question's events (paper, section 4)."""
-    position_rule: Literal["max", "hf5"] = "max"
-    """Where text positions start after a video: `max` = the authors' rule with which the
-    checkpoints were trained; `hf5` = the installed library's, only for equivalence tests."""
     temporal_positions: Literal["time", "grid"] = "time"
     """Temporal index of a group, for models with absolute time (Qwen2.5-VL): `time` = its own
     seconds from the first group, `grid` = its number x the source interval, a plain shorter video
@@ -225,12 +222,19 @@ class MethodConfig:
     """All of the method: what index, search, ask, evaluation, training and serving share."""
 
     video: VideoConfig = field(default_factory=VideoConfig)
+    """Decoding and sampling."""
     events: EventConfig = field(default_factory=EventConfig)
+    """Cutting into events."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """The model that finds events."""
     student: StudentConfig = field(default_factory=StudentConfig)
+    """The model that answers."""
     compress: CompressConfig = field(default_factory=CompressConfig)
+    """Merging of visual tokens."""
     retrieve: RetrieveConfig = field(default_factory=RetrieveConfig)
+    """Choice of events."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+    """Where events are kept."""
     archive_options: dict[str, str] = field(default_factory=dict)
     """Object store options of the archive (endpoint_override, region, scheme, ...)."""
 
@@ -276,9 +280,9 @@ class AskConfig(MethodConfig):
     """Only events of this camera."""
     tags: tuple[str, ...] = ()
     """Only events that carry all of these tags."""
-    start_s: float | None = None
+    start_s: float | None = number(None, least=0)
     """Only events that end after this second of their video."""
-    end_s: float | None = None
+    end_s: float | None = number(None, least=0)
     """Only events that start before this second of their video."""
 
     ignored_in_files: ClassVar[frozenset[str]] = frozenset()

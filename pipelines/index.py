@@ -30,7 +30,7 @@ from marc_core.fingerprints import Fingerprints, fingerprints_of
 from marc_core.memory import MemoryStore
 from marc_core.models.vision_tower import vision_fingerprint
 from marc_core.types import VideoSource
-from marc_core.video import list_videos
+from marc_core.video import list_videos, require_decord
 from pipelines.plan import plan_work, record_lost, rows_of, without_outcome, work_row
 from pipelines.report import IndexReport, make_report
 from pipelines.retry import in_rounds
@@ -50,6 +50,8 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
     is wrong with a single video becomes its row instead.
     """
     started = time.monotonic()
+    if config.video.backend == "decord":
+        require_decord()
     listing = list_videos(config.archive, config.patterns, config.archive_options)
     sources = list(listing)
     encoder = encoder_facts(config.encoder)

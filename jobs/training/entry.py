@@ -12,7 +12,6 @@ import torch
 from jobs.common import clear_errors, console, ray_session
 from jobs.training.ray_train import fit, forget
 from marc_core.config import config_to_yaml, load_config
-from marc_core.errors import ConfigError
 from marc_core.training.config import TrainConfig
 from marc_core.training.session import LocalSession
 
@@ -32,8 +31,6 @@ def run(
     """Resolve the configuration and train: `num_workers=0` here, else on Ray Train."""
     with clear_errors():
         config = load_config(cls, files=files, overrides=overrides)
-        if config.num_workers < 0:
-            raise ConfigError(f"num_workers must not be negative. Got {config.num_workers}.")
         text = config_to_yaml(config)
         if dry_run:
             sys.stdout.write(text)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from marc_core.bounds import number
 from marc_core.config import MethodConfig
 from marc_core.errors import ConfigError
 from marc_core.world.config import WorldConfig
@@ -26,11 +27,11 @@ class ArmConfig:
     events: Literal["retrieved", "all", "oracle"] = "retrieved"
     """retrieved: the VMR's top `retrieve.k`. all: the whole video. oracle: the events that hold
     the evidence, where the benchmark names them (else the whole video)."""
-    frames: int = 64
+    frames: int = number(64, least=1)
     """Frames at most, spread evenly over the chosen events (paper, section 4)."""
     mode: Literal["plain", "weighted", "mixed", "none"] = "plain"
     """Merge mode; none gives all tokens to the model (the teacher)."""
-    budget_groups: int = 1
+    budget_groups: int = number(1, least=1)
     """N_target in temporal groups: 1 = one frame's tokens (paper, section 4)."""
     adaptive: bool = False
     """Make the budget a ceiling that still scenes do not use up (`compress.adaptive`)."""
@@ -40,10 +41,7 @@ class ArmConfig:
     smaller. random_groups: seeded choice. moviechat, vidcom2: in the style of these papers."""
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for the first value that breaks a rule."""
-        for name in ("frames", "budget_groups"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} of an arm must be above 0. Got {getattr(self, name)}.")
+        """Raise ConfigError where values contradict each other."""
         if self.control != "none" and self.mode == "none":
             raise ConfigError(
                 f"An arm with control={self.control} needs a budget, so its mode cannot be none: "
@@ -79,13 +77,13 @@ class EvaluateConfig(MethodConfig):
     are written there as mp4 files (those that are missing) and decoded like any other."""
     form: Literal["auto", "video-r1", "official"] = "auto"
     """Form of the question files; auto recognises Video-R1's evaluation files."""
-    questions: int = 300
+    questions: int = number(300, least=0)
     """Questions of the world; of other benchmarks at most this many, evenly chosen, 0 = all."""
-    questions_per_type: int = 1
+    questions_per_type: int = number(1, least=1)
     """Questions of each type about one world video (our choice: about 22 videos for 300)."""
     world: WorldConfig = field(default_factory=held_out_world)
     """The world's videos; its salt is used by no training run."""
-    seed: int = 0
+    seed: int = number(0, least=0)
     """First seed of the world's videos; seed of random controls and of the bootstrap."""
     use_memory: bool = False
     """Answer from the memory at `memory.uri` (`marc index` first), not from raw videos."""
@@ -99,28 +97,22 @@ class EvaluateConfig(MethodConfig):
     """Names of the arms to run; empty means all of `arms`."""
     output: str = "runs/evaluate"
     """Folder of shards, result.json and report.html. A rerun with the same settings resumes."""
-    workers: int = 0
+    workers: int = number(0, least=0)
     """Actors that hold the student; 0 means one per GPU. Without GPUs: one per CPU for the small
     students of presets, one in all for others."""
-    worker_gpus: float = 1.0
+    worker_gpus: float = number(1.0, least=0)
     """GPUs of an actor on clusters that have them."""
-    batch_size: int = 16
+    batch_size: int = number(16, least=1)
     """Questions given to the student at once (our choice)."""
     by_video: bool = True
     """Draw whole videos in the bootstrap: questions about one video are not independent."""
-    resamples: int = 2000
+    resamples: int = number(2000, least=1)
     """Bootstrap draws (our choice)."""
-    probe_videos: int = 4
+    probe_videos: int = number(4, least=0)
     """Videos whose first question is also timed alone, step by step (prefill, token)."""
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for the first value that breaks a rule."""
-        for name in ("questions_per_type", "batch_size", "resamples"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0. Got {getattr(self, name)}.")
-        for name in ("questions", "workers", "worker_gpus", "probe_videos"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative. Got {getattr(self, name)}.")
+        """Raise ConfigError where values contradict each other."""
         self._check_arms()
         if self.benchmark != "world" and not (self.data and self.videos):
             raise ConfigError(

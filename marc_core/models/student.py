@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -93,7 +93,10 @@ class Student:
         *,
         fingerprint: str = "unnamed",
         directory: Path | None = None,
+        position_rule: Literal["max", "hf5"] = "max",
     ) -> None:
+        """position_rule: of `position_ids`; "hf5" is for proofs of equality with the library."""
+        self._position_rule: Literal["max", "hf5"] = position_rule
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self.fingerprint = fingerprint
         self.pixels = pixel_settings(model.config, directory)
@@ -142,7 +145,7 @@ class Student:
         positions = position_ids(
             [token == video_id for token in ids],
             [] if video is None else self.adapter.blocks(video),
-            rule=self.config.position_rule,
+            rule=self._position_rule,
         )
         return Prepared(list(ids), positions, video)
 

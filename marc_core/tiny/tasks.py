@@ -50,7 +50,7 @@ def draw_footage(stage: StageConfig, rng: np.random.Generator) -> GroupedVideo:
     low, high = stage.min_scenes, stage.max_scenes
     if rng.random() < stage.single_share:
         low = high = 1
-    config = WorldConfig(min_scenes=low, max_scenes=high, actions=stage.actions)
+    config = WorldConfig(min_scenes=low, max_scenes=high)
     return make_footage(train_seed(rng), config, size=int(rng.choice(RENDER_SIZES)))
 
 

@@ -1,4 +1,4 @@
-"""Questions and captions of the world as training turns, and what the student sees for them."""
+"""Questions of the world as training turns, and what the student sees for them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from marc_core.tiny.footage import GroupedVideo
 from marc_core.tiny.packing import PackedTurns, turn_ids
 from marc_core.tiny.scenes import pointer_targets
 from marc_core.types import EventFeatures
-from marc_core.world import Question, describe_event, make_questions
+from marc_core.world import Question, make_questions
 
-CAPTION_PROMPT = "Describe the video."
-INVENTORY_PROMPT = "Which objects are there?"
 EVENTS_SHOWN = 3
 """k of the retriever (paper, section 4)."""
 
@@ -28,29 +26,6 @@ def question_turn(tokenizer: Any, question: Question) -> tuple[list[int], list[i
     """Return a turn, answered in words; options do not show (`options_prompt: choice`)."""
     prompt = question_text(question.text, question.options, template="choice")
     return turn_ids(tokenizer, prompt, question.answer_text)
-
-
-def caption_turn(
-    tokenizer: Any, footage: GroupedVideo, events: Sequence[int]
-) -> tuple[list[int], list[int]]:
-    """Return the turn that describes the given events in order."""
-    text = " ".join(describe_event(footage.video.events[e]) for e in events)
-    return turn_ids(tokenizer, CAPTION_PROMPT, text)
-
-
-def inventory_turn(
-    tokenizer: Any, footage: GroupedVideo, events: Sequence[int]
-) -> tuple[list[int], list[int]]:
-    """Return the turn that lists the objects of the given events, shape before colour.
-
-    Captions and names say the colour first, and so teach only to find an object by its colour:
-    "what colour is the ring?" stayed at chance.
-    """
-    scenes = []
-    for event in (footage.video.events[e] for e in events):
-        looks = [f"{o.shapes[0][1]} {o.colours[0][1]}" for o in event.objects]
-        scenes.append(f"{event.background}: {', '.join(looks)}.")
-    return turn_ids(tokenizer, INVENTORY_PROMPT, " ".join(scenes))
 
 
 def make_sample(
@@ -72,16 +47,12 @@ def make_sample(
         shown = tuple(sorted(int(e) for e in picked))
     questions = _questions(footage, shown, stage, rng)
     turns = [question_turn(tokenizer, q) for q in questions]
-    if rng.random() < stage.caption_share:
-        make = inventory_turn if rng.random() < stage.inventory_share else caption_turn
-        turns.append(make(tokenizer, footage, shown))
     if not turns:
         return None
     grid_hw = (3, 3)
     if not compressed:
         times = torch.from_numpy(footage.group_times_T)
-        pointers = [pointer_targets(footage, q) for q in questions]
-        pointers_QK = torch.stack(pointers) if pointers else None
+        pointers_QK = torch.stack([pointer_targets(footage, q) for q in questions])
         return PackedTurns(features_TPD, times, grid_hw, tuple(turns), pointers_QK)
     budget = int(rng.choice(stage.budgets))
     video = compress_across(

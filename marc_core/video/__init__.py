@@ -3,7 +3,7 @@
 from marc_core.video.admission import admit_decord
 from marc_core.video.backend import decode
 from marc_core.video.decode import Decoding, probe
-from marc_core.video.decord_backend import DecordDecoding
+from marc_core.video.decord_backend import DecordDecoding, require_decord
 from marc_core.video.exact import read_frames
 from marc_core.video.isolated import DecodeStream, IsolatedDecoder
 from marc_core.video.listing import Listing, list_videos
@@ -21,5 +21,6 @@ __all__ = [
     "local_copy",
     "probe",
     "read_frames",
+    "require_decord",
     "stream_source",
 ]

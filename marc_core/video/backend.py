@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marc_core.video.decode import Decoding
-from marc_core.video.decord_backend import DecordDecoding
+from marc_core.video.decord_backend import DecordDecoding, require_decord
 
 if TYPE_CHECKING:
     from marc_core.config import VideoConfig
@@ -25,10 +25,12 @@ def decode(
     `stream` is the number of the video stream, 0 the one that players show. `d.info` is there at
     once, `d.summary` after the last chunk. PyAV decodes, unless `config.backend` asks for decord
     and the file is admitted; the summary says which and why. `on_frame` is called while frames are
-    decoded. Raises UnreadableVideoError, EmptyVideoError, VideoLimitError.
+    decoded. Raises ConfigError (no decord here), UnreadableVideoError, EmptyVideoError,
+    VideoLimitError.
     """
     if config.backend == "pyav":
         return Decoding(path, config, stream=stream, on_frame=on_frame)
+    require_decord()
     decoding = DecordDecoding(path, config, stream=stream, on_frame=on_frame)
     if decoding.refusal is None:
         return decoding

@@ -11,15 +11,18 @@ Where it fails after all, PyAV takes the whole file.
 
 from __future__ import annotations
 
+import platform
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from marc_core.errors import ConfigError
 from marc_core.types import DecodeSummary, FrameChunk
 from marc_core.video.admission import inspect
 from marc_core.video.decode import Decoding
@@ -210,6 +213,16 @@ class DecordDecoding:
             backend="decord",
             backend_reason="asked for and admitted",
             sample_fps=sample_fps,
+        )
+
+
+def require_decord() -> None:
+    """Raise ConfigError where decord is asked for and not installed."""
+    if find_spec("decord") is None:
+        raise ConfigError(
+            "video.backend=decord needs the package decord, which has wheels for Linux on x86-64 "
+            f"only. This machine ({platform.system()} on {platform.machine()}) has none: use "
+            "video.backend=pyav, the default, which decodes the same files."
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from marc_core.bounds import check_bounds, number
 from marc_core.errors import ConfigError
 
 
@@ -14,48 +15,49 @@ from marc_core.errors import ConfigError
 class WorldConfig:
     """How videos are drawn from the world. The same seed and configuration give the same video."""
 
-    salt: int = 0
+    salt: int = number(0, least=0)
     """Added to every random stream: another salt gives an independent world of videos."""
-    fps: int = 10
+    fps: int = number(10, least=1, most=60)
     """Frames per second of mp4 files; arrays are rendered at any time."""
-    size_px: int = 112
+    size_px: int = number(112, least=16, most=4096)
     """Side of a rendered frame in pixels, 16 or more; mp4 files need an even number."""
-    min_scenes: int = 3
+    min_scenes: int = number(3, least=1)
     """Fewest scenes (= events) of a video."""
-    max_scenes: int = 6
+    max_scenes: int = number(6, least=1)
     """Most scenes of a video; ignored when `min_duration_s` is set."""
-    min_duration_s: float = 0.0
+    min_duration_s: float = number(0.0, least=0)
     """Above 0: scenes are added until the video lasts this long (archives: 60 - 600 s)."""
-    scene_lengths_s: tuple[float, ...] = (2.2, 4.0, 6.0, 9.0)
+    scene_lengths_s: tuple[float, ...] = number((2.2, 4.0, 6.0, 9.0), least=2, most=10)
     """Scene lengths in seconds, all equally likely, 2 - 10 s. Well apart, so that "how long" has
     one right option."""
-    scene_jitter_s: float = 0.4
+    scene_jitter_s: float = number(0.4, least=0, most=1)
     """A scene is longer or shorter than its length by at most this (2.2 s: by at most 0.2 s)."""
-    min_objects: int = 1
+    min_objects: int = number(1, least=1, most=4)
     """Fewest objects of a scene."""
-    max_objects: int = 3
+    max_objects: int = number(3, least=1, most=4)
     """Most objects of a scene, at most 4."""
-    extra_action: float = 0.3
+    extra_action: float = number(0.3, least=0, most=1)
     """Probability that a bystander acts, too (blinks, grows, ...)."""
     actions: tuple[str, ...] = ()
     """Actions of the main object; empty means all (`marc_core.world.words.ACTIONS`)."""
-    cut_weight: float = 0.6
+    cut_weight: float = number(0.6, least=0)
     """Relative frequency of hard cuts between scenes."""
-    dissolve_weight: float = 0.25
+    dissolve_weight: float = number(0.25, least=0)
     """Relative frequency of dissolves (0.4 - 0.8 s)."""
-    slow_weight: float = 0.15
+    slow_weight: float = number(0.15, least=0)
     """Relative frequency of slow changes (1.2 - 2 s)."""
-    noise: int = 5
+    noise: int = number(5, least=0, most=60)
     """Largest noise amplitude of a pixel, of 255. 0 switches noise off."""
-    brightness_drift: int = 14
+    brightness_drift: int = number(14, least=0, most=60)
     """Largest slow brightness change, of 255. 0 switches it off."""
-    shake: float = 0.012
+    shake: float = number(0.012, least=0, most=0.05)
     """Largest camera shake as a fraction of the side. 0 switches it off."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for the first value that breaks a rule."""
         object.__setattr__(self, "scene_lengths_s", tuple(self.scene_lengths_s))
         object.__setattr__(self, "actions", tuple(self.actions))
+        check_bounds(self, "WorldConfig.")
         for rule, ok in _rules(self):
             if not ok:
                 name = rule.split()[0].rstrip(",")
@@ -63,27 +65,16 @@ class WorldConfig:
 
 
 def _rules(c: WorldConfig) -> tuple[tuple[str, bool], ...]:
+    """Return what several values must be to one another, and whether they are."""
     from marc_core.world.words import ACTIONS
 
     weights = (c.cut_weight, c.dissolve_weight, c.slow_weight)
     return (
-        ("fps must be in 1 - 60", 1 <= c.fps <= 60),
-        ("size_px must be in 16 - 4096", 16 <= c.size_px <= 4096),
-        ("min_scenes must be 1 or more", c.min_scenes >= 1),
         ("max_scenes must be at least min_scenes", c.max_scenes >= c.min_scenes),
-        ("min_duration_s must not be negative", c.min_duration_s >= 0),
         ("scene_lengths_s must not be empty", bool(c.scene_lengths_s)),
-        ("scene_lengths_s must be in 2 - 10", all(2 <= x <= 10 for x in c.scene_lengths_s)),
-        ("scene_jitter_s must be in 0 - 1", 0 <= c.scene_jitter_s <= 1),
-        ("min_objects must be 1 or more", c.min_objects >= 1),
-        ("max_objects must be in min_objects - 4", c.min_objects <= c.max_objects <= 4),
-        ("extra_action must be in 0 - 1", 0 <= c.extra_action <= 1),
+        ("max_objects must be at least min_objects", c.max_objects >= c.min_objects),
         (f"actions must be among {', '.join(ACTIONS)}", set(c.actions) <= set(ACTIONS)),
-        ("cut_weight, dissolve_weight, slow_weight must not be negative", min(weights) >= 0),
         ("cut_weight, dissolve_weight, slow_weight must not all be 0", sum(weights) > 0),
-        ("noise must be in 0 - 60", 0 <= c.noise <= 60),
-        ("brightness_drift must be in 0 - 60", 0 <= c.brightness_drift <= 60),
-        ("shake must be in 0 - 0.05", 0 <= c.shake <= 0.05),
     )
 
 

@@ -82,7 +82,7 @@ def make_student() -> Callable[..., Student]:
 
     torch.set_num_threads(1)
 
-    def make(family: str = "qwen2_5_vl", **settings: Any) -> Student:
+    def make(family: str = "qwen2_5_vl", *, position_rule: Any = "max", **settings: Any) -> Student:
         tokenizer = tiny_tokenizer()
         config = tiny_config(family, tokenizer)
         with torch.random.fork_rng():
@@ -92,7 +92,7 @@ def make_student() -> Callable[..., Student]:
                 if parameter.ndim > 1 and "visual" not in name:  # far from uniform predictions
                     torch.nn.init.normal_(parameter, std=0.3)
         settings = {"frame_max_pixels": 32 * 32, "max_new_tokens": 8} | settings
-        return Student(model, tokenizer, StudentConfig(**settings))
+        return Student(model, tokenizer, StudentConfig(**settings), position_rule=position_rule)
 
     return make
 

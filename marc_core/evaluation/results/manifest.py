@@ -52,7 +52,6 @@ def make_manifest(
         "frames": {n: a.frames for n, a in config.chosen_arms().items()},
         "sample_fps": config.video.sample_fps,
         "frame_max_pixels": config.student.frame_max_pixels,
-        "position_rule": config.student.position_rule,
         "max_new_tokens": config.student.max_new_tokens,
         "temperature": config.student.temperature,
         "seed": config.seed,

@@ -43,7 +43,7 @@ def test_a_saved_student_answers_like_the_original(saved, make_frames):
 def test_the_fingerprint_follows_weights_and_pixels_only(saved):
     directory, student = saved
     base = student_fingerprint(config_for(directory))
-    same = [{"position_rule": "hf5"}, {"max_new_tokens": 3}, {"temporal_positions": "grid"},
+    same = [{"max_new_tokens": 3}, {"temporal_positions": "grid"},
             {"dtype": "bfloat16"}]  # fmt: skip
     assert all(student_fingerprint(config_for(directory, **s)) == base for s in same)
     moved = directory.parent / "moved"

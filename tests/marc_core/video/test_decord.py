@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 from benchmarks.odd_media import join_bytes, read_number, write_numbers
 from marc_core.config import VideoConfig
+from marc_core.errors import ConfigError
 from marc_core.video import admit_decord, decode, probe, read_frames
 
 PYAV = VideoConfig(chunk_frames=7)
@@ -30,6 +32,13 @@ REFUSED = {
     "rotated_180.mov": "rotation by 180",
     "size_change.ts": "container mpegts",
 }
+
+
+def test_a_machine_without_decord_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", [str(tmp_path)])  # an installation that lacks it
+    monkeypatch.delitem(sys.modules, "decord", raising=False)
+    with pytest.raises(ConfigError, match=r"wheels for Linux on x86-64.*video\.backend=pyav"):
+        decode("clip.mp4", DECORD)
 
 
 def read(path, config):

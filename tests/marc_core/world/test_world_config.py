@@ -14,15 +14,18 @@ from marc_core.world import WorldConfig, archive_config, make_questions, sample_
 @pytest.mark.parametrize(
     ("values", "rule"),
     [
-        ({"fps": 0}, "fps must be in 1 - 60"),
-        ({"size_px": 8}, "size_px must be in 16"),
+        ({"fps": 0}, "WorldConfig.fps must be at least 1 and at most 60. Got 0"),
+        ({"size_px": 8}, "size_px must be at least 16"),
         ({"min_scenes": 4, "max_scenes": 3}, "max_scenes must be at least min_scenes"),
-        ({"scene_lengths_s": (1.0,)}, "scene_lengths_s must be in 2 - 10"),
-        ({"max_objects": 5}, "max_objects must be in min_objects - 4"),
+        (
+            {"scene_lengths_s": (1.0,)},
+            "scene_lengths_s.0 must be at least 2 and at most 10",
+        ),
+        ({"max_objects": 5}, "max_objects must be at least 1 and at most 4"),
         ({"actions": ("flies",)}, "actions must be among"),
         ({"cut_weight": 0, "dissolve_weight": 0, "slow_weight": 0}, "must not all be 0"),
-        ({"noise": -1}, "noise must be in 0 - 60"),
-        ({"shake": 0.2}, "shake must be in 0 - 0.05"),
+        ({"noise": -1}, "noise must be at least 0"),
+        ({"shake": 0.2}, "shake must be at least 0 and at most 0.05"),
     ],
 )
 def test_wrong_value_is_refused_with_its_rule(values: dict[str, Any], rule: str) -> None:
