@@ -18,13 +18,8 @@ from marc_core.question import Question, Turn
 VIDEO_MARK = "<|vision_start|><|video_pad|><|vision_end|>"
 """What the chat templates of all three families write where a video goes."""
 
-PromptTemplate = Literal["letter", "choice", "think"]
+PromptTemplate = Literal["letter", "choice"]
 
-_THINK = (
-    "Please think about this question as if you were a human pondering deeply. Provide your "
-    "detailed reasoning between the <think> and </think> tags, and then give your final answer "
-    "between the <answer> and </answer> tags."
-)
 _LETTER = "Answer with the letter of the right option only."
 _CHATML = (
     "{%- for message in messages -%}{{ '<|im_start|>' + message.role + '\n' }}"
@@ -64,21 +59,17 @@ def question_text(
     """Return the user's turn: the question, "Options:" lines A, B, ..., and the instruction.
 
     "letter" asks for the letter; "choice" is the question alone, whose answer is then decoded
-    among the options (`choices_of`); "think" is Video-R1's reasoning format.
-    Options that already carry their letter keep it. Raises AnswerError for an empty question or
-    more than 26 options.
+    among the options (`choices_of`). Options that already carry their letter keep it. Raises
+    AnswerError for an empty question or more than 26 options.
     """
     if not question.strip():
         raise AnswerError("A question must not be empty. Got only white space.")
     if len(options) > 26:
         raise AnswerError(f"A question can have at most 26 options. Got {len(options)}.")
     lines = [question.strip()]
-    if options and template != "choice":
+    if options and template == "letter":
         lines.append("Options:")
         lines += [_option(chr(ord("A") + i), text) for i, text in enumerate(options)]
-    if template == "think":
-        lines.append(_THINK)
-    elif options and template == "letter":
         lines.append(_LETTER)
     return "\n".join(lines)
 

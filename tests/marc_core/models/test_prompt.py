@@ -33,12 +33,6 @@ def test_a_choice_is_asked_without_its_options():
     assert choices_of(options) == ["red", "blue", "green", "Dr. No"]
 
 
-def test_think_template():
-    text = question_text("Why?", template="think")
-    assert "<think>" in text
-    assert "<answer>" in text
-
-
 @pytest.mark.parametrize(("question", "options"), [(" ", ()), ("x", ["o"] * 27)])
 def test_questions_that_cannot_be_asked(question, options):
     with pytest.raises(AnswerError):
