@@ -16,6 +16,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from marc_core.filenames import path_of_file_uri, uri_of_path
+
 PRIMARY_KEY = {b"lance-schema:unenforced-primary-key:position": b"1"}
 
 INDEXED, FAILED, QUARANTINED = "indexed", "failed", "quarantined"
@@ -52,8 +54,15 @@ def make_text_id(event_id: str, kind: TextKind, number: int) -> str:
 
 
 def folder_of(uri: str) -> str:
-    """Return the uri without its last component; empty for a name without a folder."""
-    return uri.rpartition("/")[0]
+    """Return the uri without its last component; empty for a name without a folder.
+
+    Written as `marc_core.filenames` writes it, so that a plain folder is one folder, whether the
+    names in it are plain or percent-encoded.
+    """
+    folder = uri.rpartition("/")[0]
+    if folder.startswith("file://"):
+        return uri_of_path(path_of_file_uri(folder.removeprefix("file://")))
+    return folder
 
 
 def _key(name: str) -> pa.Field:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from marc_core.types import EventFeatures
     from marc_core.video import IsolatedDecoder
 
-_STREAM = re.compile(r"#([1-9]\d*)$")
 _FRAME_S = 0.04
 """Length of a frame where the container tells no rate (our choice: 25 frames a second)."""
 
@@ -114,7 +112,7 @@ class MemoryArchive:
             raise AnswerError(f"The memory no longer has event '{hit.event_id}'. Search again.")
         stored_s = np.asarray(found["frame_times_s"][0].as_py(), np.float64)
         times_s = cap_frames(stored_s, self.config.student.max_frames)
-        source = stored_source(row)
+        source = VideoSource.of_row(row)
         with self._decoding, local_copy(source, self.config.archive_options) as path:
             decoder = self._open_decoder()
             frames = decoder.read_frames(path, times_s.tolist(), stream=source.stream)
@@ -155,10 +153,3 @@ class MemoryArchive:
     def _frame_s(self, video_id: str) -> float:
         row = self.store.get_video(video_id) or {}
         return 1.001 / row["fps"] if row.get("fps") else _FRAME_S
-
-
-def stored_source(row: dict[str, Any]) -> VideoSource:
-    """Return the source of a row of `videos`: a file, or one of its video streams (`uri#N`)."""
-    stream = _STREAM.search(row["uri"])
-    names = ("video_id", "uri", "size_bytes", "version")
-    return VideoSource(**{n: row[n] for n in names}, stream=int(stream[1]) if stream else 0)

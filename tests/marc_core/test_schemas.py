@@ -35,6 +35,8 @@ def test_what_describes_an_event_is_named_after_it() -> None:
         ("/a.mp4", ""),
         ("a.mp4", ""),
         ("/archive/a.mkv#1", "/archive"),
+        ("file:///archive/day%201/caf%E9.mp4#1", "/archive/day 1"),
+        ("file:///archive/caf%E9/a.mp4", "file:///archive/caf%E9"),
     ],
 )
 def test_folder(uri: str, folder: str) -> None:
