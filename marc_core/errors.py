@@ -66,6 +66,10 @@ class ModelLoadError(MarcError):
     """A model directory or hub id cannot be loaded. The message names it and the remedy."""
 
 
+class EngineError(MarcError):
+    """The engine that computes answers has failed or is closed. The message has the cause."""
+
+
 class AnswerError(MarcError):
     """A question cannot be answered (no events, empty question, budget too small)."""
 

@@ -49,9 +49,19 @@ class Adapter:
         """Return the temporal index of each group, from 0."""
         return tuple(range(len(video.groups_KPD)))
 
-    def encoder_outputs(self, videos: Sequence[CompressedVideo], dtype: torch.dtype) -> Any:
-        """Return a fresh `mm_encoder_outputs["video"]` for a batch."""
-        return BaseModelOutputWithPooling(pooler_output=_flat(videos, dtype))
+    @property
+    def num_deepstack(self) -> int:
+        """Deepstack layers that the language model reads."""
+        return 0
+
+    def encoder_outputs(
+        self, tokens: Sequence[torch.Tensor], deepstack: Sequence[torch.Tensor | None]
+    ) -> Any:
+        """Return a fresh `mm_encoder_outputs["video"]` for a batch.
+
+        tokens: (N, D) of each video; deepstack: (L, N, D) or None.
+        """
+        return BaseModelOutputWithPooling(pooler_output=list(tokens))
 
     def tower_class(self) -> Any:
         """Return the library's class of the family's vision tower."""
@@ -96,20 +106,22 @@ class Qwen3Adapter(Adapter):
     def blocks(self, video: CompressedVideo) -> list[VisualBlock]:
         return [VisualBlock((0,), video.grid_hw)] * len(video.groups_KPD)
 
-    def encoder_outputs(self, videos: Sequence[CompressedVideo], dtype: torch.dtype) -> Any:
+    @property
+    def num_deepstack(self) -> int:
+        return len(self.model_config.vision_config.deepstack_visual_indexes)
+
+    def encoder_outputs(
+        self, tokens: Sequence[torch.Tensor], deepstack: Sequence[torch.Tensor | None]
+    ) -> Any:
         from transformers.models.qwen3_vl.modeling_qwen3_vl import (
             BaseModelOutputWithDeepstackFeatures,
         )
 
-        layers = [video.deepstack_LKPD for video in videos]
-        assert all(layer is not None for layer in layers), "Qwen3-VL needs deepstack features"
-        per_layer: Any = [
-            [features_KPD.flatten(0, 1).to(dtype) for features_KPD in same_layer]
-            for same_layer in zip(*layers, strict=True)
-        ]
+        layers = [video for video in deepstack if video is not None]
+        assert len(layers) == len(tokens), "Qwen3-VL needs deepstack features"
         return BaseModelOutputWithDeepstackFeatures(
-            pooler_output=_flat(videos, dtype),
-            deepstack_features=per_layer,
+            pooler_output=list(tokens),
+            deepstack_features=[list(same_layer) for same_layer in zip(*layers, strict=True)],
         )
 
     def tower_class(self) -> Any:
@@ -136,6 +148,3 @@ def make_adapter(
         )
     return _ADAPTERS[model_type](model_config, temporal_positions=temporal_positions)
 
-
-def _flat(videos: Sequence[CompressedVideo], dtype: torch.dtype) -> Any:
-    return [video.groups_KPD.flatten(0, 1).to(dtype) for video in videos]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from marc_core.config import StudentConfig, fingerprint
@@ -22,8 +23,8 @@ from marc_core.models.vision_tower import (
 )
 
 
-def load_student(config: StudentConfig) -> Student:
-    """Return the student that `config.model` names, in eval mode on `config.device`.
+def load_model(config: StudentConfig) -> tuple[Any, torch.device, torch.dtype]:
+    """Return (the whole model in eval mode, its device, its precision).
 
     Raises ModelLoadError when the directory or hub id cannot be loaded, or is of another family.
     """
@@ -31,19 +32,26 @@ def load_student(config: StudentConfig) -> Student:
 
     directory = local_directory("student", config.model, config.revision)
     load_model_config(directory, config.model)  # refuses other families before weights are read
-    tokenizer = load_tokenizer(directory, config.model)
+    device, dtype = device_of(config), dtype_of(config, directory)
     try:
         model: Any = AutoModelForImageTextToText.from_pretrained(
-            directory, dtype=dtype_of(config, directory), use_safetensors=True
+            directory, dtype=dtype, use_safetensors=True
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelLoadError(
             f"Student '{config.model}' cannot be loaded from {directory}: {error}. It must hold "
             "config.json, tokenizer files and safetensors weights (save_pretrained)."
         ) from error
+    return model.to(device).eval(), device, dtype
+
+
+def load_student(config: StudentConfig) -> Student:
+    """Return the student that `config.model` names, in eval mode on `config.device`."""
+    directory = local_directory("student", config.model, config.revision)
+    model, _, _ = load_model(config)
     return Student(
-        model.to(device_of(config)).eval(),
-        tokenizer,
+        model,
+        load_tokenizer(directory, config.model),
         config,
         fingerprint=vision_fingerprint(config, directory),
         directory=directory,

@@ -241,7 +241,15 @@ class Student:
         }
         videos = [p.video for p in prepared if p.video is not None]
         if videos:
-            features = self.adapter.encoder_outputs(videos, self.dtype)
+            features = self.adapter.encoder_outputs(
+                [v.groups_KPD.flatten(0, 1).to(self.dtype) for v in videos],
+                [
+                    None
+                    if v.deepstack_LKPD is None
+                    else v.deepstack_LKPD.flatten(1, 2).to(self.dtype)
+                    for v in videos
+                ],
+            )
             inputs["mm_encoder_outputs"] = {"video": features}
         return inputs
 

@@ -132,12 +132,15 @@ def stored_dtype(tensors: list[StoredTensor]) -> torch.dtype:
 
 def _header(path: Path) -> Iterator[StoredTensor]:
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:
+            if length > size:
                 raise ValueError("its header is longer than the file")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
+        if 8 + length + max(e["data_offsets"][1] for e in header.values()) > size:
+            raise ValueError("it ends inside a tensor")
         for name, entry in header.items():
             start, end = entry["data_offsets"]
             yield StoredTensor(
@@ -150,7 +153,7 @@ def _header(path: Path) -> Iterator[StoredTensor]:
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelLoadError(
-            f"'{path}' is not a safetensors file ({type(error).__name__}). Copy or save the "
+            f"'{path}' is not a whole safetensors file ({error}). Copy or save the "
             "checkpoint again."
         ) from error
 

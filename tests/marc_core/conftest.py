@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from marc_core.config import StudentConfig
+from marc_core.compress import compress_across
+from marc_core.config import CompressConfig, StudentConfig
+from marc_core.evidence import Evidence
 from marc_core.models.student import Student
+from marc_core.models.student_files import StudentFiles
+from marc_core.models.vision_tower import VisionTower
 
 WORDS = [
     "what", "is", "red", "blue", "the", "a", "A", "B", "C", "D", ".", ":", "?", "Options", "Answer",
@@ -126,5 +130,40 @@ def make_frames() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
         rng = np.random.default_rng(seed)
         frames = rng.integers(0, 256, (num, *size, 3), dtype=np.uint8)
         return frames, start_s + np.arange(num, dtype=np.float64)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def student_config(checkpoint: Callable[..., Path]) -> Callable[..., StudentConfig]:
+    """Factory: student_config("qwen3_vl", max_new_tokens=4) of a tiny saved student."""
+
+    def make(family: str = "qwen2_5_vl", **settings: Any) -> StudentConfig:
+        defaults = {"device": "cpu", "frame_max_pixels": 32 * 32, "max_new_tokens": 8}
+        return StudentConfig(model=str(checkpoint(family)), **defaults | settings)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_evidence() -> Callable[..., Evidence]:
+    """Factory: make_evidence(config, "what is red ?", groups=2, seed=1) -> Evidence of random
+    frames compressed to that many groups; groups=0 gives a prompt of text only."""
+    towers: dict[str, tuple[VisionTower, StudentFiles]] = {}
+
+    def make(
+        config: StudentConfig, text: str = "what is red ?", *, groups: int = 1, seed: int = 0,
+        size: tuple[int, int] = (24, 32), **shown: Any,
+    ) -> Evidence:  # fmt: skip
+        if config.model not in towers:
+            towers[config.model] = VisionTower(config), StudentFiles(config)
+        tower, files = towers[config.model]
+        if not groups:
+            return files.evidence(text, None, **shown)
+        rng = np.random.default_rng(seed)
+        frames = rng.integers(0, 256, (2 * groups + 4, *size, 3), dtype=np.uint8)
+        features = tower.encode_events([(frames, np.arange(len(frames), dtype=np.float64))])
+        compress = CompressConfig(budget_groups=groups, event_ratio=1.0)
+        return files.evidence(text, compress_across(features, compress), **shown)
 
     return make

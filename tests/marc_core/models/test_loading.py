@@ -65,7 +65,7 @@ def test_chat_template_json_is_found(saved):
 def test_another_family_or_damaged_folder_is_refused(saved):
     directory, _ = saved
     (directory / "model.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(ModelLoadError, match="not a safetensors file"):
+    with pytest.raises(ModelLoadError, match="not a whole safetensors file"):
         load_student(config_for(directory))
     (directory / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     with pytest.raises(ModelLoadError, match="qwen2_5_vl"):

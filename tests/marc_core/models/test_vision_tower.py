@@ -12,7 +12,7 @@ from marc_core.config import StudentConfig
 from marc_core.errors import ModelLoadError
 from marc_core.models.loading import load_student
 from marc_core.models.vision_tower import VisionTower, vision_fingerprint
-from marc_core.models.weights import read_tensor, stored_tensors
+from marc_core.models.weights import stored_tensors
 
 FAMILIES = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
 
@@ -112,8 +112,8 @@ def test_what_is_no_tower_is_refused(checkpoint):
     with pytest.raises(ModelLoadError, match="must be of shape"):
         VisionTower(config_for(directory))
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(ModelLoadError):
-        [read_tensor(t) for t in stored_tensors(directory)]
+    with pytest.raises(ModelLoadError, match="ends inside a tensor"):
+        stored_tensors(directory)
     file.write_bytes(b"nonsense")
-    with pytest.raises(ModelLoadError, match="not a safetensors file"):
+    with pytest.raises(ModelLoadError, match="not a whole safetensors file"):
         VisionTower(config_for(directory))
