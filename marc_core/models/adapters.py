@@ -61,7 +61,8 @@ class Adapter:
 
         tokens: (N, D) of each video; deepstack: (L, N, D) or None.
         """
-        return BaseModelOutputWithPooling(pooler_output=list(tokens))
+        flat: Any = list(tokens)  # one entry a video, as `get_video_features` returns them
+        return BaseModelOutputWithPooling(pooler_output=flat)
 
     def tower_class(self) -> Any:
         """Return the library's class of the family's vision tower."""
@@ -119,9 +120,10 @@ class Qwen3Adapter(Adapter):
 
         layers = [video for video in deepstack if video is not None]
         assert len(layers) == len(tokens), "Qwen3-VL needs deepstack features"
+        flat: Any = list(tokens)
+        by_layer: Any = [list(same_layer) for same_layer in zip(*layers, strict=True)]
         return BaseModelOutputWithDeepstackFeatures(
-            pooler_output=list(tokens),
-            deepstack_features=[list(same_layer) for same_layer in zip(*layers, strict=True)],
+            pooler_output=flat, deepstack_features=by_layer
         )
 
     def tower_class(self) -> Any:
@@ -147,4 +149,3 @@ def make_adapter(
             "Set student.model to a checkpoint of one of these families."
         )
     return _ADAPTERS[model_type](model_config, temporal_positions=temporal_positions)
-

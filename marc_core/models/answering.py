@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from marc_core.models.engine import Completion, GenerationRequest, StudentEngine
 
 
-def answer_all(
-    engine: StudentEngine, requests: Sequence[GenerationRequest]
-) -> list[Completion]:
+def answer_all(engine: StudentEngine, requests: Sequence[GenerationRequest]) -> list[Completion]:
     """Return all completions, request by request, each one's samples in order.
 
     Also callable where an event loop is running already (a notebook); it blocks. Raises what

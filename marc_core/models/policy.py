@@ -77,10 +77,8 @@ class Policy(torch.nn.Module):
         tokens = [
             (token, drawn[i].record, ids[:at]) for i, ids in rows for at, token in enumerate(ids)
         ]
-        picked = [
-            self._picked(hidden_ND[part], tokens[part]) for part in self._slices(len(tokens))
-        ]
-        return list(torch.cat(picked).split([len(ids) for _, ids in rows]))
+        picked = [self._picked(hidden_ND[part], tokens[part]) for part in self._slices(len(tokens))]
+        return list(torch.split(torch.cat(picked), [len(ids) for _, ids in rows]))
 
     def _hidden(
         self, evidences: Sequence[Evidence], rows: Sequence[tuple[int, list[int]]]
@@ -96,12 +94,12 @@ class Policy(torch.nn.Module):
         inputs = collate(
             evidences, self.adapter, pad_id=self.pad_id, device=weight.device, dtype=weight.dtype
         )
-        cache = DynamicCache()
-        prompt_BSD = self.model.model(
+        cache: Any = DynamicCache()
+        prompt_BSD: torch.Tensor = self.model.model(
             **inputs, past_key_values=cache, use_cache=True
         ).last_hidden_state
         origin = torch.tensor([i for i, _ in rows], device=weight.device)
-        first_G1D = prompt_BSD[:, -1:][origin]
+        first_G1D = prompt_BSD[origin, -1:]
         longest = max(len(ids) for _, ids in rows) - 1
         if longest == 0:
             return first_G1D
