@@ -122,9 +122,7 @@ class Qwen3Adapter(Adapter):
         assert len(layers) == len(tokens), "Qwen3-VL needs deepstack features"
         flat: Any = list(tokens)
         by_layer: Any = [list(same_layer) for same_layer in zip(*layers, strict=True)]
-        return BaseModelOutputWithDeepstackFeatures(
-            pooler_output=flat, deepstack_features=by_layer
-        )
+        return BaseModelOutputWithDeepstackFeatures(pooler_output=flat, deepstack_features=by_layer)
 
     def tower_class(self) -> Any:
         from transformers.models.qwen3_vl import modeling_qwen3_vl

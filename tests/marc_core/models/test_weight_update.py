@@ -102,6 +102,7 @@ def test_samples_under_way_go_on_with_new_weights(checkpoint, student_config, ma
                 loaded = True
             if isinstance(item, Completion):
                 return item
+        return None
 
     with TransformersEngine(config) as engine:
         engine._decoder.end_ids = ()
