@@ -35,8 +35,8 @@ class VideoSource:
     """One video of an archive, before it is opened: a file, or one video stream of it.
 
     `stream` counts the file's video streams, the one that players show first; `uri` ends in
-    `#<stream>` for all but that one. `version` is the object store's ETag or `mtime_ns`, whichever
-    the file system gives; it is part of `video_id`, so that a changed file is a new video.
+    `#<stream>` for all but that one. `version` is the time of change in nanoseconds, in object
+    stores, too; it is part of `video_id`, so that a changed file is a new video.
     `sidecars` are the files beside it, which are no part of its id.
     """
 
