@@ -12,8 +12,9 @@ from marc_core import schemas
 from marc_core.archive import Archive
 from marc_core.config import IndexConfig
 from marc_core.errors import AnswerError, MissingFeaturesError, SourceError
-from marc_core.memory.archive import MemoryArchive, stored_source
+from marc_core.memory.archive import MemoryArchive
 from marc_core.question import EventFilter, SearchQuery
+from marc_core.types import VideoSource
 from marc_core.video import list_videos
 
 EVERYTHING = EventFilter()
@@ -138,5 +139,5 @@ def test_frames_are_those_at_the_stored_times(store, archive, fakes, tmp_path):
 
 @pytest.mark.parametrize(("uri", "stream"), [("/a.mkv", 0), ("/a.mkv#2", 2), ("/a#b.mkv", 0)])
 def test_a_stored_address_tells_its_stream(fakes, uri, stream):
-    source = stored_source(fakes.video_row("v", uri))
+    source = VideoSource.of_row(fakes.video_row("v", uri))
     assert (source.uri, source.stream) == (uri, stream)
