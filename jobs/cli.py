@@ -11,7 +11,8 @@ from jobs.demo import demo
 from jobs.errors import clear_errors
 from jobs.evaluate import evaluate
 from jobs.index import index
-from jobs.query import ask, delete, search, status
+from jobs.query import ask, delete, search
+from jobs.status import status
 from jobs.submit import submit
 
 app = typer.Typer(

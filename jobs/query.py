@@ -1,4 +1,4 @@
-"""`marc search`, `ask`, `status`, `delete`: what people do with a memory. None needs Ray."""
+"""`marc search`, `ask`, `delete`: what people do with a memory. None needs Ray."""
 
 from __future__ import annotations
 
@@ -122,45 +122,6 @@ def ask(
         print_answer(answer, pictures)
 
 
-def status(
-    settings: Args = None,
-    memory: MemoryOption = None,
-    config: ConfigOption = None,
-    failures: Annotated[bool, typer.Option(help="List failed videos and why.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what a memory holds: videos by status, events, sizes, indexes, failures.
-
-    Example: marc status --memory runs/memory --failures
-    """
-    with clear_errors():
-        store = open_memory(memory, config, settings)
-        report = store.status()
-        failed = store.failures() if failures else []
-    if as_json:
-        print_json(report | ({"failed_videos": failed} if failures else {}))
-        return
-    table = Table(title=f"Memory {store.config.uri}", show_header=False, title_justify="left")
-    for key, value in report.items():
-        if key == "indexes":
-            for name, columns in value.items():
-                table.add_row(f"indexes of {name}", _indexes(columns))
-        elif isinstance(value, dict):
-            for name, inner in value.items():
-                table.add_row(f"{key.replace('_', ' ')}: {name}", _text(inner))
-        else:
-            table.add_row(key.replace("_", " "), _text(value))
-    out.print(table)
-    if failures:
-        reasons = Table("video", "status", "class", "attempts", "reason")
-        for row in failed:
-            reasons.add_row(
-                _name(row["uri"]), row["status"], row["error_class"], str(row["attempts"]),
-                row["error_message"],
-            )  # fmt: skip
-        out.print(reasons)
-
-
 def delete(
     video: Annotated[str, typer.Argument(help="video_id or uri of the video.")],
     settings: Args = None,
@@ -260,13 +221,3 @@ def _clock(seconds: float) -> str:
 
 def _name(uri: str) -> str:
     return uri.rsplit("/", 1)[-1]
-
-
-def _indexes(columns: dict[str, Any]) -> str:
-    waiting = max((c["unindexed_rows"] for c in columns.values()), default=0)
-    listed = ", ".join(f"{name} ({c['type']})" for name, c in columns.items()) or "none"
-    return listed + (f"; {waiting:,} rows not indexed yet" if waiting else "")
-
-
-def _text(value: Any) -> str:
-    return f"{value:,.2f}" if isinstance(value, float) else str(value)

@@ -161,6 +161,11 @@ def unreadable_folder(uri: str, reason: str) -> VideoSource:
     return make_source(f"{uri.rstrip('/')}/", 0, f"{_UNREADABLE}{reason}")
 
 
+def is_unreadable(source: VideoSource) -> bool:
+    """Return whether a source stands for a folder that could not be listed."""
+    return source.version.startswith(_UNREADABLE)
+
+
 def make_source(
     uri: str, size_bytes: int, version: str, sidecars: Iterable[SidecarFile] = ()
 ) -> VideoSource:
@@ -201,7 +206,7 @@ def local_copy(source: VideoSource, options: Mapping[str, str]) -> Iterator[str]
     Raises SourceError when the source is gone, cannot be read, or has changed since it was
     listed (its size or time of change differs).
     """
-    if source.version.startswith(_UNREADABLE):
+    if is_unreadable(source):
         raise SourceError(
             f"Folder '{source.uri}' cannot be listed: {source.version.removeprefix(_UNREADABLE)}. "
             "Give this user the right to list it, or name the folders that it may read."

@@ -1,0 +1,154 @@
+"""`marc status`: what a memory holds, in plain words; which videos failed or have warnings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from jobs.common import clear_errors, print_json
+from jobs.options import Args, ConfigOption, JsonOption, MemoryOption, open_memory
+from jobs.terminal import out, plain
+
+if TYPE_CHECKING:
+    from marc_core.memory import MemoryStore
+
+_KINDS = {
+    "cuts": "where events begin and end, by the video and event settings",
+    "embeddings": "how events are found, by the encoder",
+    "features": "what the student reads, by its vision tower and stage 1",
+}
+"""Fingerprints of videos, and what each stands for."""
+
+
+def status(
+    settings: Args = None,
+    memory: MemoryOption = None,
+    config: ConfigOption = None,
+    failures: Annotated[bool, typer.Option(help="List videos that are not indexed, why.")] = False,
+    warnings: Annotated[bool, typer.Option(help="List videos that have warnings.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a memory holds: videos by state, events, sizes, fingerprints, indexes.
+
+    Example: marc status --memory runs/memory --failures --warnings
+    """
+    with clear_errors():
+        store = open_memory(memory, config, settings)
+        report = describe(store)
+        if failures:
+            report["failed_videos"] = store.failures()
+        if warnings:
+            report["videos_with_warnings"] = warned(store)
+        if as_json:
+            print_json(report)
+            return
+        out.print(plain(f"Memory {store.config.uri}", "bold"))
+        for line in status_lines(report):
+            out.print(plain(line), soft_wrap=True)
+        if failures:
+            out.print(failure_table(report["failed_videos"]))
+        if warnings:
+            out.print(warning_table(report["videos_with_warnings"]))
+
+
+def describe(store: MemoryStore) -> dict[str, Any]:
+    """Return the state of a memory as plain values, ready for JSON."""
+    columns = [f"{kind}_fingerprint" for kind in _KINDS]
+    indexed = store.videos(status="indexed", columns=columns)
+    fingerprints = {
+        kind: dict(Counter(v for v in indexed[f"{kind}_fingerprint"].to_pylist() if v))
+        for kind in _KINDS
+    }
+    return store.status() | {
+        "format_version": store.meta.format_version,
+        "with_warnings": len(warned(store)),
+        "fingerprints": fingerprints,
+    }
+
+
+def warned(store: MemoryStore) -> list[dict[str, Any]]:
+    """Return (uri, warnings) of the videos that have some."""
+    rows = store.videos(columns=["uri", "warnings"]).to_pylist()
+    return [row for row in rows if row["warnings"]]
+
+
+def status_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a memory holds, a fact a line."""
+    states = [f"{report[s]:,} {s}" for s in ("indexed", "failed", "quarantined") if report[s]]
+    yield f"  {report['videos']:,} videos: {', '.join(states) or 'none'}"
+    if report["failures"]:
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(report["failures"].items()))
+        yield f"  not indexed because: {kinds} (--failures lists them)"
+    if report["with_warnings"]:
+        yield f"  {report['with_warnings']:,} videos have warnings (--warnings lists them)"
+    yield f"  {_hours(report['hours'])} of video in {report['events']:,} events"
+    yield f"  {report['texts']:,} texts, {_bytes(report['feature_bytes'])} of features"
+    for kind, meaning in _KINDS.items():
+        yield from _fingerprint(kind, meaning, report["fingerprints"][kind])
+    yield f"  encoder {report['encoder_fingerprint']}, {report['embedding_dim']} dimensions"
+    for table, columns in report["indexes"].items():
+        waiting = max((c["unindexed_rows"] for c in columns.values()), default=0)
+        names = ", ".join(f"{name} ({c['type']})" for name, c in columns.items())
+        rest = f"; {waiting:,} rows are searched without it" if waiting else ""
+        yield f"  indexes of {table}: {names}{rest}"
+    yield f"  format {report['format_version']} of the memory's tables"
+
+
+def _fingerprint(kind: str, meaning: str, counts: Mapping[str, int]) -> Iterator[str]:
+    if not counts:
+        return
+    if len(counts) == 1:
+        yield f"  {kind} {next(iter(counts))}: {meaning}"
+        return
+    listed = ", ".join(f"{name} of {n:,} videos" for name, n in counts.items())
+    yield f"  {kind} {listed}: {meaning}. Settings differ: `marc index` makes them one"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f} h" if hours >= 1 else f"{hours * 60:.1f} min"
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} TiB"
+
+
+def failure_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the videos that are not indexed and why."""
+    table = Table("video", "state", "kind", "attempts", "reason")
+    names = short_names(row["uri"] for row in rows)
+    for row in rows:
+        table.add_row(
+            plain(names[row["uri"]]),
+            plain(row["status"]),
+            plain(row["error_class"]),
+            str(row["attempts"]),
+            plain(row["error_message"] or ""),
+        )
+    return table
+
+
+def warning_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the videos that have warnings, each warning on a line."""
+    table = Table("video", "warning")
+    names = short_names(row["uri"] for row in rows)
+    for row in rows:
+        for i, warning in enumerate(row["warnings"]):
+            table.add_row(plain("" if i else names[row["uri"]]), plain(warning))
+    return table
+
+
+def short_names(uris: Iterable[str]) -> dict[str, str]:
+    """Return each address's last component, or all of it where that occurs more than once."""
+    listed = list(dict.fromkeys(uris))
+    names = {uri: uri.rstrip("/").rpartition("/")[2] for uri in listed}
+    counts = Counter(names.values())
+    return {uri: name if counts[name] == 1 else uri for uri, name in names.items()}

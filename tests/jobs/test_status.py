@@ -1,0 +1,93 @@
+"""`marc status` of a real memory: plain words, full names where short ones repeat, no markup."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from jobs.status import short_names
+from marc_core import schemas
+from marc_core.config import MemoryConfig
+from marc_core.memory import MemoryStore
+
+runner = CliRunner()
+DIM = 4
+
+
+def video(video_id: str, uri: str, **values: object) -> dict[str, object]:
+    row = {
+        "video_id": video_id, "uri": uri, "size_bytes": 1, "version": "1", "attempts": 1,
+        "folder": "/a", "warnings": [], "cuts_fingerprint": "c1", "embeddings_fingerprint": "e1",
+        "features_fingerprint": "f1", "indexed_at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    }  # fmt: skip
+    return row | values
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> str:
+    store = MemoryStore.open(
+        MemoryConfig(uri=str(tmp_path / "m")), embedding_dim=DIM, encoder_fingerprint="enc",
+        create=True,
+    )  # fmt: skip
+    good = video(
+        "v1", "/a/[bold]good.mp4", status="indexed", num_events=1, num_parts=1, duration_s=90.0,
+        warnings=["sidecar x.srt: [/i] is no text."],
+    )  # fmt: skip
+    event = {
+        "event_id": schemas.make_event_id("v1", 0, 0), "video_id": "v1", "part": 0, "index": 0,
+        "start_s": 0.0, "end_s": 90.0, "video_start_s": 0.0, "folder": "/a",
+        "embedding": np.ones(DIM, np.float32),
+    }  # fmt: skip
+    store.publish(
+        pa.Table.from_pylist([good], schema=schemas.VIDEOS),
+        pa.Table.from_pylist([event], schema=schemas.events_schema(DIM)),
+    )
+    bad = {"status": "failed", "error_class": "unreadable", "error_message": "no [/video] stream"}
+    store.record_failures(
+        pa.Table.from_pylist(
+            [video("v2", "/a/x.mp4", **bad), video("v3", "/b/x.mp4", **bad)], schema=schemas.VIDEOS
+        )
+    )
+    return store.config.uri
+
+
+def test_plain_words(memory: str) -> None:
+    result = runner.invoke(app, ["status", "-m", memory])
+    assert result.exit_code == 0, result.output
+    for words in (
+        "3 videos: 1 indexed, 2 failed",
+        "not indexed because: 2 unreadable",
+        "1 videos have warnings",
+        "1.5 min of video in 1 events",
+        "cuts c1: where events begin and end",
+        "encoder enc, 4 dimensions",
+        "format 2",
+    ):
+        assert words in result.output
+
+
+def test_failures_and_warnings_are_listed_as_they_are(memory: str) -> None:
+    result = runner.invoke(app, ["status", "-m", memory, "--failures", "--warnings"])
+    assert result.exit_code == 0, result.output
+    for words in ("/a/x.mp4", "/b/x.mp4", "[/video]", "[bold]good.mp4", "[/i]"):
+        assert words in result.output
+    data = json.loads(
+        runner.invoke(app, ["status", "-m", memory, "--failures", "--warnings", "--json"]).stdout
+    )
+    assert len(data["failed_videos"]) == 2
+    assert data["videos_with_warnings"][0]["warnings"] == ["sidecar x.srt: [/i] is no text."]
+    assert data["fingerprints"]["cuts"] == {"c1": 1}
+
+
+def test_names_are_short_where_they_are_one() -> None:
+    assert short_names(["/a/x.mp4", "/b/x.mp4", "/b/y.mp4", "s3://b/shut/"]) == {
+        "/a/x.mp4": "/a/x.mp4", "/b/x.mp4": "/b/x.mp4", "/b/y.mp4": "y.mp4",
+        "s3://b/shut/": "shut",
+    }  # fmt: skip
