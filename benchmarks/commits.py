@@ -3,7 +3,7 @@
     python -m benchmarks.commits [--commits 1000]
 
 Publishes four made-up videos a commit (three events each, thumbnails of 15 kB, features of 36 kB a
-event) through `WriteStage`, as an indexing job's writer does, and then through the same class with
+event) through `Writer`, as an indexing job's writer does, and then through the same class with
 upkeep, cache limit and the writer's environment switched off. Medians for every hundred commits;
 memory is private (RssAnon).
 """
@@ -32,7 +32,7 @@ from marc_core.config import IndexConfig, load_config
 from marc_core.feature_rows import features_row
 from marc_core.memory import MemoryStore
 from marc_core.types import EventFeatures
-from pipelines import stages
+from pipelines import stages, writing
 
 DIM, EVENTS, VIDEOS = 128, 3, 4
 NUMBERS = itertools.count()
@@ -78,18 +78,17 @@ def rows(rng: np.random.Generator) -> dict[str, object]:
 def write(commits: int, plain: bool) -> list[dict[str, float]]:
     """Return the medians of every hundred commits into a new memory."""
     if plain:
-        stages.WRITER_CACHE_BYTES = None
-        stages.LOOK_EVERY_COMMITS = commits + 1
+        writing.WRITER_CACHE_BYTES = None
+        writing.LOOK_EVERY_COMMITS = commits + 1
     rng, times, result = np.random.default_rng(0), [], []
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(IndexConfig, overrides=[f"memory.uri='{folder}/memory'"])
         MemoryStore.open(config.memory, embedding_dim=DIM, create=True)
-        stage = stages.WriteStage(config, DIM)
+        writer = writing.Writer(config, DIM)
         for n in range(1, commits + 1):
             made = [rows(rng) for _ in range(VIDEOS)]
-            batch = pa.Table.from_pylist(made, schema=stages.INDEXED)
             started = time.perf_counter()
-            stage(batch)
+            writer.commit(made)
             times.append(time.perf_counter() - started)
             if n % 100 == 0:
                 last = times[-100:]
@@ -117,7 +116,7 @@ def main() -> None:
     for name, commits in (("writer", args.commits), ("plain", args.plain_commits)):
         command = [sys.executable, "-m", "benchmarks.commits", "--one", name]
         command += ["--commits", str(commits)]  # each in a process of its own: memory
-        environment = os.environ | (stages.WRITER_ENV if name == "writer" else {})
+        environment = os.environ | (writing.WRITER_ENV if name == "writer" else {})
         run = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
         found[name] = json.loads(run.stdout)
     result = {"hardware": hardware(), "videos_per_commit": VIDEOS, "events_per_video": EVENTS}

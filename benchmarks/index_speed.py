@@ -42,7 +42,7 @@ from pipelines.index import index_archive
 folder, memory, warm = sys.argv[1:4]
 def config(archive, where):
     return load_config(IndexConfig, preset="tiny", overrides=[
-        f"archive=['{archive}']", f"memory.uri='{where}'", "write_videos=2"])
+        f"archive=['{archive}']", f"memory.uri='{where}'"])
 def timed(archive, where):
     started = time.perf_counter()
     with TreeCpu() as cpu:

@@ -23,7 +23,7 @@ from marc_core.config import IndexConfig, VideoConfig, load_config
 from marc_core.video.sampling import output_size
 from pipelines.index import index_archive
 
-STAGES = ("DecodeStage", "EncodeStage", "WriteStage", "marc_core.video.child")
+STAGES = ("DecodeStage", "EncodeStage", "Writer", "marc_core.video.child")
 SIZE = (640, 360)
 MAX_PIXELS = VideoConfig().frame_max_pixels
 

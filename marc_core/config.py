@@ -255,15 +255,22 @@ class IndexConfig(MethodConfig):
     retry_failed: bool = False
     """Try videos again that failed for a reason of their own (unreadable, over_limit)."""
     decode_workers: int = number(0, least=0)
-    """Decode actors; 0 means one per CPU of the cluster left beside the encoder."""
+    """Decode actors; 0 means one per CPU of the cluster left beside the encoder, as
+    many as it can start."""
     decode_cpus: float = number(0.8, above=0)
     """CPUs of a decode actor; below 1, so that encoder and writer find a slot (our choice)."""
     encode_workers: int = number(0, least=0)
     """Encoder actors; 0 means one per GPU, or one when there is none."""
     encode_gpus: float = number(1.0, least=0)
-    """GPUs of an encoder actor on clusters that have them."""
-    write_videos: int = number(4, least=1)
-    """Videos written to the memory in one commit; what a killed job has to repeat (our choice)."""
+    """GPUs of an encoder actor where it runs on one."""
+    encode_device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where encoders run. auto: on GPUs where the cluster has one or can start one."""
+    write_videos: int = number(256, least=1)
+    """Videos in one commit at most; a commit is what a killed job has to repeat (our choice)."""
+    write_bytes: int = number(64 * 1024**2, least=1)
+    """Bytes of rows after which a commit is made (our choice)."""
+    write_interval_s: float = number(5.0, above=0)
+    """Seconds after which a finished video is written, however few there are (our choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,3 +83,7 @@ class MissingFeaturesError(AnswerError):
     def __init__(self, message: str, event_ids: Sequence[str]) -> None:
         super().__init__(message)
         self.event_ids = tuple(event_ids)
+
+
+class ClusterError(MarcError):
+    """A Ray cluster cannot be reached, or never has what a job needs."""

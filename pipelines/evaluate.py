@@ -74,7 +74,7 @@ def evaluate_benchmark(
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
             in_rounds(
                 todo,
-                lambda left: chain(left, config, shards).materialize(),
+                lambda left, _: chain(left, config, shards).materialize(),
                 lambda left: without_outcome(left, shards.read(own=True)),
             )
     predictions = complete(samples, shards.read(), config)

@@ -1,89 +1,165 @@
-"""Which videos a run takes up, as rows of work; which came to no end, and what becomes of them."""
+"""Which videos a run takes up, and why; which came to no end, and what becomes of them.
+
+Archives have millions of videos, so all of this is done with columns. What the rules look at (a
+video's state: how it ended, how often it was tried, under which fingerprints) takes few different
+values: `verdict`, the rules themselves, is asked once for each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from marc_core import schemas
 from marc_core.config import IndexConfig
 from marc_core.fingerprints import Fingerprints
 from marc_core.indexing import TRANSIENT_KINDS, failure_row
-from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from pipelines.stages import WORK
 
+FOUND = pa.schema(
+    [("video_id", pa.string()), ("source", pa.string()), ("load_bytes", pa.float64())]
+)
+"""A listed video: VideoSource as JSON, and how much work it is, in bytes of video."""
+_OF_ONE_VIDEO = ("video_id", "uri", "texts_fingerprint")
+"""Columns of `video_states` that no rule looks at: they differ from video to video."""
+_LISTED_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What becomes of a video in this run. attempt: number of this attempt; None: left alone."""
+
+    attempt: int | None
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run found and will do. work: rows of WORK and `load_bytes`; why: counts by reason."""
+
+    found: pa.Table
+    work: pa.Table
+    why: Mapping[str, int]
+
+
+def verdict(
+    state: Mapping[str, Any] | None, fingerprints: Fingerprints, config: IndexConfig
+) -> Verdict:
+    """Return what becomes of a video of which the memory knows `state`, None: nothing.
+
+    Left alone: videos indexed under these fingerprints, quarantined ones, and ones that failed for
+    a reason of their own under them (both taken again with `retry_failed`).
+    """
+    if state is None:
+        return Verdict(attempt=1, why="new")
+    differs = [name for name, value in fingerprints.columns().items() if state[name] != value]
+    if differs:
+        return Verdict(attempt=1, why=f"{_what(differs)} differ")
+    if state["status"] == schemas.INDEXED:
+        return Verdict(attempt=None, why="indexed")
+    again = state["status"] == schemas.FAILED and state["error_class"] in TRANSIENT_KINDS
+    if config.retry_failed or again:
+        return Verdict(attempt=state["attempts"] + 1, why=f"tried again: {state['error_class']}")
+    return Verdict(attempt=None, why=f"{state['status']}: {state['error_class']}")
+
+
+def _what(columns: Sequence[str]) -> str:
+    return ", ".join(name.removesuffix("_fingerprint") for name in columns)
+
+
+def collect(sources: Iterable[VideoSource]) -> pa.Table:
+    """Return the FOUND rows of a listing, each video once; a listing may be a generator."""
+    seen: set[str] = set()
+    tables = [FOUND.empty_table()]
+    for some in _in_pieces(sources):
+        fresh = [s for s in some if s.video_id not in seen and not seen.add(s.video_id)]  # type: ignore[func-returns-value]
+        columns = (
+            [s.video_id for s in fresh],
+            [s.to_json() for s in fresh],
+            [float(s.size_bytes) for s in fresh],
+        )
+        tables.append(pa.table(columns, schema=FOUND))
+    return pa.concat_tables(tables)
+
 
 def plan_work(
-    sources: Sequence[VideoSource],
-    states: Sequence[dict[str, Any]],
-    fingerprints: Fingerprints,
-    config: IndexConfig,
-) -> list[tuple[VideoSource, int]]:
-    """Return what is to be done as (source, number of the attempt).
-
-    Skipped: videos indexed under these fingerprints, quarantined ones, and ones that failed for a
-    reason of their own under them (both taken again with `retry_failed`).
-    """
-    known = {state["video_id"]: state for state in states}
-    todo = []
-    for source in sources:
-        state = known.get(source.video_id)
-        if state is None or not fingerprints.match(state):
-            todo.append((source, 1))
-        elif state["status"] == schemas.INDEXED:
-            continue
-        elif config.retry_failed or (
-            state["status"] == schemas.FAILED and state["error_class"] in TRANSIENT_KINDS
-        ):
-            todo.append((source, state["attempts"] + 1))
-    return todo
+    found: pa.Table, states: pa.Table, decide: Callable[[Mapping[str, Any] | None], Verdict]
+) -> Plan:
+    """Return what is to be done of `found`, by what the memory knows (`video_states`)."""
+    known, verdicts = _decided(states, decide)
+    new = len(verdicts)
+    verdicts = [*verdicts, decide(None)]
+    joined = found.join(known, keys="video_id", join_type="left outer")
+    number = pc.fill_null(joined["verdict"], new)
+    attempts = pa.array([v.attempt for v in verdicts], pa.int32()).take(number.combine_chunks())
+    columns = {**dict(zip(joined.column_names, joined.columns, strict=True)), "attempts": attempts}
+    work = pa.table({name: columns[name] for name in [*WORK.names, "load_bytes"]})
+    counts = pc.value_counts(number).to_pylist()
+    why: dict[str, int] = {}
+    for count in counts:
+        reason = verdicts[count["values"]].why
+        why[reason] = why.get(reason, 0) + count["counts"]
+    return Plan(found=found, work=work.filter(pc.is_valid(work["attempts"])), why=why)
 
 
-def work_row(source: VideoSource, attempts: int) -> pa.Table:
-    """Return the WORK row of one video."""
-    return pa.Table.from_pylist([{"source": source.to_json(), "attempts": attempts}], schema=WORK)
+def _decided(
+    states: pa.Table, decide: Callable[[Mapping[str, Any]], Verdict]
+) -> tuple[pa.Table, list[Verdict]]:
+    """Return (video_id, number of its verdict) of every known video, and the verdicts."""
+    names = [n for n in states.column_names if n not in _OF_ONE_VIDEO]
+    columns = {n: _without_null(states[n]) for n in names}  # a join never matches null with null
+    keyed = pa.table({"video_id": states["video_id"], **columns})
+    kinds = keyed.select(names).group_by(names).aggregate([])
+    verdicts = [
+        decide({n: None if v == "" else v for n, v in row.items()}) for row in kinds.to_pylist()
+    ]
+    kinds = kinds.append_column("verdict", pa.array(range(len(verdicts)), pa.int32()))
+    return keyed.join(kinds, keys=names).select(["video_id", "verdict"]), verdicts
 
 
-def rows_of(
-    store: MemoryStore, todo: Sequence[tuple[VideoSource, int]]
-) -> dict[str, dict[str, Any]]:
-    """Return the states of the videos of `todo` that the memory knows, by video_id."""
-    wanted = {source.video_id for source, _ in todo}
-    return {r["video_id"]: r for r in store.video_states().to_pylist() if r["video_id"] in wanted}
+def _without_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.fill_null(column, "") if pa.types.is_string(column.type) else column
 
 
-def without_outcome(
-    store: MemoryStore, todo: Sequence[tuple[VideoSource, int]], fingerprints: Fingerprints
-) -> list[tuple[VideoSource, int]]:
-    """Return the videos of which no worker has recorded how they ended."""
-    rows, left = rows_of(store, todo), []
-    for source, attempts in todo:
-        row = rows.get(source.video_id)
-        if row is None or row["attempts"] != attempts or not fingerprints.match(row):
-            left.append((source, attempts))
-    return left
+def without_outcome(work: pa.Table, states: pa.Table, fingerprints: Fingerprints) -> pa.Table:
+    """Return the rows of `work` of which no worker has recorded how they ended."""
+    ours = states
+    for name, value in fingerprints.columns().items():
+        column = ours[name]
+        ours = ours.filter(pc.is_null(column) if value is None else pc.equal(column, value))
+    ended = ours.select(["video_id", "attempts"])
+    return work.join(ended, keys=["video_id", "attempts"], join_type="left anti")
 
 
 def record_lost(
-    store: MemoryStore,
-    lost: Sequence[tuple[VideoSource, int]],
+    lost: pa.Table,
     fingerprints: Fingerprints,
     config: IndexConfig,
+    record: Callable[[pa.Table], object],
 ) -> None:
     """Give a failure row to every video that came to no end: its worker was lost each time."""
     rows = [
         failure_row(
-            source,
-            attempts=attempts,
+            VideoSource.from_json(row["source"]),
+            attempts=row["attempts"],
             max_attempts=config.max_attempts,
             fingerprints=fingerprints,
             kind="worker_lost",
             message="No worker finished this video; see the job's log. Rerun to retry.",
         )
-        for source, attempts in lost
+        for row in lost.to_pylist()
     ]
     if rows:
-        store.record_failures(pa.concat_tables(rows))
+        record(pa.concat_tables(rows))
+
+
+def _in_pieces(sources: Iterable[VideoSource]) -> Iterator[list[VideoSource]]:
+    rest = iter(sources)
+    while some := list(islice(rest, _LISTED_AT_ONCE)):
+        yield some

@@ -14,13 +14,16 @@ more, then it is recorded as lost)."""
 
 def in_rounds(
     todo: Sequence[T],
-    run: Callable[[Sequence[T]], object],
+    run: Callable[[Sequence[T], int], object],
     without_outcome: Callable[[Sequence[T]], Sequence[T]],
 ) -> Sequence[T]:
-    """Run what has no outcome yet, `ROUNDS` times at most; return what has none even then."""
+    """Run what has no outcome yet, `ROUNDS` times at most; return what has none even then.
+
+    `run` gets what is left and the number of the round, from 0.
+    """
     left = todo
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         if left:
-            run(left)
+            run(left, turn)
             left = without_outcome(left)
     return left

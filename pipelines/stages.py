@@ -1,17 +1,17 @@
 """The stages of the indexing chain: what a Ray worker holds, and how rows look between stages.
 
-Work is done by `marc_core.indexing`. A stage takes and returns Arrow tables of one row, because a
-row is one video. It never raises for a video: `recorded` is the one place of the project that
-catches everything, and it turns the exception into a failure that travels on as a row.
+Work is done by `marc_core.indexing`. A row is one video; rows travel in parcels, and a stage hands
+each on when it is done, not when its block is (`pipelines.parcels`). A stage never raises for a
+video: `recorded` is the one place of the project that catches everything, and it turns the
+exception into a failure that travels on as a row.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,14 +19,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from marc_core.config import IndexConfig
-from marc_core.errors import MemoryStoreError, SourceError, VideoError
+from marc_core.errors import SourceError, VideoError
 from marc_core.fingerprints import Fingerprints
 from marc_core.indexing import DecodedVideo, decode_video, encode_video, failure_row
 from marc_core.types import VideoSource
 from marc_core.video.wire import summary_from_fields
+from pipelines.parcels import handed_on
 
 T = TypeVar("T")
-WORK = pa.schema([("source", pa.string()), ("attempts", pa.int32())])
+WORK = pa.schema([("video_id", pa.string()), ("source", pa.string()), ("attempts", pa.int32())])
 """A video to do: VideoSource as JSON, and the number of this attempt."""
 
 DECODED = pa.schema(
@@ -58,17 +59,6 @@ INDEXED = pa.schema(
 )
 """A video's rows, by table, as Arrow IPC streams; all but `videos` null on failure."""
 
-WRITER_CACHE_BYTES = 64 * 1024**2
-"""Of each of LanceDB's caches in a writer (our choice): with its own limits a writer grew by 1 MB a
-commit; with this one commits are as fast (docs/memory.md)."""
-WRITER_ENV = {"MALLOC_ARENA_MAX": "2"}
-"""A writer's environment: compaction's short-lived buffers come from many threads, and with an
-arena of the C library for each its memory grew by 45 MB in a hundred commits, with two by 10."""
-LOOK_EVERY_COMMITS = 10
-"""After so many commits a writer looks whether compaction is due; a look takes 1 ms."""
-WRITTEN = pa.schema([("videos", pa.int64())])
-"""How many videos a commit held."""
-
 
 def recorded(work: Callable[[], T]) -> tuple[T | None, str | None]:
     """Return (result, None), or (None, failure as JSON): nothing a video does stops the job."""
@@ -99,7 +89,11 @@ class DecodeStage:
         self.decoder = IsolatedDecoder(config.video)
         self.detector = ShotDetector(config.events)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
+    def __call__(self, parcels: pa.Table) -> Iterator[pa.Table]:
+        """Map parcels of WORK rows to parcels of DECODED rows."""
+        yield from handed_on(parcels, self.one)
+
+    def one(self, batch: pa.Table) -> pa.Table:
         """Map a WORK row to a DECODED row."""
         (row,) = batch.to_pylist()
         source = VideoSource.from_json(row["source"])
@@ -134,7 +128,11 @@ class EncodeStage:
         self.encoder = load_encoder(config.encoder)
         self.tower = VisionTower(config.student) if config.memory.store_features else None
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
+    def __call__(self, parcels: pa.Table) -> Iterator[pa.Table]:
+        """Map parcels of DECODED rows to parcels of INDEXED rows."""
+        yield from handed_on(parcels, self.one)
+
+    def one(self, batch: pa.Table) -> pa.Table:
         """Map a DECODED row to an INDEXED row."""
         (row,) = batch.select(["source", "attempts", "failure", "sidecar"]).to_pylist()
         source = VideoSource.from_json(row["source"])
@@ -180,51 +178,6 @@ class EncodeStage:
         return _one_row(
             INDEXED, {"video_id": source.video_id, "failed": True, "videos": to_ipc(videos)}
         )
-
-
-class WriteStage:
-    """Holds the open memory; publishes a few videos at a time, each one's events in one commit.
-
-    An actor and not a Datasink: every write task could start a process of its own, which costs
-    seconds before its first row. It lives as long as the job and makes thousands of commits, so it
-    compacts on the way, and its caches are small.
-    """
-
-    def __init__(self, config: IndexConfig, embedding_dim: int) -> None:
-        from marc_core.memory import MemoryStore
-
-        self.store = MemoryStore.open(
-            config.memory, embedding_dim=embedding_dim, cache_bytes=WRITER_CACHE_BYTES
-        )
-        self.commits = 0
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Write INDEXED rows; repeating a write changes nothing. Returns the WRITTEN row."""
-        rows = batch.to_pylist()
-        done = [r for r in rows if not r["failed"]]
-        if done:
-            features = [from_ipc(r["features"]) for r in done if r["features"] is not None]
-            self.store.publish(
-                pa.concat_tables([from_ipc(r["videos"]) for r in done]),
-                pa.concat_tables([from_ipc(r["events"]) for r in done]),
-                pa.concat_tables(features) if features else None,
-                pa.concat_tables([from_ipc(r["texts"]) for r in done]),
-            )
-        if len(done) < len(rows):
-            self.store.record_failures(
-                pa.concat_tables([from_ipc(r["videos"]) for r in rows if r["failed"]])
-            )
-        self.commits += 1
-        if self.commits % LOOK_EVERY_COMMITS == 0:
-            self.upkeep()
-        return _one_row(WRITTEN, {"videos": len(rows)})
-
-    def upkeep(self) -> None:
-        """Compact where it is due; where other writers kept winning, the next look tries again."""
-        try:
-            self.store.optimize_if_due()
-        except MemoryStoreError as error:
-            logging.getLogger(__name__).warning("Upkeep of the memory is put off: %s", error)
 
 
 def to_ipc(table: pa.Table) -> bytes:

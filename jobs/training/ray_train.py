@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from marc_core.errors import ConfigError
+from marc_core.errors import ClusterError, ConfigError
 from marc_core.training.config import TrainConfig
 from marc_core.training.session import (
     Restored,
@@ -88,7 +88,7 @@ class RaySession:
 def fit(train_function: TrainFunction, config: TrainConfig) -> None:
     """Run `train_function(config, session)` on `config.num_workers` workers and wait.
 
-    Raises ConfigError when the cluster has too few CPUs or GPUs: Ray Train would wait for ever.
+    Waits first for the CPUs and GPUs that they need, see `check_resources`.
     """
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -123,21 +123,59 @@ def forget(output: Path) -> None:
     (output / "curves.jsonl").unlink(missing_ok=True)
 
 
-def check_resources(config: TrainConfig) -> None:
-    """Raise ConfigError unless the cluster can ever hold all workers at once."""
-    import ray
+def needed(config: TrainConfig) -> list[dict[str, float]]:
+    """Return what a run asks for at once: its workers, and one CPU for Ray Train's controller."""
+    worker = {"GPU": 1.0, "CPU": 1.0} if config.use_gpu else {"CPU": 1.0}
+    return [{"CPU": 1.0}, *[worker] * config.num_workers]
 
-    have = ray.cluster_resources()
-    need = {"CPU": float(config.num_workers + 1)}
-    if config.use_gpu:
-        need = {"CPU": 1.0, "GPU": float(config.num_workers)}
-    for name, amount in need.items():
-        if have.get(name, 0.0) < amount:
+
+def check_resources(config: TrainConfig) -> None:
+    """Wait until the cluster holds all workers at once.
+
+    Ray Train alone would wait for ever and say nothing. Raises ConfigError at once where not even
+    the largest cluster that the autoscaler may start suffices, and ClusterError where what is
+    missing has not come within `start_timeout_s`.
+    """
+    import ray
+    from ray.exceptions import GetTimeoutError
+    from ray.util import placement_group, remove_placement_group
+
+    from pipelines.pools import capacity
+
+    bundles, has = needed(config), capacity()
+    for name, most in (("CPU", has.most_cpus), ("GPU", has.most_gpus)):
+        amount = sum(bundle.get(name, 0.0) for bundle in bundles)
+        if most < amount:
             raise ConfigError(
                 f"num_workers={config.num_workers} needs {amount:g} {name} (one CPU is the "
-                f"controller's); the cluster has {have.get(name, 0.0):g}. Lower num_workers, or "
-                "use num_workers=0 to train in this process."
+                f"controller's); the cluster has {most:g} at most. Lower num_workers, or use "
+                "num_workers=0 to train in this process."
             )
+    room = placement_group(bundles)  # an autoscaler sees it as demand
+    try:
+        ray.get(room.ready(), timeout=config.start_timeout_s)
+    except GetTimeoutError:
+        raise ClusterError(missing(bundles, config.start_timeout_s)) from None
+    finally:
+        remove_placement_group(room)
+
+
+def missing(bundles: list[dict[str, float]], waited_s: float) -> str:
+    """Return what of `bundles` is not free, as one line."""
+    import ray
+
+    free = ray.available_resources()
+    wanted = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in ("CPU", "GPU")}
+    lacking = {name: amount for name, amount in wanted.items() if amount > free.get(name, 0.0)}
+    said = ", ".join(
+        f"{amount:g} {name} ({free.get(name, 0.0):g} free)"
+        for name, amount in (lacking or wanted).items()
+        if amount
+    )
+    return (
+        f"The cluster did not give the run its place within {waited_s:g} s: it needs {said}. "
+        "Free some, let the cluster grow, lower num_workers, or raise start_timeout_s."
+    )
 
 
 def _worker(loop_config: dict[str, Any]) -> None:

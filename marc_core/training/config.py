@@ -19,6 +19,9 @@ class TrainConfig:
     """Ray Train workers; 0 trains in this process, without Ray."""
     use_gpu: bool = False
     """One GPU for each worker."""
+    start_timeout_s: float = number(900.0, above=0)
+    """Seconds to wait until the cluster has room for all workers, nodes that an autoscaler has to
+    start included; then the run ends and says what is missing."""
     save_every: int = number(500, least=1)
     """Steps between checkpoints."""
     log_every: int = number(25, least=1)

@@ -14,7 +14,7 @@ import pytest
 
 from marc_core.config import IndexConfig, load_config
 from marc_core.memory import MemoryStore
-from pipelines.index import index_archive, pool_sizes
+from pipelines.index import index_archive
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -112,10 +112,3 @@ def whoever_opens_dies(path: Path) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-def test_pools_leave_room_for_encoder_and_writer() -> None:
-    decoders, encoders, gpus = pool_sizes(IndexConfig(), 100)
-    assert (decoders, encoders, gpus) == (2, 1, 0.0)
-    assert decoders * IndexConfig().decode_cpus + 0.1 * encoders + 0.1 <= 2
-    assert pool_sizes(IndexConfig(), 1)[0] == 1

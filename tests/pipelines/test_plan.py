@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from marc_core import schemas
 from marc_core.config import IndexConfig
 from marc_core.fingerprints import Fingerprints
 from marc_core.types import VideoSource
-from pipelines.plan import plan_work
+from pipelines.plan import collect, plan_work, verdict
 
+STATES = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("uri", pa.string()),
+        ("status", pa.string()),
+        ("error_class", pa.string()),
+        ("attempts", pa.int32()),
+        ("cuts_fingerprint", pa.string()),
+        ("embeddings_fingerprint", pa.string()),
+        ("features_fingerprint", pa.string()),
+        ("texts_fingerprint", pa.string()),
+    ]
+)
 SOURCE = VideoSource(video_id="v", uri="/a.mp4", size_bytes=1, version="1")
 
 NOW = Fingerprints(cuts="now", embeddings="e", features=None)
@@ -47,5 +61,8 @@ def state(status: str, error: str | None = None, attempts: int = 1, fingerprint:
     ],
 )
 def test_plan(known: list, retry_failed: bool, attempt: int | None) -> None:
-    todo = plan_work([SOURCE], known, NOW, IndexConfig(retry_failed=retry_failed))
-    assert todo == ([] if attempt is None else [(SOURCE, attempt)])
+    config = IndexConfig(retry_failed=retry_failed)
+    states = pa.Table.from_pylist(known, schema=STATES)
+    plan = plan_work(collect([SOURCE]), states, lambda state: verdict(state, NOW, config))
+    assert plan.work["attempts"].to_pylist() == ([] if attempt is None else [attempt])
+    assert sum(plan.why.values()) == 1

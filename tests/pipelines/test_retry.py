@@ -13,7 +13,8 @@ class _Cluster:
     def __init__(self, **loses: int) -> None:
         self.loses, self.done, self.rounds = loses, list[str](), list[list[str]]()
 
-    def run(self, todo: Sequence[str]) -> None:
+    def run(self, todo: Sequence[str], turn: int) -> None:
+        assert turn == len(self.rounds)
         self.rounds.append(list(todo))
         for name in todo:
             self.loses[name] = self.loses.get(name, 0) - 1

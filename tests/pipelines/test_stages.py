@@ -13,16 +13,16 @@ from marc_core.fingerprints import Fingerprints
 from marc_core.indexing import DecodedVideo, failure_row
 from marc_core.memory import MemoryStore
 from marc_core.types import DecodeSummary, VideoInfo, VideoSource
-from pipelines import stages
+from pipelines import writing
 from pipelines.stages import (
     DECODED,
     INDEXED,
-    WriteStage,
     _pack_decoded,
     _unpack_decoded,
     from_ipc,
     to_ipc,
 )
+from pipelines.writing import Writer
 
 INFO = VideoInfo(
     codec="h264",
@@ -94,9 +94,9 @@ def test_a_writer_looks_after_the_memory_and_survives_lost_races(tmp_path, monke
         calls.append(store)
         raise MemoryStoreError("Other writers won 8 times in a row.")
 
-    monkeypatch.setattr(stages, "LOOK_EVERY_COMMITS", 2)
+    monkeypatch.setattr(writing, "LOOK_EVERY_COMMITS", 2)
     monkeypatch.setattr(MemoryStore, "optimize_if_due", lose)
-    stage = WriteStage(config, embedding_dim=4)
+    writer = Writer(config, embedding_dim=4)
     for i in range(5):
         source = VideoSource(video_id=f"v{i}", uri=f"/{i}.mp4", size_bytes=1, version="1")
         row = failure_row(
@@ -104,7 +104,6 @@ def test_a_writer_looks_after_the_memory_and_survives_lost_races(tmp_path, monke
             fingerprints=Fingerprints(cuts="c", embeddings="e", features=None),
         )  # fmt: skip
         cells = {"video_id": f"v{i}", "failed": True, "videos": to_ipc(row)}
-        written = stage(pa.Table.from_pylist([cells], schema=INDEXED))
-        assert written.to_pylist() == [{"videos": 1}]
+        writer.commit(pa.Table.from_pylist([cells], schema=INDEXED).to_pylist())
     assert len(calls) == 2
     assert MemoryStore.open(config.memory).status()["failed"] == 5

@@ -82,12 +82,14 @@ def finish(process: subprocess.Popen[str]) -> dict:
     return json.loads(output[output.index("{\n") :])
 
 
-@pytest.mark.parametrize("stage", ["DecodeStage", "EncodeStage", "WriteStage"])
-def test_killed_workers_cost_nothing(many: Path, tmp_path: Path, stage: str) -> None:
+@pytest.mark.parametrize(
+    "process", ["MapWorker(MapBatches(DecodeStage", "MapWorker(MapBatches(EncodeStage", "Writer"]
+)
+def test_killed_workers_cost_nothing(many: Path, tmp_path: Path, process: str) -> None:
     memory = tmp_path / "memory"
     job = start_index(many, memory)
     wait_for_rows(memory, 2)
-    pids = descendants_named(job.pid, f"MapWorker(MapBatches({stage}")
+    pids = descendants_named(job.pid, f"ray::{process}")
     assert pids, "no worker to kill"
     os.kill(pids[0], signal.SIGKILL)
     report = finish(job)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from jobs.training.ray_train import check_resources, fit, forget
-from marc_core.errors import ConfigError
+from marc_core.errors import ClusterError, ConfigError
 from marc_core.training.config import TrainConfig
 from tests.jobs.training.line import train_line
 
@@ -35,6 +35,23 @@ def test_a_second_driver_continues_the_run(ray_cluster, tmp_path):
 def test_too_many_workers_are_refused_at_once(ray_cluster):
     with pytest.raises(ConfigError, match="num_workers=99"):
         check_resources(TrainConfig(num_workers=99))
+
+
+@pytest.mark.ray
+def test_a_run_that_gets_no_place_says_what_is_missing(ray_cluster):
+    import ray
+
+    @ray.remote(num_cpus=1)
+    class Busy:
+        def ready(self) -> bool:
+            return True
+
+    busy = Busy.remote()
+    ray.get(busy.ready.remote())
+    with pytest.raises(ClusterError, match=r"needs 2 CPU \(1 free\)"):
+        check_resources(TrainConfig(num_workers=1, start_timeout_s=1.0))
+    ray.kill(busy)
+    check_resources(TrainConfig(num_workers=1, start_timeout_s=60.0))
 
 
 CONFIG = """

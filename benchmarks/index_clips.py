@@ -1,0 +1,202 @@
+"""What indexing costs beside decoding and models, a clip: before and after in one run.
+
+    git worktree add /tmp/before REVISION
+    python -m benchmarks.index_clips --against /tmp/before > benchmarks/results/index_clips.json
+
+Two archives: files without content, which cost nothing but the framework, and real clips of a
+second. Each is indexed by both checkouts, a quarter of it first and then the whole, so that what a
+job costs once (processes, imports, models) is taken off: a figure is the difference of both runs
+over the difference in videos. `decode_and_models_ms` is the same clips through `decode_video` and
+`encode_video` in one process, without Ray; the framework is what is left of all processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+CLIP_S, FPS, SIZE = 1.0, 10, (160, 96)
+
+
+def make_clips(folder: Path, count: int) -> None:
+    """Write `count` clips, every one a file of its own; 16 different pictures."""
+    from benchmarks.clips import render_clip
+
+    originals = [
+        render_clip(folder / f"clip{i:05d}.mp4", seconds=CLIP_S, seed=i, fps=FPS, size=SIZE)
+        for i in range(min(16, count))
+    ]
+    for i in range(len(originals), count):
+        shutil.copyfile(originals[i % 16], folder / f"clip{i:05d}.mp4")
+
+
+def make_empty(folder: Path, count: int) -> None:
+    """Write `count` files without content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        (folder / f"empty{i:05d}.mp4").touch()
+
+
+def driver_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def index(archive: Path, cpus: int) -> dict[str, float]:
+    """Index `archive` into a new memory with the checkout in the current folder; return costs."""
+    import logging
+
+    import ray
+
+    from benchmarks.processes import TreeCpu
+    from marc_core.config import IndexConfig, load_config
+    from pipelines.index import index_archive
+
+    with tempfile.TemporaryDirectory() as memory:
+        config = load_config(
+            IndexConfig,
+            preset="tiny",
+            overrides=[f"archive=['{archive}']", f"memory.uri='{memory}/memory'"],
+        )
+        ray.init(
+            num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+            runtime_env={"env_vars": {"PYTHONPATH": os.getcwd()}},
+        )  # fmt: skip
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        driver, started = driver_cpu_s(), time.perf_counter()
+        with TreeCpu() as tree:
+            report = index_archive(config)
+        wall = time.perf_counter() - started
+        driver = driver_cpu_s() - driver
+        ray.shutdown()
+    return {
+        "videos": report.found, "indexed": report.indexed,
+        "wall_s": wall, "driver_s": driver, "all_s": tree.seconds,
+    }  # fmt: skip
+
+
+def alone(archive: Path) -> dict[str, float]:
+    """Return CPU seconds of decoding and encoding `archive` in this process, no Ray, warm."""
+    import torch
+
+    from marc_core.config import IndexConfig, load_config
+    from marc_core.embed import load_encoder
+    from marc_core.events import ShotDetector
+    from marc_core.indexing import decode_video
+    from marc_core.video import IsolatedDecoder
+
+    torch.set_num_threads(1)
+    config = load_config(IndexConfig, preset="tiny", overrides=[])
+    decoder, detector = IsolatedDecoder(config.video), ShotDetector(config.events)
+    encode = encoder_of(config, load_encoder(config.encoder))
+    paths = sorted(archive.glob("*.mp4"))
+    encode(decode_video(str(paths[0]), decoder, detector))
+    decoder.close()  # its child's seconds count once it has ended
+    before = whole_cpu_s()
+    decoder = IsolatedDecoder(config.video)
+    for path in paths:
+        encode(decode_video(str(path), decoder, detector))
+    decoder.close()
+    return {"videos": len(paths), "all_s": whole_cpu_s() - before}
+
+
+def whole_cpu_s() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return driver_cpu_s() + children.ru_utime + children.ru_stime
+
+
+def encoder_of(config: Any, encoder: Any) -> Callable[[Any], None]:
+    """Return what encodes a decoded video: the dual encoder, and the tower where it is stored."""
+    from marc_core.models.vision_tower import VisionTower
+
+    tower = VisionTower(config.student) if config.memory.store_features else None
+
+    def encode(decoded: Any) -> None:
+        encoder.encode_images(decoded.sampled_frames)
+        if tower is not None:
+            tower.encode_events([(decoded.sampled_frames, decoded.times_s[decoded.sampled_index])])
+
+    return encode
+
+
+def run(tree: Path, *arguments: str) -> dict[str, float]:
+    """Run this file's `--one` with the checkout at `tree`."""
+    environment = os.environ | {"PYTHONPATH": str(tree), "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).resolve()), "--one", *arguments],
+        cwd=tree, env=environment, stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def per_video_ms(few: dict[str, float], many: dict[str, float]) -> dict[str, float]:
+    """Return milliseconds a video: the difference of two runs."""
+    videos = many["videos"] - few["videos"]
+    names = ("wall_s", "driver_s", "all_s")
+    return {n.replace("_s", "_ms"): round(1e3 * (many[n] - few[n]) / videos, 2) for n in names}
+
+
+def measure(trees: dict[str, Path], make: Any, count: int, folder: Path, cpus: int) -> Any:
+    """Return the costs a video of both checkouts, measured in turns."""
+    few, many = folder / "few", folder / "many"
+    make(few, count // 4)
+    make(many, count)
+    result = {
+        name: per_video_ms(
+            run(tree, "index", str(few), str(cpus)), run(tree, "index", str(many), str(cpus))
+        )
+        for name, tree in trees.items()
+    }
+    return result, many
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=2000)
+    parser.add_argument("--empty", type=int, default=2000)
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--against", type=Path, help="another checkout: the `before`")
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        kind, archive = args.one[0], Path(args.one[1])
+        print(json.dumps(alone(archive) if kind == "alone" else index(archive, int(args.one[2]))))
+        return
+    from benchmarks.clips import hardware
+
+    trees = {"before": args.against.resolve()} if args.against else {}
+    trees["after"] = ROOT
+    result: dict[str, Any] = {"hardware": hardware(), "cpus": args.cpus}
+    with tempfile.TemporaryDirectory() as scratch:
+        empty, _ = measure(trees, make_empty, args.empty, Path(scratch) / "empty", args.cpus)
+        clips, many = measure(trees, make_clips, args.clips, Path(scratch) / "clips", args.cpus)
+        work = run(ROOT, "alone", str(many))
+    plain_ms = round(1e3 * work["all_s"] / work["videos"], 2)
+    for figures in clips.values():
+        figures["framework_ms"] = round(figures["all_ms"] - plain_ms, 2)
+    result |= {"empty_files": {"count": args.empty} | empty}
+    result |= {"clips": {"count": args.clips, "decode_and_models_ms": plain_ms} | clips}
+    if args.against:
+        result["ratios"] = {
+            f"{kind} {name}": round(figures["before"][name] / figures["after"][name], 2)
+            for kind, figures in (("empty files", empty), ("clips", clips))
+            for name in figures["after"]
+            if figures["after"][name] > 0
+        }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

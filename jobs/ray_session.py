@@ -1,0 +1,168 @@
+"""Joining a Ray cluster, or starting one for this command: with a deadline, without noise."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from marc_core.errors import ClusterError
+
+REACH_S = 10.0
+"""Seconds for the first answer of a cluster's address (our choice)."""
+JOIN_S = 90.0
+"""Seconds for joining a cluster that answers (our choice: a busy head takes tens)."""
+_RAY_LINE = re.compile(rb"\[[^\]]* [IW] \d+ \d+\] ")
+"""A line of Ray's C++ side below the level of an error."""
+
+
+@contextmanager
+def ray_session(address: str | None = None, *, min_cpus: int = 0) -> Iterator[None]:
+    """Connect to a cluster, or start a local one for this process.
+
+    The cluster is that of `address`, else of RAY_ADDRESS, else one that runs on this machine;
+    `local` always starts one. It has as many CPUs as the machine, in its books at least `min_cpus`.
+    Raises ClusterError where an address leads nowhere.
+    """
+    import ray
+
+    # Ray starts its processes by fork and immediate exec, which LanceDB's threads survive.
+    warnings.filterwarnings("ignore", message="lancedb fork support", category=RuntimeWarning)
+    address = address or os.environ.get("RAY_ADDRESS")
+    started = not ray.is_initialized()
+    if started:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        if address in (None, "local"):
+            with _without_ray_lines():
+                _join_or_start(address, min_cpus)
+        else:
+            _join(str(address))
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _join(address: str) -> None:
+    """Join the cluster at `address`. Raises ClusterError within `REACH_S` or `JOIN_S`."""
+    import ray
+
+    nowhere = (
+        f"No Ray cluster answers at '{address}'. Check RAY_ADDRESS or --address, and that the "
+        "cluster runs (`ray status`); `--address local` starts one on this machine."
+    )
+    if address != "auto":
+        _check_reachable(address, nowhere)
+    try:
+        with _without_ray_lines(), _deadline(JOIN_S):
+            ray.init(address=address, logging_level=logging.WARNING)
+    except (ConnectionError, TimeoutError, RuntimeError) as error:
+        raise ClusterError(nowhere) from error
+
+
+def _check_reachable(address: str, nowhere: str) -> None:
+    """Raise ClusterError unless something listens at the host and port of `address`."""
+    if address.startswith(("http://", "https://")):
+        raise ClusterError(
+            f"'{address}' is the address of a dashboard. Send the command there with `marc submit "
+            f"--address {address} -- ...`, or name the cluster as HOST:6379."
+        )
+    place = address.split("://", 1)[-1].split("/", 1)[0].split("?", 1)[0]
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdigit():
+        raise ClusterError(
+            f"A Ray address is HOST:PORT, ray://HOST:PORT, auto or local. Got '{address}'."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+    except OSError as error:
+        raise ClusterError(nowhere) from error
+
+
+def _join_or_start(address: str | None, min_cpus: int) -> None:
+    import ray
+
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    options: dict[str, Any] = {
+        "include_dashboard": False,
+        "log_to_driver": bool(os.environ.get("MARC_WORKER_LOGS")),
+        "logging_level": logging.ERROR,
+        "runtime_env": _worker_environment(),
+    }
+    if min_cpus <= (os.cpu_count() or 1):
+        ray.init(address=address, **options)
+        return
+    try:
+        ray.init(address=address, num_cpus=min_cpus, **options)
+    except ValueError:  # Ray refuses num_cpus where it joins a cluster of `ray start`.
+        ray.init(address=address, **options)
+
+
+def _worker_environment() -> dict[str, Any]:
+    """Make a checkout importable by local workers; an installed package is so anyway."""
+    root = Path(__file__).resolve().parents[1]
+    path = os.environ.get("PYTHONPATH", "")
+    if not (root / "pyproject.toml").is_file() or str(root) in path.split(os.pathsep):
+        return {}
+    return {"env_vars": {"PYTHONPATH": f"{root}{os.pathsep}{path}" if path else str(root)}}
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in this block after `seconds`; in the main thread, the only one that
+    signals reach."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def late(*_: Any) -> None:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _without_ray_lines() -> Iterator[None]:
+    """Keep Ray's notes about itself off standard error; all else that is written there stays.
+
+    Ray's C++ side writes them past every Python logger.
+    """
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (OSError, ValueError, AttributeError):  # no standard error to keep clean
+        yield
+        return
+    with tempfile.TemporaryFile() as buffer:
+        os.dup2(buffer.fileno(), 2)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            buffer.seek(0)
+            for line in buffer:
+                if not _RAY_LINE.match(line):
+                    os.write(2, line)

@@ -1,0 +1,64 @@
+"""An address that leads nowhere ends in one line within seconds."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+
+import pytest
+
+from jobs.ray_session import _RAY_LINE, _deadline, _without_ray_lines, ray_session
+from marc_core.errors import ClusterError
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_dead_address_is_said_at_once(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"{scheme}127.0.0.1:{free_port()}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match="No Ray cluster answers at") as caught, ray_session():
+        pytest.fail("joined a cluster that is not there")
+    assert time.monotonic() - started < 15
+    assert address in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("http://head:8265", "marc submit"), ("somewhere", "HOST:PORT"), ("host:port", "HOST:PORT")],
+)
+def test_other_wrong_addresses_say_what_is_right(address: str, said: str) -> None:
+    with pytest.raises(ClusterError, match=said), ray_session(address):
+        pytest.fail("joined")
+
+
+def test_a_host_without_a_name_is_said() -> None:
+    with pytest.raises(ClusterError, match="answers"), ray_session("no-such-host.invalid:6379"):
+        pytest.fail("joined")
+
+
+def test_a_deadline_ends_what_never_answers() -> None:
+    started = time.monotonic()
+    with pytest.raises(TimeoutError), _deadline(0.2):
+        time.sleep(30)
+    assert time.monotonic() - started < 10
+
+
+def test_rays_notes_are_dropped_and_all_else_stays(capfd: pytest.CaptureFixture[str]) -> None:
+    note = b"[2026-11-26 01:09:25,689 I 11906 11906] logging.cc:303: Set ray log level\n"
+    fault = b"[2026-11-26 01:09:25,689 E 11906 11906] core_worker.cc:1: broken\n"
+    assert _RAY_LINE.match(note)
+    with _without_ray_lines():
+        os.write(2, note)
+        os.write(2, fault)
+        sys.stderr.write("a warning\n")
+    seen = capfd.readouterr().err.splitlines()
+    assert sorted(seen) == [fault.decode().strip(), "a warning"]

@@ -1,0 +1,67 @@
+"""Videos stream through the chain: the next stage has the first before the block has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from marc_core.config import IndexConfig, load_config
+from marc_core.fingerprints import Fingerprints
+from marc_core.video import list_videos
+from pipelines.blocks import deal
+from pipelines.index import chain
+from pipelines.plan import collect, plan_work, verdict
+from pipelines.pools import Pool, Pools
+from pipelines.stages import DecodeStage
+
+NOW = Fingerprints(cuts="c", embeddings="e", features=None)
+
+
+class Slow(DecodeStage):
+    """Two seconds a video."""
+
+    def decode(self, row, source):
+        time.sleep(2)
+        return super().decode(row, source)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_downstream_starts_before_a_block_ends(
+    tmp_path: Path, clip_writer: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines import index
+
+    for i in range(5):
+        clip_writer(tmp_path / f"{i}.mp4", seconds=1.0, seed=i)
+    config = load_config(IndexConfig, preset="tiny", overrides=["memory.store_features=false"])
+    plan = plan_work(
+        collect(list_videos([str(tmp_path)], config.patterns, {})),
+        pa_states(),
+        lambda state: verdict(state, NOW, config),
+    )
+    monkeypatch.setattr("pipelines.blocks.BLOCKS_PER_ACTOR", 1)
+    monkeypatch.setattr("pipelines.blocks.MOST_BYTES", 2**40)
+    monkeypatch.setattr(index, "DecodeStage", Slow)
+    blocks = deal(plan.work, actors=1)
+    assert len(blocks) == 1
+    one = Pool(now=1, most=1)
+    pools = Pools(decoders=one, encoders=one, encode_gpus=0.0)
+    came_s = []
+    for bundle in chain(blocks, config, NOW, pools).iter_internal_ref_bundles():
+        came_s += [time.monotonic()] * len(bundle.block_refs)
+    assert len(came_s) == 5
+    assert came_s[-1] - came_s[0] > 4
+
+
+def pa_states():
+    import pyarrow as pa
+
+    from marc_core import schemas
+
+    names = ["video_id", "uri", "status", "attempts", "error_class"]
+    names += ["cuts_fingerprint", "embeddings_fingerprint", "features_fingerprint"]
+    return pa.schema([schemas.VIDEOS.field(name) for name in names]).empty_table()
