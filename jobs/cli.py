@@ -11,9 +11,10 @@ from jobs.demo import demo
 from jobs.errors import clear_errors
 from jobs.evaluate import evaluate
 from jobs.index import index
-from jobs.query import ask, delete, search
+from jobs.query import ask, search
 from jobs.status import status
 from jobs.submit import submit
+from jobs.upkeep import delete, optimize
 
 app = typer.Typer(
     name="marc",
@@ -43,7 +44,7 @@ def options(
     """Answers questions about large video archives, on a Ray cluster."""
 
 
-for command in (demo, index, search, ask, evaluate, status, delete, submit):
+for command in (demo, index, search, ask, evaluate, status, delete, optimize, submit):
     app.command()(command)
 
 

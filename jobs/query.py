@@ -1,4 +1,4 @@
-"""`marc search`, `ask`, `delete`: what people do with a memory. None needs Ray."""
+"""`marc search`, `ask`: what people ask of a memory. Neither needs Ray."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from jobs.options import (
     MemoryOption,
     PresetOption,
     config_for_memory,
-    open_memory,
     quoted,
 )
 from marc_core.config import AskConfig
@@ -120,25 +119,6 @@ def ask(
         print_json(answer_to_json(answer, pictures))
     else:
         print_answer(answer, pictures)
-
-
-def delete(
-    video: Annotated[str, typer.Argument(help="video_id or uri of the video.")],
-    settings: Args = None,
-    memory: MemoryOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Delete a video and everything derived from it from the memory (never the video file).
-
-    Example: marc delete /videos/door.mp4 --memory runs/memory
-    """
-    with clear_errors():
-        counts = open_memory(memory, config, settings).delete_video(video)
-    if as_json:
-        print_json(counts)
-    else:
-        out.print("deleted " + ", ".join(f"{n} {table}" for table, n in counts.items()))
 
 
 def print_answer(answer: Answer, pictures: list[Path | None]) -> None:

@@ -25,7 +25,7 @@ from marc_core import schemas
 from marc_core.config import IndexConfig
 from marc_core.digest import content_digest
 from marc_core.fingerprints import Fingerprints, features_name, fingerprints_of
-from marc_core.text_rows import joined_texts, sidecar_rows
+from marc_core.text_rows import joined_texts, recorded_columns, sidecar_rows
 from marc_core.types import DecodeSummary, Event, VideoSource
 
 if TYPE_CHECKING:
@@ -244,17 +244,6 @@ def _summary_columns(summary: DecodeSummary) -> dict[str, Any]:
 
 def _sidecar_columns(sidecar: Sidecar) -> dict[str, Any]:
     return {"camera": sidecar.camera, "tags": list(sidecar.tags)}
-
-
-def recorded_columns(
-    recorded_at: dt.datetime | None, video_start_s: float, start_s: float, end_s: float
-) -> dict[str, dt.datetime | None]:
-    """Return an event's own wall clock: when its video began, and the seconds from its 0:00."""
-    names = ("recorded_from", "recorded_to")
-    if recorded_at is None:
-        return dict.fromkeys(names)
-    seconds = (start_s - video_start_s, end_s - video_start_s)
-    return {n: recorded_at + dt.timedelta(seconds=s) for n, s in zip(names, seconds, strict=True)}
 
 
 def _event_id(source: VideoSource, event: Event) -> str:

@@ -1,7 +1,9 @@
-"""Texts of events as rows of schemas.TEXTS, and the one text by which an event is found."""
+"""What files beside a video make of its rows: texts of events, the one text by which an event is
+found, and an event's wall clock."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -54,3 +56,14 @@ def joined_texts(texts: pa.Table) -> dict[str, str]:
     for event_id, _, _, text in rows:
         found.setdefault(event_id, []).append(text)
     return {event_id: " ".join(parts) for event_id, parts in found.items()}
+
+
+def recorded_columns(
+    recorded_at: dt.datetime | None, video_start_s: float, start_s: float, end_s: float
+) -> dict[str, dt.datetime | None]:
+    """Return an event's own wall clock: when its video began, and the seconds from its 0:00."""
+    names = ("recorded_from", "recorded_to")
+    if recorded_at is None:
+        return dict.fromkeys(names)
+    seconds = (start_s - video_start_s, end_s - video_start_s)
+    return {n: recorded_at + dt.timedelta(seconds=s) for n, s in zip(names, seconds, strict=True)}

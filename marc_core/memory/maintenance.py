@@ -34,7 +34,7 @@ SCALAR_INDEXES: dict[str, dict[str, Any]] = {
 }
 """Indexes by table and column; rows that are not indexed yet are found by scanning them."""
 
-_MIN_KEEP_S = 60.0
+MIN_KEEP_S = 60.0
 """Versions younger than this are never removed: a reader may be in the middle of one."""
 _PIECES = {"videos": (50, 2), "events": (50, 2), "features": (512, 8)}
 """Table -> (a, b): compaction is due from max(a, b * sqrt(commits)) files on (our choice).
@@ -57,7 +57,7 @@ _ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 def optimize(tables: Tables, config: MemoryConfig, *, purge: bool) -> None:
     """Compact, index and clean every table. Readers and writers may go on meanwhile."""
-    keep = timedelta(seconds=max(config.keep_versions_s, _MIN_KEEP_S))
+    keep = timedelta(seconds=max(config.keep_versions_s, MIN_KEEP_S))
     for name, table in tables.all().items():
         table.checkout_latest()
         compact = name != "features" or purge or _is_due(name, table)
@@ -102,7 +102,7 @@ def _ensure_vector_index(table: Any, dim: int, threshold_rows: int) -> None:
     trained = max((int(n) for name in names for n in re.findall(r"_(\d+)$", name)), default=0)
     if rows < max(threshold_rows, _REBUILD_GROWTH * trained):
         return
-    rate = _SAMPLE_RATE_AFTER_DELETIONS if _deleted_rows(table) else _SAMPLE_RATE
+    rate = _SAMPLE_RATE_AFTER_DELETIONS if deleted_rows(table) else _SAMPLE_RATE
     kind: Any = IvfRq(distance_type="cosine", num_bits=_RQ_BITS, sample_rate=rate)
     if dim % 8:  # IvfRq packs eight dimensions at a time
         kind = IvfFlat(distance_type="cosine", sample_rate=rate)
@@ -112,7 +112,22 @@ def _ensure_vector_index(table: Any, dim: int, threshold_rows: int) -> None:
         with_retries(partial(table.drop_index, old))
 
 
-def _deleted_rows(table: Any) -> int:
+def rebuild_indexes(tables: Tables, name: str, config: MemoryConfig) -> None:
+    """Build every index of a table anew: the old ones hold values of deleted rows."""
+    table = tables.all()[name]
+    wanted = SCALAR_INDEXES.get(name, {})
+    for index in list(table.list_indices()):
+        (column,) = index.columns
+        if column in wanted:
+            with_retries(partial(table.create_index, column, config=wanted[column](), replace=True))
+        else:
+            with_retries(partial(table.drop_index, index.name))
+    if name == "events":
+        _ensure_vector_index(table, tables.meta.embedding_dim, config.vector_index_rows)
+
+
+def deleted_rows(table: Any) -> int:
+    """Return how many deleted rows the table's files still hold."""
     return int(table.list_versions()[-1]["metadata"].get("total_deletion_file_rows", 0))
 
 

@@ -1,13 +1,13 @@
 """The memory: one open set of tables, with all that may be written to and read from them.
 
-Writing is in `publishing`, upkeep in `maintenance`, search in `retriever`.
+Writing is in `publishing` and `changes`, upkeep in `gc` and `maintenance`, search in `retriever`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -17,19 +17,19 @@ from marc_core import schemas
 from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.feature_rows import read_features_row, tokens_a_row
-from marc_core.memory import maintenance, publishing
+from marc_core.memory import changes, maintenance, publishing
 from marc_core.memory.filters import is_in, quote
+from marc_core.memory.gc import GcPolicy, collect
 from marc_core.memory.rows import conform
 from marc_core.memory.tables import (
     RUNS,
     Meta,
     Tables,
-    delete_where,
     merge,
     open_tables,
     scan,
 )
-from marc_core.types import EventFeatures
+from marc_core.types import EventFeatures, VideoSource
 
 _STATES = (
     "video_id", "uri", "status", "attempts", "error_class",
@@ -40,7 +40,6 @@ _OF_AN_ATTEMPT = (
     "embeddings_fingerprint", "features_fingerprint", "indexed_at",
 )  # fmt: skip
 """Columns of `videos` that a failed attempt writes, also where an earlier one had succeeded."""
-_IDS_OF_A_FILTER = 1000
 
 
 class MemoryStore:
@@ -125,12 +124,50 @@ class MemoryStore:
         ]
         merge(self.tables.videos, "video_id", pa.Table.from_pylist(rows, schema=schemas.VIDEOS))
 
-    def delete_video(self, id_or_uri: str) -> dict[str, int]:
+    def update_texts(
+        self,
+        videos: pa.Table,
+        texts: pa.Table,
+        *,
+        kinds: Sequence[schemas.TextKind] = ("sidecar",),
+    ) -> None:
+        """Replace the videos' texts of these kinds, and camera, tags, recorded_at and warnings of
+        the videos and their events. Cuts, embeddings and features stay; nothing is decoded.
+
+        videos: rows of `changes.SAID`. texts: all texts of these kinds. Raises MemoryStoreError.
+        """
+        self.refresh()
+        changes.update_texts(self.tables, videos, texts, kinds)
+
+    def rename_videos(self, moves: Mapping[str, VideoSource]) -> list[str]:
+        """Give videos of the same content that lie elsewhere now their new address and id.
+
+        moves: old video_id -> the file as it is listed now. Returns the new ids; an old id that
+        has no visible events is left out. Raises MemoryStoreError.
+        """
+        self.refresh()
+        return changes.rename_videos(self.tables, moves)
+
+    def publish_features(self, features: pa.Table) -> None:
+        """Replace the features of videos that are indexed; their cuts and embeddings stay.
+
+        features: rows of one fingerprint for every event of each of their videos. Raises
+        MemoryStoreError for rows that do not fit the events that are there.
+        """
+        self.refresh()
+        changes.publish_features(self.tables, features)
+
+    def delete_videos(self, video_ids: Sequence[str]) -> dict[str, int]:
+        """Delete these videos and everything derived; return deleted rows by table. Ids that are
+        not known are passed over."""
+        self.refresh()
+        return changes.delete_videos(self.tables, video_ids)
+
+    def delete_video(self, id_or_uri: str, *, purge: bool = False) -> dict[str, int]:
         """Delete a video, all content versions when a uri is given, and everything derived.
 
-        Returns deleted rows by table. The bytes leave the disk with `optimize(purge=True)` once
-        the versions that hold them are older than `keep_versions_s`. Raises MemoryStoreError
-        when no such video is known.
+        Returns deleted rows by table. The bytes leave the disk with `purge` (see `gc`), or when
+        upkeep rewrites their files. Raises MemoryStoreError when no such video is known.
         """
         self.refresh()
         rows = scan(self.tables.videos, ["video_id"], _id_or_uri(id_or_uri))
@@ -139,8 +176,10 @@ class MemoryStore:
             raise MemoryStoreError(
                 f"The memory has no video '{id_or_uri}'. `marc status` lists what it holds."
             )
-        counts = publishing.delete_derived(self.tables, ids)
-        return {"videos": delete_where(self.tables.videos, is_in("video_id", ids)), **counts}
+        counts = self.delete_videos(ids)
+        if purge:
+            self.gc(GcPolicy(purge=True))
+        return counts
 
     def record_run(self, config_yaml: str) -> str:
         """Record the resolved configuration of an indexing run; return the run's id."""
@@ -149,27 +188,18 @@ class MemoryStore:
         merge(self.tables.runs, "run_id", pa.Table.from_pylist([row], schema=RUNS))
         return run_id
 
-    def remove_orphans(self) -> dict[str, int]:
-        """Delete what is derived of videos that have no `videos` row; return the numbers by table.
+    def gc(self, policy: GcPolicy) -> dict[str, int]:
+        """Compact, index, remove old versions, and what `policy` says; return deleted orphans.
 
-        They stay behind when a writer died and its video was changed, or removed, before a rerun.
-        Readers never see them. Only while nobody writes: a writer's rows between two commits look
-        the same. Reads one column of all rows.
+        Orphans stay behind when a writer died and its video was changed, or removed, before a
+        rerun; readers never see them. A purge takes at least a minute.
         """
-        self.refresh()
-        known = set(scan(self.tables.videos, ["video_id"])["video_id"].to_pylist())
-        counts = {}
-        for name in ("events", *publishing.DERIVED):
-            table = self.tables.all()[name]
-            found = pc.unique(scan(table, ["video_id"])["video_id"]).to_pylist()
-            orphans = sorted(set(found) - known)
-            counts[name] = delete_where(table, is_in("video_id", orphans)) if orphans else 0
-        return counts
+        return collect(self.tables, self.config, policy)
 
-    def optimize(self, *, purge: bool = False) -> None:
+    def optimize(self) -> None:
         """Compact small files, build and extend indexes, remove versions older than
-        `keep_versions_s`. `purge` also rewrites files that hold deleted features."""
-        maintenance.optimize(self.tables, self.config, purge=purge)
+        `keep_versions_s`."""
+        self.gc(GcPolicy())
 
     def optimize_if_due(self) -> bool:
         """`optimize` where many commits have left many files; return whether it was.
@@ -210,6 +240,12 @@ class MemoryStore:
         columns = ["video_id", "uri", "status", "error_class", "error_message", "attempts"]
         return [r for r in self.videos(columns=columns).to_pylist() if r["status"] != "indexed"]
 
+    def warnings(self) -> list[dict[str, Any]]:
+        """Return the videos of which something is odd but was no failure, with what it is."""
+        columns = ["video_id", "uri", "warnings"]
+        found = scan(self.tables.videos, columns, "array_length(warnings) > 0")
+        return list(found.sort_by("uri").to_pylist())
+
     def get_video(self, id_or_uri: str) -> dict[str, Any] | None:
         """Return the `videos` row of an id, or the visible (else the latest) one of a uri."""
         rows = scan(self.tables.videos, schemas.VIDEOS.names, _id_or_uri(id_or_uri)).to_pylist()
@@ -223,8 +259,8 @@ class MemoryStore:
         """Return the uris of those videos whose events readers may see, by video_id."""
         wanted = sorted(set(video_ids))
         found: dict[str, str] = {}
-        for start in range(0, len(wanted), _IDS_OF_A_FILTER):
-            some = is_in("video_id", wanted[start : start + _IDS_OF_A_FILTER])
+        for start in range(0, len(wanted), changes.IDS_OF_A_FILTER):
+            some = is_in("video_id", wanted[start : start + changes.IDS_OF_A_FILTER])
             visible = f"{some} AND num_events > 0"
             rows = scan(self.tables.videos, ["video_id", "uri"], visible)
             found.update(zip(*rows.to_pydict().values(), strict=True))
@@ -262,8 +298,8 @@ class MemoryStore:
     def count_tokens(self, video_ids: Sequence[str]) -> int:
         """Return the visual tokens stored in the features of these videos."""
         columns, total = ["num_rows", "layout", "grid_h", "grid_w"], 0
-        for start in range(0, len(video_ids), _IDS_OF_A_FILTER):
-            some = is_in("video_id", video_ids[start : start + _IDS_OF_A_FILTER])
+        for start in range(0, len(video_ids), changes.IDS_OF_A_FILTER):
+            some = is_in("video_id", video_ids[start : start + changes.IDS_OF_A_FILTER])
             found = scan(self.tables.features, columns, some).to_pydict()
             rows = zip(*found.values(), strict=True)
             total += sum(n * tokens_a_row(layout, h, w) for n, layout, h, w in rows)

@@ -224,14 +224,23 @@ def _is_conflict(error: Exception) -> bool:
     return "conflict" in text or "concurrent writ" in text or "already exists" in text
 
 
-def merge(table: Any, key: str, rows: pa.Table, *, replace_where: str | None = None) -> None:
+def merge(
+    table: Any,
+    key: str,
+    rows: pa.Table,
+    *,
+    replace_where: str | None = None,
+    insert: bool = True,
+) -> None:
     """Upsert `rows` by `key` in one commit; with `replace_where`, the same commit deletes the
-    rows that fit it and are not in `rows`."""
+    rows that fit it and are not in `rows`; without `insert`, only rows that are there change."""
     if not rows.num_rows:
         return
 
     def commit() -> None:
-        builder = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
+        builder = table.merge_insert(key).when_matched_update_all()
+        if insert:
+            builder = builder.when_not_matched_insert_all()
         if replace_where is not None:
             builder = builder.when_not_matched_by_source_delete(replace_where)
         builder.execute(rows)

@@ -15,6 +15,7 @@ from marc_core import schemas
 from marc_core.errors import MemoryStoreError
 from marc_core.feature_rows import features_row
 from marc_core.memory import MemoryStore, publishing
+from marc_core.memory.gc import GcPolicy
 from marc_core.memory.tables import with_retries
 
 PROGRAM = Path(__file__).with_name("fakes.py")
@@ -99,7 +100,7 @@ def test_a_killed_writer_leaves_the_old_or_the_new_version(store, fakes, commits
     if seen == "old":
         assert keys(store) == expected(("new", 3), ("other", 2))
     else:
-        assert store.remove_orphans() == {"events": 5, "features": 5, "texts": 5}
+        assert store.gc(GcPolicy(orphans=True)) == {"events": 5, "features": 5, "texts": 5}
         assert keys(store) == expected(("new", 3), ("other", 2))
 
 
@@ -188,8 +189,8 @@ def test_orphans_of_a_crash_that_no_rerun_repeats_can_be_removed(store, fakes, m
         with pytest.raises(Crash):
             store.publish(*fakes.tables_of("gone", "/gone.mp4", 4, text="said"))
     assert visible(store, fakes) == {"/v.mp4": 2}
-    assert store.remove_orphans() == {"events": 4, "features": 4, "texts": 4}
-    assert store.remove_orphans() == {"events": 0, "features": 0, "texts": 0}
+    assert store.gc(GcPolicy(orphans=True)) == {"events": 4, "features": 4, "texts": 4}
+    assert store.gc(GcPolicy(orphans=True)) == {"events": 0, "features": 0, "texts": 0}
     assert keys(store) == expected(("v", 2))
 
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from marc_core.memory import MemoryStore, maintenance
+from marc_core.memory.gc import GcPolicy
 
 
 def versions(store, name):
@@ -57,7 +59,7 @@ def test_old_versions_go_only_when_old_enough(store, config, fakes, monkeypatch)
     hasty = MemoryStore.open(dataclasses.replace(config, keep_versions_s=0.0))
     hasty.optimize()
     assert versions(store, "events") >= before  # never younger than a minute
-    monkeypatch.setattr(maintenance, "_MIN_KEEP_S", 1e-3)
+    monkeypatch.setattr(maintenance, "MIN_KEEP_S", 1e-3)
     hasty.optimize()
     store.refresh()
     assert versions(store, "events") < before
@@ -68,22 +70,77 @@ def disk_bytes(config, name):
     return sum(f.stat().st_size for f in Path(config.uri, f"{name}.lance/data").rglob("*.lance"))
 
 
-def test_features_are_not_rewritten_by_upkeep_but_purged_on_demand(
-    store, config, fakes, monkeypatch
-):
-    monkeypatch.setattr(maintenance, "_MIN_KEEP_S", 1e-3)
-    hasty = MemoryStore.open(dataclasses.replace(config, keep_versions_s=0.0))
+def test_features_are_not_rewritten_by_upkeep(store, config, fakes):
     for i in range(4):
         store.publish(*fakes.tables_of(f"v{i}", f"/{i}.mp4", 20))
     before = disk_bytes(config, "features")
-    hasty.optimize()
+    store.optimize()
     assert disk_bytes(config, "features") == before
-    store.publish(*fakes.tables_of("both", "/both.mp4", 20))
-    store.delete_video("v0")
-    hasty.optimize(purge=True)
-    one = before / 4
-    assert disk_bytes(config, "features") < before + 0.5 * one
-    assert store.load_features(["v1:0000:00019"], "m1")
+
+
+def files_with(config, mark):
+    """Return the memory's files that hold these bytes."""
+    every = (f for f in Path(config.uri).rglob("*") if f.is_file())
+    return [str(f) for f in every if mark in f.read_bytes()]
+
+
+def marked(fakes, name, mark, num_events=2):
+    """Return the tables of a video with a mark in its pictures, features and words."""
+    videos, events, features, _ = fakes.tables_of(name, f"/{name}.mp4", num_events)
+    rows = events.to_pylist()
+    for row in rows:
+        row |= {"thumbnail": mark, "text": f"zq{name}zq"}
+    events = pa.Table.from_pylist(rows, schema=events.schema)
+    rows = features.to_pylist()
+    for row in rows:
+        row["data"] = mark + row["data"][len(mark) :]
+    features = pa.Table.from_pylist(rows, schema=features.schema)
+    return videos, events, features, fakes.texts_table(events.to_pylist())
+
+
+@pytest.mark.parametrize("place", [3, 39])
+def test_a_purge_takes_the_bytes_of_deleted_videos_off_the_disk(
+    store, config, fakes, monkeypatch, place
+):
+    """One of forty: compaction alone leaves files of which less than a tenth is deleted."""
+    monkeypatch.setattr(maintenance, "MIN_KEEP_S", 0.2)
+    rng = np.random.default_rng(0)
+    marks = [rng.bytes(24) for _ in range(40)]
+    for i, mark in enumerate(marks):
+        store.publish(*marked(fakes, f"v{i}", mark))
+    store.gc(GcPolicy())
+    assert len(files_with(config, marks[place])) >= 2  # events and features
+    assert store.delete_video(f"v{place}") == {
+        "videos": 1, "events": 2, "texts": 2, "features": 2
+    }  # fmt: skip
+    store.optimize()
+    assert files_with(config, marks[place])
+    store.gc(GcPolicy(purge=True))
+    assert not files_with(config, marks[place])
+    assert not files_with(config, f"zqv{place}zq".encode())
+    assert not files_with(config, f"/v{place}.mp4".encode())
+    assert files_with(config, marks[5])
+    for name in ("events", "features", "texts", "videos"):
+        assert maintenance.deleted_rows(store.tables.all()[name]) == 0
+    assert store.status()["events"] == 78
+    assert len(store.load_features(["v1:0000:00001"], "m1")) == 1
+    assert fakes.find(store, np.ones(16), text="zqv7zq", k=1)[0].video_id == "v7"
+    assert {i.num_unindexed_rows for i in store.tables.events.list_indices()} == {0}
+
+
+def test_a_deletion_may_purge_at_once_and_readers_go_on(store, config, fakes, monkeypatch):
+    monkeypatch.setattr(maintenance, "MIN_KEEP_S", 1.5)
+    mark = np.random.default_rng(1).bytes(24)
+    store.publish(*marked(fakes, "gone", mark))
+    store.publish(*fakes.tables_of("v", "/v.mp4", 5))
+    reader = MemoryStore.open(config)
+    with ThreadPoolExecutor(1) as pool:
+        purge = pool.submit(store.delete_video, "gone", purge=True)
+        while not purge.done():
+            assert {h.video_id for h in fakes.find(reader, np.ones(16), k=5)} <= {"v", "gone"}
+        purge.result()
+    assert not files_with(config, mark)
+    assert len(fakes.find(reader, np.ones(16), k=9)) == 5
 
 
 def test_upkeep_is_due_when_many_commits_left_many_files(store, fakes, monkeypatch):
@@ -149,7 +206,7 @@ def test_deletions_are_known_so_that_training_takes_fewer_samples(store, fakes):
     """LanceDB 0.40 trains for minutes on a large file with a few deleted rows."""
     both = zip(*(fakes.tables_of(v, f"/{v}.mp4", 6) for v in "vw"), strict=True)
     store.publish(*(pa.concat_tables(pair) for pair in both))
-    assert maintenance._deleted_rows(store.tables.events) == 0
+    assert maintenance.deleted_rows(store.tables.events) == 0
     store.delete_video("v")
     store.refresh()
-    assert maintenance._deleted_rows(store.tables.events) == 6
+    assert maintenance.deleted_rows(store.tables.events) == 6

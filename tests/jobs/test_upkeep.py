@@ -1,0 +1,84 @@
+"""The commands that look after a memory, on a real one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from marc_core import schemas
+from marc_core.config import MemoryConfig
+from marc_core.memory import MemoryStore, maintenance
+
+
+def video(name: str, **values: object) -> dict[str, object]:
+    return {
+        "video_id": name, "uri": f"/archive/{name}.mp4", "size_bytes": 1, "version": "1",
+        "folder": "/archive", "status": "indexed", "attempts": 1, "num_events": 1, "num_parts": 1,
+        "cuts_fingerprint": "c", "embeddings_fingerprint": "e", "duration_s": 1.0,
+        "indexed_at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC), "warnings": [],
+    } | values  # fmt: skip
+
+
+def event(name: str, thumbnail: bytes) -> dict[str, object]:
+    return {
+        "event_id": schemas.make_event_id(name, 0, 0), "video_id": name, "part": 0, "index": 0,
+        "start_s": 0.0, "end_s": 1.0, "video_start_s": 0.0, "embedding": np.ones(4, np.float32),
+        "thumbnail": thumbnail, "folder": "/archive",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> MemoryStore:
+    """Videos a and b with one event each, c failed."""
+    config = MemoryConfig(uri=str(tmp_path / "memory"))
+    store = MemoryStore.open(config, embedding_dim=4, create=True)
+    rows = [video("a", warnings=["[red]a clock seam[/red]"]), video("b")]
+    events = [event("a", b"picture-of-a"), event("b", b"picture-of-b")]
+    store.publish(
+        pa.Table.from_pylist(rows, schema=schemas.VIDEOS),
+        pa.Table.from_pylist(events, schema=schemas.events_schema(4)),
+    )
+    failed = video("c", status="failed", error_class="unreadable", error_message="no [b]header")
+    store.record_failures(pa.Table.from_pylist([failed], schema=schemas.VIDEOS))
+    return store
+
+
+def marc(store: MemoryStore, *arguments: str) -> str:
+    result = CliRunner().invoke(app, [*arguments, "--memory", store.config.uri])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def holds(store: MemoryStore, data: bytes) -> bool:
+    files = (f for f in Path(store.config.uri).rglob("*") if f.is_file())
+    return any(data in f.read_bytes() for f in files)
+
+
+def test_delete_purges_where_told_to(memory: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "MIN_KEEP_S", 0.2)
+    counts = json.loads(marc(memory, "delete", "/archive/a.mp4", "--json"))
+    assert counts == {"videos": 1, "events": 1, "texts": 0, "features": 0}
+    assert holds(memory, b"picture-of-a")
+    assert "deleted 1 events" in marc(memory, "delete", "/archive/b.mp4", "--purge")
+    assert not holds(memory, b"picture-of-a")
+    assert not holds(memory, b"picture-of-b")
+
+
+def test_optimize_purges_and_removes_orphans(
+    memory: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "MIN_KEEP_S", 0.2)
+    memory.tables.videos.delete("video_id = 'a'")  # as a writer leaves it that dies half-way
+    assert "optimized" in marc(memory, "optimize")
+    assert holds(memory, b"picture-of-a")
+    assert "1 orphaned events" in marc(memory, "optimize", "--orphans", "--purge")
+    assert not holds(memory, b"picture-of-a")
+    assert holds(memory, b"picture-of-b")
+    assert json.loads(marc(memory, "optimize", "--json"))["orphans"] == {}
