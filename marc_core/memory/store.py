@@ -240,12 +240,6 @@ class MemoryStore:
         columns = ["video_id", "uri", "status", "error_class", "error_message", "attempts"]
         return [r for r in self.videos(columns=columns).to_pylist() if r["status"] != "indexed"]
 
-    def warnings(self) -> list[dict[str, Any]]:
-        """Return the videos of which something is odd but was no failure, with what it is."""
-        columns = ["video_id", "uri", "warnings"]
-        found = scan(self.tables.videos, columns, "array_length(warnings) > 0")
-        return list(found.sort_by("uri").to_pylist())
-
     def get_video(self, id_or_uri: str) -> dict[str, Any] | None:
         """Return the `videos` row of an id, or the visible (else the latest) one of a uri."""
         rows = scan(self.tables.videos, schemas.VIDEOS.names, _id_or_uri(id_or_uri)).to_pylist()
