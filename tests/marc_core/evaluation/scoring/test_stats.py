@@ -18,9 +18,10 @@ def test_interval_matches_the_binomial_standard_error() -> None:
     assert found.high == pytest.approx(0.6 + 1.96 * error, abs=0.02)
 
 
-def test_same_seed_same_interval() -> None:
-    scores = [0.0, 1.0, 1.0, 0.5]
+def test_the_seed_decides_the_draws() -> None:
+    scores = np.random.default_rng(0).random(50).tolist()
     assert bootstrap(scores, seed=3) == bootstrap(scores, seed=3)
+    assert bootstrap(scores, seed=3) != bootstrap(scores, seed=4)
 
 
 def test_constant_scores_have_no_width() -> None:
