@@ -88,4 +88,13 @@ def texts_fingerprint(files: Iterable[SidecarFile]) -> str:
 
     From names, sizes and times of change: nothing is read.
     """
+    files = list(files)
+    return _digest(files) if files else _NONE
+
+
+def _digest(files: Iterable[SidecarFile]) -> str:
     return fingerprint(_READING, sorted((f.uri.rpartition("/")[2], *f[1:]) for f in files))
+
+
+_NONE = _digest(())
+"""Of a video without files beside it, as most are."""

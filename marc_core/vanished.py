@@ -1,0 +1,155 @@
+"""Videos of a memory whose files are no longer where they were: gone for good, or moved.
+
+    prune   rows below the listed addresses whose files are gone: removed when the user says so
+    moved   a new file with the content of one that is gone: its events stay, under the new address
+
+A file counts as gone only when it was looked for and is not there. Equal contents at two places are
+two videos.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from marc_core.digest import content_digest
+from marc_core.errors import SourceError
+from marc_core.filenames import names_a_stream, stream_of
+from marc_core.fingerprints import Fingerprints
+from marc_core.types import VideoSource
+from marc_core.video import list_videos, local_copy
+from marc_core.video.source import clear_errors, is_unreadable, locate
+
+if TYPE_CHECKING:
+    from marc_core.config import IndexConfig
+    from marc_core.memory import MemoryStore
+
+
+def find_vanished(
+    store: MemoryStore, config: IndexConfig, *, even_empty: bool = False
+) -> list[dict[str, Any]]:
+    """Return the rows (video_id, uri, status, num_events) below `config.archive` that are gone.
+
+    Raises SourceError when an address or a folder below it cannot be listed, and, unless
+    `even_empty`, when one holds no video at all: a disk that is not mounted looks like that.
+    """
+    found = list(list_videos(config.archive, config.patterns, config.archive_options))
+    if unreadable := [s.uri for s in found if is_unreadable(s)]:
+        raise SourceError(
+            f"'{unreadable[0]}' and {len(unreadable) - 1} more folders cannot be listed, so nobody "
+            "knows what is gone from them. Nothing was removed. Make them readable, or name others."
+        )
+    there = {source.uri for source in found}
+    rows = store.videos(columns=["video_id", "uri", "status", "num_events"]).to_pylist()
+    gone = []
+    for root in _roots(config):
+        below = [row for row in rows if _is_below(_file(row["uri"]), root)]
+        if below and not even_empty and not any(_is_below(uri, root) for uri in there):
+            raise SourceError(
+                f"'{root}' holds no video, and the memory has {len(below):,} of it. Is the disk "
+                "mounted? Nothing was removed. If they are really gone: --even-empty."
+            )
+        gone += [row for row in below if _file(row["uri"]) not in there]
+    unique = {row["video_id"]: row for row in gone}
+    return [row for row in unique.values() if is_gone(row["uri"], config.archive_options)]
+
+
+def _roots(config: IndexConfig) -> list[str]:
+    places = [locate(uri, config.archive_options) for uri in config.archive]
+    return [place.uri_of(place.path).rstrip("/") for place in places]
+
+
+def _is_below(uri: str, root: str) -> bool:
+    return uri == root or uri.startswith(f"{root}/")
+
+
+def _file(uri: str) -> str:
+    """Return the file's address of a video, which may be one of its streams."""
+    return uri.removesuffix(f"#{stream_of(uri)}") if names_a_stream(uri) else uri
+
+
+def is_gone(uri: str, options: Mapping[str, str]) -> bool:
+    """Return whether nothing lies at a video's address; raise SourceError where nobody can say.
+
+    An address that ends in a slash stands for a folder that once could not be listed: it is gone
+    when it was listed this time.
+    """
+    from pyarrow.fs import FileType
+
+    if uri.endswith("/"):
+        return True
+    place = locate(_file(uri), options)
+    if place.store is None:
+        return not os.path.lexists(place.path)
+    with clear_errors(uri):
+        return bool(place.store.get_file_info(place.path).type == FileType.NotFound)
+
+
+def find_moved(
+    store: MemoryStore,
+    new: Iterable[VideoSource],
+    fingerprints: Fingerprints,
+    options: Mapping[str, str],
+) -> dict[str, VideoSource]:
+    """Return video_id -> where the file lies now, of videos whose file is gone and has come back
+    elsewhere as one of `new` with the same content.
+
+    Only what is indexed as configured is of use; all else would be decoded again anyway. A new file
+    is read only where one of its size is gone.
+    """
+    known = _of_size(store, fingerprints)
+    moves: dict[str, VideoSource] = {}
+    for source in new:
+        lost = [
+            (video_id, digest)
+            for video_id, uri, digest in known.get(source.size_bytes, ())
+            if video_id not in moves and not names_a_stream(uri) and _surely_gone(uri, options)
+        ]
+        if not lost:
+            continue
+        digest = _digest(source, options)
+        same = [video_id for video_id, other in lost if other == digest]
+        if same:
+            moves[same[0]] = source
+    return moves
+
+
+def _of_size(
+    store: MemoryStore, fingerprints: Fingerprints
+) -> dict[int, list[tuple[str, str, str]]]:
+    """Return (video_id, uri, digest) of the videos that are indexed as configured, by size."""
+    names = ["video_id", "uri", "content_digest", "size_bytes"]
+    columns = fingerprints.columns()
+    rows = store.videos(status="indexed", columns=[*names, *columns])
+    keep = pc.is_valid(rows["content_digest"])
+    for name, value in columns.items():
+        same = pc.is_null(rows[name]) if value is None else pc.equal(rows[name], value)
+        keep = pc.and_(keep, same)
+    found: dict[int, list[tuple[str, str, str]]] = {}
+    for video_id, uri, digest, size in _tuples(rows.filter(keep).select(names)):
+        found.setdefault(size, []).append((video_id, uri, digest))
+    return found
+
+
+def _tuples(rows: pa.Table) -> Iterable[Sequence[Any]]:
+    return zip(*(column.to_pylist() for column in rows.columns), strict=True)
+
+
+def _surely_gone(uri: str, options: Mapping[str, str]) -> bool:
+    try:
+        return is_gone(uri, options)
+    except SourceError:  # nobody can say: then it is not taken for moved
+        return False
+
+
+def _digest(source: VideoSource, options: Mapping[str, str]) -> str | None:
+    """Return the content digest of a file, None where it cannot be read: decoding will say why."""
+    try:
+        with local_copy(source, options) as path:
+            return content_digest(path)
+    except (SourceError, OSError):
+        return None
