@@ -11,6 +11,7 @@ from jobs.demo import demo
 from jobs.errors import clear_errors
 from jobs.evaluate import evaluate
 from jobs.index import index
+from jobs.prune import prune
 from jobs.query import ask, search
 from jobs.status import status
 from jobs.submit import submit
@@ -44,7 +45,7 @@ def options(
     """Answers questions about large video archives, on a Ray cluster."""
 
 
-for command in (demo, index, search, ask, evaluate, status, delete, optimize, submit):
+for command in (demo, index, search, ask, evaluate, status, prune, delete, optimize, submit):
     app.command()(command)
 
 

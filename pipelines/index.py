@@ -30,6 +30,7 @@ from marc_core.memory import MemoryStore
 from marc_core.models.vision_tower import vision_fingerprint
 from marc_core.video import list_videos, require_decord
 from pipelines.blocks import alone, deal
+from pipelines.kept import keep_moved, read_texts_again
 from pipelines.plan import collect, plan_work, record_lost, verdict, without_outcome
 from pipelines.pools import ENCODER_CPUS, Pools, capacity, pool_sizes
 from pipelines.report import IndexReport, make_report
@@ -62,6 +63,7 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
     )
     store.record_run(config_to_yaml(without_credentials(config)))
     fingerprints = fingerprints_of(config, encoder.fingerprint, tower)
+    moved = keep_moved(store, found, fingerprints, config)
     plan = plan_work(
         found, store.video_states(), lambda state: verdict(state, fingerprints, config)
     )
@@ -74,8 +76,10 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         )
         record_lost(lost, fingerprints, config, store.record_failures)
         store.optimize()
+    updated = read_texts_again(store, found, config)
     ids = plan.found["video_id"], plan.work["video_id"]
-    return make_report(store, *ids, time.monotonic() - started, listing)
+    wall_s = time.monotonic() - started
+    return make_report(store, *ids, wall_s, listing, moved=moved, texts_updated=updated)
 
 
 def counter(progress: Progress, total: int) -> Done:

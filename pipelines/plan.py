@@ -20,12 +20,19 @@ from marc_core.config import IndexConfig
 from marc_core.fingerprints import Fingerprints
 from marc_core.indexing import TRANSIENT_KINDS, failure_row
 from marc_core.types import VideoSource
+from marc_core.video.beside import texts_fingerprint
 from pipelines.stages import WORK
 
 FOUND = pa.schema(
-    [("video_id", pa.string()), ("source", pa.string()), ("load_bytes", pa.float64())]
+    [
+        ("video_id", pa.string()),
+        ("source", pa.string()),
+        ("load_bytes", pa.float64()),
+        ("listed_texts", pa.string()),
+    ]
 )
-"""A listed video: VideoSource as JSON, and how much work it is, in bytes of video."""
+"""A listed video: VideoSource as JSON, how much work it is, in bytes of video, and the
+fingerprint of the files beside it."""
 _OF_ONE_VIDEO = ("video_id", "uri", "texts_fingerprint")
 """Columns of `video_states` that no rule looks at: they differ from video to video."""
 _LISTED_AT_ONCE = 65_536
@@ -83,6 +90,7 @@ def collect(sources: Iterable[VideoSource]) -> pa.Table:
             [s.video_id for s in fresh],
             [s.to_json() for s in fresh],
             [float(s.size_bytes) for s in fresh],
+            [texts_fingerprint(s.sidecars) for s in fresh],
         )
         tables.append(pa.table(columns, schema=FOUND))
     return pa.concat_tables(tables)

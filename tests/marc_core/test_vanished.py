@@ -63,9 +63,7 @@ def archive() -> Iterator[Path]:
 
 @pytest.fixture
 def store(tmp_path: Path, archive: Path) -> MemoryStore:
-    store = MemoryStore.open(
-        MemoryConfig(uri=str(tmp_path / "m")), embedding_dim=DIM, create=True
-    )
+    store = MemoryStore.open(MemoryConfig(uri=str(tmp_path / "m")), embedding_dim=DIM, create=True)
     for source in listed(archive):
         publish(store, source)
     return store

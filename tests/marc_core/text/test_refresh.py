@@ -39,9 +39,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, folder: Path) -> MemoryStore:
     """A memory of one video of two events, on a clock that starts at 50,000 s."""
-    store = MemoryStore.open(
-        MemoryConfig(uri=str(tmp_path / "m")), embedding_dim=DIM, create=True
-    )
+    store = MemoryStore.open(MemoryConfig(uri=str(tmp_path / "m")), embedding_dim=DIM, create=True)
     source = listed(folder)
     video = base_row(source, 1, Fingerprints(cuts="c", embeddings="e", features=None)) | {
         "status": "indexed", "num_events": 2, "num_parts": 1, "duration_s": 10.0,
