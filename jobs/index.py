@@ -22,6 +22,7 @@ from jobs.options import (
     quoted,
     split_arguments,
 )
+from jobs.prune import YesOption, check_can_ask, remove_vanished
 from jobs.terminal import console, say
 from marc_core.config import IndexConfig, config_to_yaml, load_config
 from marc_core.errors import ConfigError
@@ -46,18 +47,25 @@ def index(
         str | None,
         typer.Option(help="Ray cluster to join, or local; default: RAY_ADDRESS, or a local Ray."),
     ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Then remove what is gone, as `marc prune` does.")
+    ] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Decode videos, cut them into events and store them in a memory.
 
-    A rerun does only what is missing or changed. Bad files become rows with a reason
-    (`marc status --failures` lists them). The exit code is 1 when more than
+    A rerun does only what is missing or changed: moved files keep their events, new captions
+    are read without decoding. Bad files become rows with a reason (`marc status --failures`
+    lists them). The exit code is 1 when more than
     max_failed_fraction of the archive's videos are not indexed.
 
     Example: marc index ~/videos --memory runs/memory events.max_event_s=30
     """
     bar = progress_bar()
+    from marc_core.memory import MemoryStore
+
     with clear_errors(bar.how_far):
         resolved = _resolve(arguments or [], memory, preset, config or [])
         if dry_run:
@@ -65,9 +73,13 @@ def index(
             return
         if not resolved.archive:
             raise ConfigError("No archive given. Name a folder: marc index ~/videos")
+        if prune and not yes:
+            check_can_ask()
         # Says what is wrong with the addresses before Ray takes its time to start.
         list_videos(resolved.archive, resolved.patterns, resolved.archive_options)
         failed = _run(resolved, address, bar, as_json)
+        if prune:
+            remove_vanished(MemoryStore.open(resolved.memory), resolved, yes=yes)
     if failed:
         raise typer.Exit(1)
 

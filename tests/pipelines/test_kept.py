@@ -1,0 +1,115 @@
+"""A rerun keeps what it can: no Ray runs here, so whatever would decode fails."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import ray
+
+from marc_core.config import IndexConfig, load_config
+from marc_core.embed import load_encoder
+from marc_core.events import ShotDetector
+from marc_core.indexing import decode_video, encode_video
+from marc_core.memory import MemoryStore
+from marc_core.text import read_sidecar
+from marc_core.video import IsolatedDecoder, list_videos
+from pipelines.index import index_archive
+
+SRT = "1\n00:00:02,500 --> 00:00:03,000\nhippopotamus [music]\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path, clip_writer: Callable[..., Path]) -> IndexConfig:
+    """An archive of two clips, and a memory that holds them as an indexing run would."""
+    for i in range(2):
+        clip_writer(tmp_path / "archive" / f"clip{i}.mp4", seed=i)
+    config = load_config(
+        IndexConfig,
+        preset="tiny",
+        overrides=[
+            f"archive=['{tmp_path}/archive']",
+            f"memory.uri='{tmp_path}/memory'",
+            "memory.store_features=false",
+        ],
+    )
+    encoder, detector = load_encoder(config.encoder), ShotDetector(config.events)
+    store = MemoryStore.open(
+        config.memory,
+        embedding_dim=encoder.dim,
+        encoder_fingerprint=encoder.fingerprint,
+        create=True,
+    )
+    with IsolatedDecoder(config.video) as decoder:
+        for source in list_videos(config.archive, config.patterns, {}):
+            rows = encode_video(
+                source,
+                decode_video(source.uri, decoder, detector),
+                read_sidecar(source, {}),
+                config=config,
+                encoder=encoder,
+                tower=None,
+            )
+            store.publish(rows.videos, rows.events, rows.features, rows.texts)
+    return config
+
+
+def texts(config: IndexConfig, name: str) -> list[str | None]:
+    store = MemoryStore.open(config.memory)
+    row = store.get_video(f"{config.archive[0]}/{name}")
+    assert row is not None
+    return store.events_of(row["video_id"])["text"].to_pylist()
+
+
+def test_captions_that_come_change_and_go_later_cost_no_decode(config: IndexConfig) -> None:
+    assert not ray.is_initialized()
+    captions = Path(config.archive[0]) / "clip1.en.SRT"
+    captions.write_text(SRT)
+    report = index_archive(config)
+    assert (report.texts_updated, report.indexed, report.already) == (1, 0, 2)
+    assert texts(config, "clip1.mp4") == [None, "hippopotamus [music]"]
+    assert index_archive(config).texts_updated == 0
+
+    captions.write_bytes("1\n00:00:00,500 --> 00:00:01,000\ncafé\n".encode("cp1252"))
+    assert index_archive(config).texts_updated == 1
+    assert texts(config, "clip1.mp4") == ["café", None]
+
+    captions.unlink()
+    assert index_archive(config).texts_updated == 1
+    assert texts(config, "clip1.mp4") == [None, None]
+    assert texts(config, "clip0.mp4") == [None, None]
+
+
+def test_a_bad_sidecar_is_a_warning_until_it_is_corrected(config: IndexConfig) -> None:
+    captions = Path(config.archive[0]) / "clip0.srt"
+    captions.write_bytes(bytes(range(256)))
+    report = index_archive(config)
+    assert (report.warnings, report.already, report.failed_fraction) == (1, 2, 0.0)
+    captions.write_text(SRT)
+    assert index_archive(config).warnings == 0
+    assert texts(config, "clip0.mp4") == [None, "hippopotamus [music]"]
+
+
+def test_a_moved_file_keeps_its_events(config: IndexConfig) -> None:
+    folder = Path(config.archive[0])
+    (folder / "deep").mkdir()
+    (folder / "clip0.mp4").rename(folder / "deep" / "renamed.mp4")
+    (folder / "deep" / "renamed.srt").write_text(SRT)
+    report = index_archive(config)
+    assert (report.moved, report.texts_updated, report.indexed) == (1, 1, 0)
+    assert (report.found, report.already) == (2, 2)
+    assert texts(config, "deep/renamed.mp4") == [None, "hippopotamus [music]"]
+    store = MemoryStore.open(config.memory)
+    assert store.get_video(str(folder / "clip0.mp4")) is None
+    assert len(store.videos()) == 2
+
+
+def test_a_file_moved_between_archives_is_looked_for_where_it_was(config: IndexConfig) -> None:
+    folder = Path(config.archive[0])
+    other = folder.parent / "other"
+    other.mkdir()
+    (folder / "clip0.mp4").rename(other / "clip0.mp4")
+    report = index_archive(dataclasses.replace(config, archive=(str(other),)))
+    assert (report.moved, report.found, report.already) == (1, 1, 1)
