@@ -9,8 +9,16 @@ from typing import Any
 from jobs.errors import clear_errors
 from jobs.ray_session import ray_session
 from jobs.terminal import console
+from marc_core.config import MethodConfig
 
-__all__ = ["clear_errors", "console", "print_json", "ray_session", "suit_small_models"]
+__all__ = [
+    "clear_errors",
+    "console",
+    "needs_lines",
+    "print_json",
+    "ray_session",
+    "suit_small_models",
+]
 
 
 def print_json(value: Any) -> None:
@@ -30,3 +38,10 @@ def suit_small_models(model: str) -> None:
     if model.startswith("preset:"):
         torch.set_num_threads(1)
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def needs_lines(config: MethodConfig) -> list[str]:
+    """Return a line a model: what it needs of memory, read from its files' headers."""
+    from marc_core.models.needs import model_needs
+
+    return [str(need) for need in model_needs(config)]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jobs.common import clear_errors, print_json, ray_session
+from jobs.common import clear_errors, needs_lines, print_json, ray_session
 from jobs.index_report import print_report
 from jobs.options import (
     ConfigOption,
@@ -70,6 +70,7 @@ def index(
         resolved = _resolve(arguments or [], memory, preset, config or [])
         if dry_run:
             sys.stdout.write(config_to_yaml(resolved))
+            sys.stdout.write("".join(f"# {line}\n" for line in needs_lines(resolved)))
             return
         if not resolved.archive:
             raise ConfigError("No archive given. Name a folder: marc index ~/videos")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from jobs.common import clear_errors, print_json
+from jobs.common import clear_errors, needs_lines, print_json
 from jobs.options import Args, ConfigOption, JsonOption, MemoryOption, open_memory
 from jobs.terminal import out, plain
+from marc_core.config import MethodConfig, load_config
 
 if TYPE_CHECKING:
     from marc_core.memory import MemoryStore
@@ -39,6 +40,7 @@ def status(
     with clear_errors():
         store = open_memory(memory, config, settings)
         report = describe(store)
+        report["models"] = _models(store)
         if failures:
             report["failed_videos"] = store.failures()
         if warnings:
@@ -76,6 +78,12 @@ def warned(store: MemoryStore) -> list[dict[str, Any]]:
     return [row for row in rows if row["warnings"]]
 
 
+def _models(store: MemoryStore) -> list[str]:
+    """Return what the models of the last indexing run need of memory, a line each."""
+    stored = store.last_config()
+    return [] if stored is None else needs_lines(load_config(MethodConfig, stored=stored))
+
+
 def status_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a memory holds, a fact a line."""
     states = [f"{report[s]:,} {s}" for s in ("indexed", "failed", "quarantined") if report[s]]
@@ -95,6 +103,8 @@ def status_lines(report: Mapping[str, Any]) -> Iterator[str]:
         names = ", ".join(f"{name} ({c['type']})" for name, c in columns.items())
         rest = f"; {waiting:,} rows are searched without it" if waiting else ""
         yield f"  indexes of {table}: {names}{rest}"
+    for line in report.get("models", ()):
+        yield f"  {line}"
     yield f"  format {report['format_version']} of the memory's tables"
 
 

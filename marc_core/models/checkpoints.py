@@ -16,8 +16,8 @@ _SAMPLES, _SAMPLE_BYTES = 64, 64 * 1024
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 
 
-def local_directory(part: Part, name: str, revision: str | None) -> Path:
-    """Return the directory of a model's files, downloading a hub id when needed.
+def local_directory(part: Part, name: str, revision: str | None, *, download: bool = True) -> Path:
+    """Return the directory of a model's files, downloading a hub id when needed and allowed.
 
     name: `preset:NAME`, an existing directory, or a hub id OWNER/NAME. Raises ModelLoadError with
     the remedy: reinstall, correct the path, or connect.
@@ -31,7 +31,7 @@ def local_directory(part: Part, name: str, revision: str | None) -> Path:
             f"{part}.model must be preset:NAME, an existing directory or a hub id OWNER/NAME. "
             f"Got '{name}'."
         )
-    return _hub_directory(part, name, revision)
+    return _hub_directory(part, name, revision, download)
 
 
 def weights_digests(directory: Path) -> list[str]:
@@ -60,12 +60,18 @@ def _preset_directory(part: Part, name: str) -> Path:
     )
 
 
-def _hub_directory(part: Part, name: str, revision: str | None) -> Path:
+def _hub_directory(part: Part, name: str, revision: str | None, download: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
+        found = snapshot_download(
+            name,
+            revision=revision,
+            allow_patterns=list(_FILES),
+            local_files_only=not download,
+        )
+        return Path(found)
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise ModelLoadError(
             f"{part}.model '{name}' is neither in the local hub cache nor downloadable "
