@@ -39,7 +39,7 @@ class ModelNeed:
         assert self.num_parameters is not None
         return (
             f"{self.part} {self.model}: {self.num_parameters / 1e6:,.1f} million parameters, "
-            f"{self.weights_bytes / 1e9:.2f} GB in {self.precision}"
+            f"{_size(self.weights_bytes)} in {self.precision}"
         )
 
 
@@ -63,6 +63,10 @@ def model_needs(config: MethodConfig) -> list[ModelNeed]:
         on_gpu = device_of(student).type == "cuda"  # both devices are chosen in the same way
         precision = "bfloat16" if on_gpu else "float32"
     return [*needs, _need("encoder", encoder.model, stored_tensors(directory), precision)]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _need(part: str, model: str, tensors: list[StoredTensor], precision: str) -> ModelNeed:

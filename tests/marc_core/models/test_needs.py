@@ -29,7 +29,7 @@ def test_needs_equal_the_loaded_parameters(student_config):
     assert tower.weights_bytes == 2 * tower.num_parameters
     assert student.num_parameters > tower.num_parameters
     assert (encoder.part, encoder.precision) == ("encoder", "float32")
-    assert "GB in bfloat16" in str(tower)
+    assert "MB in bfloat16" in str(tower)
 
 
 def test_a_model_that_is_not_here_has_no_figure(monkeypatch, tmp_path):
