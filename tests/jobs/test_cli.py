@@ -63,10 +63,18 @@ def test_split_arguments() -> None:
 def test_errors_are_one_line(arguments: list[str], words: list[str], tmp_path: Path) -> None:
     arguments = [a.replace("NOWHERE", str(tmp_path / "nowhere")) for a in arguments]
     words = [w.replace("NOWHERE", str(tmp_path / "nowhere")) for w in words]
-    result = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *arguments], capture_output=True, text=True
-    )
-    assert result.returncode == 2
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 2
     for word in words:
         assert word in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_an_error_ends_the_real_command_with_one_line() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", "index", "x", "retrieve.k=0"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == "error: retrieve.k must be at least 1. Got 0.\n"
