@@ -57,7 +57,7 @@ def _left_out(report: IndexReport) -> Iterator[tuple[str, str]]:
         shown = ", ".join(report.ignored_names)
         more = ", ..." if report.ignored > len(report.ignored_names) else ""
         line = (
-            f"{report.ignored:>8,} files left out that look like videos and fit no pattern "
+            f"{report.ignored:>8,} left out: files that look like videos and fit no pattern "
             f"({shown}{more}): patterns=[...] takes them"
         )
         yield line, "yellow"

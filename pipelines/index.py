@@ -85,6 +85,7 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
 def counter(progress: Progress, total: int) -> Done:
     """Return what counts written videos and reports the sums."""
     done = failed = 0
+    progress(0, 0, total)
 
     def count(videos: int, bad: int) -> None:
         nonlocal done, failed

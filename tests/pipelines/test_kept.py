@@ -1,31 +1,36 @@
-"""A rerun keeps what it can: no Ray runs here, so whatever would decode fails."""
+"""A rerun keeps what it can: no Ray runs and the files are no videos, so a decode would fail."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import ray
 
+from marc_core import schemas
 from marc_core.config import IndexConfig, load_config
-from marc_core.embed import load_encoder
-from marc_core.events import ShotDetector
-from marc_core.indexing import decode_video, encode_video
+from marc_core.digest import content_digest
+from marc_core.embed import encoder_facts
+from marc_core.fingerprints import Fingerprints, fingerprints_of
+from marc_core.indexing import base_row
 from marc_core.memory import MemoryStore
-from marc_core.text import read_sidecar
-from marc_core.video import IsolatedDecoder, list_videos
+from marc_core.types import VideoSource
+from marc_core.video import list_videos
+from marc_core.video.beside import texts_fingerprint
 from pipelines.index import index_archive
 
 SRT = "1\n00:00:02,500 --> 00:00:03,000\nhippopotamus [music]\n"
 
 
 @pytest.fixture
-def config(tmp_path: Path, clip_writer: Callable[..., Path]) -> IndexConfig:
-    """An archive of two clips, and a memory that holds them as an indexing run would."""
+def config(tmp_path: Path) -> IndexConfig:
+    """An archive of two files, and a memory that holds them as an indexing run would."""
+    (tmp_path / "archive").mkdir()
     for i in range(2):
-        clip_writer(tmp_path / "archive" / f"clip{i}.mp4", seed=i)
+        (tmp_path / "archive" / f"clip{i}.mp4").write_text(f"no video {i}")
     config = load_config(
         IndexConfig,
         preset="tiny",
@@ -35,25 +40,39 @@ def config(tmp_path: Path, clip_writer: Callable[..., Path]) -> IndexConfig:
             "memory.store_features=false",
         ],
     )
-    encoder, detector = load_encoder(config.encoder), ShotDetector(config.events)
+    encoder = encoder_facts(config.encoder)
     store = MemoryStore.open(
         config.memory,
         embedding_dim=encoder.dim,
         encoder_fingerprint=encoder.fingerprint,
         create=True,
     )
-    with IsolatedDecoder(config.video) as decoder:
-        for source in list_videos(config.archive, config.patterns, {}):
-            rows = encode_video(
-                source,
-                decode_video(source.uri, decoder, detector),
-                read_sidecar(source, {}),
-                config=config,
-                encoder=encoder,
-                tower=None,
-            )
-            store.publish(rows.videos, rows.events, rows.features, rows.texts)
+    fingerprints = fingerprints_of(config, encoder.fingerprint, None)
+    for source in list_videos(config.archive, config.patterns, {}):
+        publish(store, source, fingerprints)
     return config
+
+
+def publish(store: MemoryStore, source: VideoSource, fingerprints: Fingerprints) -> None:
+    """Publish a video of two events, [0, 2) and [2, 4) s, without files beside it."""
+    video = base_row(source, 1, fingerprints) | {
+        "status": "indexed", "num_events": 2, "num_parts": 1, "duration_s": 4.0,
+        "content_digest": content_digest(source.uri), "texts_fingerprint": texts_fingerprint(()),
+    }  # fmt: skip
+    dim = store.meta.embedding_dim
+    events = [
+        {
+            "event_id": schemas.make_event_id(source.video_id, 0, i), "part": 0, "index": i,
+            "video_id": source.video_id, "start_s": 2.0 * i, "end_s": 2.0 * i + 2,
+            "video_start_s": 0.0, "folder": schemas.folder_of(source.uri),
+            "embedding": np.ones(dim, np.float32),
+        }
+        for i in range(2)
+    ]  # fmt: skip
+    store.publish(
+        pa.Table.from_pylist([video], schema=schemas.VIDEOS),
+        pa.Table.from_pylist(events, schema=schemas.events_schema(dim)),
+    )
 
 
 def texts(config: IndexConfig, name: str) -> list[str | None]:

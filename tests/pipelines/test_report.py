@@ -66,7 +66,7 @@ def store(tmp_path: Path) -> MemoryStore:
     return store
 
 
-LEFT_OUT = "that look like videos and fit no pattern"
+LEFT_OUT = "left out: files that look like videos and fit no pattern"
 FOUND = ["old", "new", "unreadable", "outage", "poison", "poison_before"]
 
 
@@ -105,7 +105,7 @@ def test_lines_say_what_is_and_what_to_do(store: MemoryStore, tmp_path: Path) ->
         "2 quarantined: stalled or killed the decoder too often (retry_failed=true tries again)",
         "reasons: 1 decoder_crash, 1 source, 1 timeout, 1 unreadable",
         "2 moved, events kept without decoding",
-        f"3 files left out {LEFT_OUT} (NAMES): patterns=[...] takes them",
+        f"3 {LEFT_OUT} (NAMES): patterns=[...] takes them",
         "1 with warnings: marc status -m runs/m --warnings",
         "which and why: marc status -m runs/m --failures",
     ]
