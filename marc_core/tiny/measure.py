@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from marc_core.embed.protocol import DualEncoder
 from marc_core.models.preprocess import pixel_settings
-from marc_core.models.student import next_ids
+from marc_core.models.sampling import next_ids
 from marc_core.tiny.footage import make_footage, patches_of
 from marc_core.tiny.packing import PackedTurns, answer_hidden, answer_ids, pack
 from marc_core.tiny.turns import question_turn

@@ -14,7 +14,6 @@ import torch
 from marc_core.compress import compress_across
 from marc_core.config import CompressConfig, StudentConfig
 from marc_core.evidence import Evidence
-from marc_core.models.student import Student
 from marc_core.models.student_files import StudentFiles
 from marc_core.models.vision_tower import VisionTower
 
@@ -48,6 +47,11 @@ def tiny_tokenizer() -> Any:
     )
 
 
+@pytest.fixture
+def tokenizer() -> Any:
+    return tiny_tokenizer()
+
+
 def tiny_config(family: str, tokenizer: Any) -> Any:
     """Configuration of a model of about 100,000 parameters."""
     import transformers as tf
@@ -79,47 +83,44 @@ def tiny_config(family: str, tokenizer: Any) -> Any:
     return tf.Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
 
 
-@pytest.fixture(scope="session")
-def make_student() -> Callable[..., Student]:
-    """Factory: make_student("qwen2_5_vl", position_rule="hf5") -> Student, fp32, seeded."""
+def tiny_model(family: str) -> Any:
+    """A seeded float32 model of the family, far from uniform predictions."""
     from transformers import AutoModelForImageTextToText
 
     torch.set_num_threads(1)
-
-    def make(family: str = "qwen2_5_vl", *, position_rule: Any = "max", **settings: Any) -> Student:
-        tokenizer = tiny_tokenizer()
-        config = tiny_config(family, tokenizer)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            model = AutoModelForImageTextToText.from_config(config).eval()
-            for name, parameter in model.named_parameters():
-                if parameter.ndim > 1 and "visual" not in name:  # far from uniform predictions
-                    torch.nn.init.normal_(parameter, std=0.3)
-        settings = {"frame_max_pixels": 32 * 32, "max_new_tokens": 8} | settings
-        return Student(model, tokenizer, StudentConfig(**settings), position_rule=position_rule)
-
-    return make
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForImageTextToText.from_config(tiny_config(family, tiny_tokenizer()))
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and "visual" not in name:
+                torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
 
 
 @pytest.fixture(scope="session")
-def checkpoint(
-    make_student: Callable[..., Student], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Path]:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Factory: checkpoint("qwen2_5_vl") -> directory of a tiny saved student, shared by the
     session; copy=True gives one to change."""
     root, saved = tmp_path_factory.mktemp("checkpoints"), {}
 
     def make(family: str = "qwen2_5_vl", *, copy: bool = False) -> Path:
         if family not in saved:
-            student = make_student(family)
-            student.model.save_pretrained(root / family)
-            student.tokenizer.save_pretrained(root / family)
+            tiny_model(family).save_pretrained(root / family)
+            tiny_tokenizer().save_pretrained(root / family)
             saved[family] = root / family
         if not copy:
             return saved[family]
         return Path(shutil.copytree(saved[family], tmp_path_factory.mktemp("copy") / family))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_student(student_config: Callable[..., StudentConfig]) -> Callable[..., Any]:
+    """Factory: make_student("qwen2_5_vl", max_new_tokens=3) -> Student."""
+    from marc_core.models.loading import load_student
+
+    return lambda family="qwen2_5_vl", **settings: load_student(student_config(family, **settings))
 
 
 @pytest.fixture

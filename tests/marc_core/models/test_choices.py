@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marc_core.models.student import next_ids
+from marc_core.models.sampling import next_ids
 
 
 def test_ids_after_a_prefix():

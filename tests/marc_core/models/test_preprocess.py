@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig
 
 from marc_core.models.preprocess import (
     PixelSettings,
@@ -100,11 +101,12 @@ def test_group_times_are_centres_evenly_spaced_also_for_odd_counts():
     assert group_times(np.array([7.0]), 2).tolist() == [7.0]
 
 
-def test_mean_and_std_come_from_the_directory(tmp_path, make_student):
-    config = make_student("qwen2_5_vl").model.config
+def test_mean_and_std_come_from_the_directory(tmp_path, checkpoint):
+    config = AutoConfig.from_pretrained(checkpoint("qwen2_5_vl"))
     assert pixel_settings(config, tmp_path).mean[0] == pytest.approx(0.4814, abs=1e-3)
     stored = {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(stored))
     found = pixel_settings(config, tmp_path)
     assert (found.mean, found.std, found.unit) == ((0.0,) * 3, (1.0,) * 3, 8)
-    assert pixel_settings(make_student("qwen3_vl").model.config).mean == (0.5, 0.5, 0.5)
+    half = AutoConfig.from_pretrained(checkpoint("qwen3_vl"))
+    assert pixel_settings(half).mean == (0.5, 0.5, 0.5)

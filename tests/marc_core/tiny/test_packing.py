@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from marc_core.compress import CompressedVideo
-from marc_core.config import StudentConfig
-from marc_core.models.student import Student
+from marc_core.evidence import Evidence
+from marc_core.models.adapters import make_adapter
+from marc_core.models.inputs import collate
+from marc_core.models.sampling import answer_ids
+from marc_core.models.student_files import evidence_prompt
 from marc_core.tiny.models import StudentSize, build_student
 from marc_core.tiny.packing import (
     IGNORE,
@@ -37,10 +42,10 @@ def student():
         ["Which", "colour", "is", "the", "circle", "red", "there", "a"]
     )
     model = build_student(tokenizer, SIZE).eval()
-    return Student(model, tokenizer, StudentConfig(frame_max_pixels=84 * 84))
+    return SimpleNamespace(model=model, tokenizer=tokenizer)
 
 
-def _sample(student: Student, groups: int, seed: int) -> PackedTurns:
+def _sample(student: SimpleNamespace, groups: int, seed: int) -> PackedTurns:
     torch.manual_seed(seed)
     turns = tuple(turn_ids(student.tokenizer, *q) for q in QUESTIONS)
     times = torch.arange(groups) * 2.0 + 0.5
@@ -63,13 +68,39 @@ def test_packed_questions_equal_the_products_own_path(student):
     for sample in samples:
         video = CompressedVideo(sample.features_KPD, sample.grid_hw, sample.times_K, *_rest(sample))
         for question, answer in QUESTIONS:
-            prepared = [student.prepare(question, video)]
+            ids = _answer(student, answer)
+            inputs = _inputs(student, question, video, ids)
             with torch.no_grad():
-                out = student.logits(prepared, [student.completion_ids(answer)])
-            alone.append(out.logits_BCV[0])
-            expected.append(out.targets_BC[0])
+                logits = student.model(**inputs, logits_to_keep=len(ids) + 1).logits
+            alone.append(logits[0, :-1])
+            expected.append(torch.tensor(ids))
     assert torch.equal(targets, torch.cat(expected))
     assert (packed - torch.cat(alone)).abs().max() < 1e-5
+
+
+def _answer(student: SimpleNamespace, text: str) -> tuple[int, ...]:
+    return answer_ids(text, student.tokenizer, student.tokenizer.eos_token_id)
+
+
+def _inputs(student: SimpleNamespace, question: str, video: CompressedVideo, answer: tuple) -> dict:
+    """What engine and policy give the model for one question and its answer."""
+    adapter = make_adapter(student.model.config)
+    prompt = evidence_prompt(question, video, tokenizer=student.tokenizer, adapter=adapter)
+    evidence = Evidence(
+        before_ids=prompt.before_ids,
+        after_ids=prompt.after_ids,
+        runs=prompt.runs,
+        positions_N3=prompt.positions_N3,
+        tokens_ND=video.groups_KPD.flatten(0, 1),
+    )
+    return collate(
+        [evidence],
+        adapter,
+        pad_id=0,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        completions=[answer],
+    )
 
 
 def _rest(sample: PackedTurns) -> tuple:
@@ -85,7 +116,7 @@ def test_only_answers_have_labels(student):
         per_second=2.0,
     )
     labels = batch.labels_S[batch.labels_S != IGNORE].tolist()
-    expected = [t for _, a in QUESTIONS for t in student.completion_ids(a)]
+    expected = [t for _, a in QUESTIONS for t in _answer(student, a)]
     assert labels == expected
 
 

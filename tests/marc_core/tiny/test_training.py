@@ -158,30 +158,39 @@ def test_the_rate_warms_up_and_falls_to_a_tenth():
     assert 0.1 <= rates[-1] < 0.11
 
 
-def test_forced_answers_equal_greedy_ones():
+def test_forced_answers_equal_greedy_ones(tmp_path):
     """Exact match in one packed pass is what generate() would score."""
     from marc_core.compress import CompressedVideo
     from marc_core.config import StudentConfig
-    from marc_core.models.prompt import question_text
-    from marc_core.models.student import Student
+    from marc_core.models.answering import answer_all
+    from marc_core.models.engine import GenerationRequest
+    from marc_core.models.prompt import direct_prompt
+    from marc_core.models.transformers_engine import TransformersEngine
+    from marc_core.question import Question, Sampling
     from marc_core.tiny.footage import patches_of
+    from marc_core.tiny.models import save_student
     from marc_core.tiny.vision_batch import encode_groups
     from marc_core.world import make_questions
 
     model, tokenizer = run.start_student(SftConfig(seed=3))
-    model.eval()
-    student = Student(model, tokenizer, StudentConfig(max_new_tokens=8))
+    save_student(model, tokenizer, tmp_path)
+    engine = TransformersEngine(StudentConfig(model=str(tmp_path), max_new_tokens=8))
+    model = engine.model
     footage = make_footage(4, WorldConfig(), size=112)
     with torch.no_grad():
-        features = encode_groups(model.model.visual, patches_of(footage, student.pixels), (6, 6))
+        patches = patches_of(footage, engine.files.pixels)
+        features = encode_groups(model.model.visual, patches, (6, 6))
     video = CompressedVideo(
         features, (3, 3), torch.from_numpy(footage.group_times_T), len(features)
     )
     questions = make_questions(footage.video, seed=4, per_type=1)
-    prompts = [question_text(q.text, q.options, template="choice") for q in questions]
-    choices = [q.options for q in questions]
-    answers = student.generate(prompts, [video] * len(prompts), choices=choices)
-    given = [g.text for g in answers]
+    requests = []
+    for i, question in enumerate(questions):
+        prompt = direct_prompt(Question(text=question.text, options=question.options), "choice")
+        evidence = engine.files.evidence(prompt.text, video, choices=prompt.choices)
+        requests.append(GenerationRequest(id=str(i), evidence=evidence, sampling=Sampling()))
+    with engine:
+        given = [done.text for done in answer_all(engine, requests)]
     assert all(g in q.options for g, q in zip(given, questions, strict=True) if q.options)
     tally = teacher_answers(model, tokenizer, [4])
     right = [int(g == q.answer_text) for g, q in zip(given, questions, strict=True)]
