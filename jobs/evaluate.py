@@ -13,6 +13,7 @@ from rich.table import Table
 from jobs.common import clear_errors, console, print_json, ray_session
 from jobs.index import progress_bar
 from jobs.options import ConfigOption, DryRunOption, JsonOption, PresetOption
+from jobs.terminal import say
 from marc_core.config import config_to_yaml, load_config
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def print_result(result: dict[str, Any], config: EvaluateConfig) -> None:
             recall,
         )
     console.print(table)
-    console.print(f"{result['seconds']:.0f} s; {config.output}/report.html, result.json")
+    say(f"{result['seconds']:.0f} s; {config.output}/report.html, result.json")
 
 
 def interval_text(overall: dict[str, Any] | None) -> str:
@@ -143,7 +144,7 @@ def interval_text(overall: dict[str, Any] | None) -> str:
 def print_comparison(found: dict[str, Any]) -> None:
     """Print overall and task differences of every compared arm."""
     for key, (x, y) in found["changed"].items():
-        console.print(f"[dim]{key}: {x} -> {y}[/dim]", highlight=False)
+        say(f"{key}: {x} -> {y}", "dim")
     for pair in found["arms"]:
         same = pair["a"] == pair["b"]
         table = Table(title=pair["a"] if same else f"{pair['a']} -> {pair['b']}",

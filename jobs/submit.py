@@ -14,6 +14,7 @@ import typer
 import marc_core
 from jobs.common import clear_errors, console, print_json
 from jobs.options import JsonOption
+from jobs.terminal import say
 from marc_core.errors import ConfigError, MarcError
 
 PACKAGES = ("marc_core", "pipelines", "jobs", "serving")
@@ -89,13 +90,13 @@ def submit(
         root = Path(__file__).resolve().parents[1]
         environment = uploads(root, working_dir and working_dir.resolve())
         client = _client(address)
-        console.print(_describe(environment), highlight=False, soft_wrap=True)
+        say(_describe(environment))
         job_id = client.submit_job(
             entrypoint="python -m jobs.cli " + shlex.join(arguments),
             submission_id=submission_id,
             runtime_env=environment,
         )
-        console.print(f"job {job_id} submitted to {address}")
+        say(f"job {job_id} submitted to {address}")
         status = (
             asyncio.run(_follow(client, job_id)) if wait else str(client.get_job_status(job_id))
         )
@@ -138,5 +139,5 @@ async def _follow(client, job_id: str) -> str:
     async for lines in client.tail_job_logs(job_id):
         console.file.write(lines)
     info = client.get_job_info(job_id)
-    console.print(f"job {job_id}: {info.status}" + (f" ({info.message})" if info.message else ""))
+    say(f"job {job_id}: {info.status}" + (f" ({info.message})" if info.message else ""))
     return str(info.status)

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from jobs.common import clear_errors, console, ray_session
+from jobs.common import clear_errors, ray_session
+from jobs.terminal import say
 from jobs.training.ray_train import fit, forget
 from marc_core.config import config_to_yaml, load_config
 from marc_core.training.config import TrainConfig
@@ -46,7 +47,7 @@ def run(
             # The controller counts a CPU of its own, which it hardly uses.
             with ray_session(address, min_cpus=config.num_workers + 1):
                 fit(train, config)
-        console.print(f"Trained. Curves: {output / 'curves.jsonl'}")
+        say(f"Trained. Curves: {output / 'curves.jsonl'}")
 
 
 def _device(config: TrainConfig) -> torch.device:
