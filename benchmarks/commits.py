@@ -1,6 +1,8 @@
-"""A writer's life: time of a commit and memory, over many commits.
+"""A writer's life: time of a commit and memory, over many commits; and videos a second by the
+number of videos in a commit.
 
     python -m benchmarks.commits [--commits 1000]
+    python -m benchmarks.commits --rates        videos a second at 4 and 256 videos a commit
 
 Publishes four made-up videos a commit (three events each, thumbnails of 15 kB, features of 36 kB a
 event) through `Writer`, as an indexing job's writer does, and then through the same class with
@@ -103,12 +105,39 @@ def write(commits: int, plain: bool) -> list[dict[str, float]]:
     return result
 
 
+def rates(videos: int = 1024) -> dict[str, object]:
+    """Return videos a second of `publish` at 4 and 256 a commit, interleaved, median of 3."""
+    rng, names = np.random.default_rng(0), ("videos", "events", "features", "texts")
+    seconds: dict[int, list[float]] = {4: [], 256: []}
+    for _ in range(3):
+        made = [rows(rng) for _ in range(videos)]
+        for size, times in seconds.items():
+            batches = [
+                [pa.concat_tables([stages.from_ipc(r[name]) for r in made[i : i + size]])
+                 for name in names]
+                for i in range(0, videos if size > 4 else videos // 8, size)
+            ]  # fmt: skip
+            with tempfile.TemporaryDirectory() as folder:
+                config = load_config(IndexConfig, overrides=[f"memory.uri='{folder}/memory'"])
+                store = MemoryStore.open(config.memory, embedding_dim=DIM, create=True)
+                started = time.perf_counter()
+                for batch in batches:
+                    store.publish(*batch)
+                times.append((time.perf_counter() - started) / sum(b[0].num_rows for b in batches))
+    per_second = {size: round(1 / statistics.median(times)) for size, times in seconds.items()}
+    return {"videos_per_second": per_second, "ratio": round(per_second[256] / per_second[4], 1)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--commits", type=int, default=1000)
     parser.add_argument("--plain-commits", type=int, default=400, help="without upkeep: slow")
+    parser.add_argument("--rates", action="store_true", help="videos a second only")
     parser.add_argument("--one", choices=("writer", "plain"), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.rates:
+        print(json.dumps({"hardware": hardware(), "events_per_video": EVENTS} | rates(), indent=1))
+        return
     if args.one:
         print(json.dumps(write(args.commits, args.one == "plain")))
         return

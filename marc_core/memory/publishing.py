@@ -17,6 +17,7 @@ table of crash windows).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,19 +74,50 @@ def checked(
 
 def publish(tables: Tables, new: Publication) -> None:
     """Make the publication the memory's present state of its videos. See the module's diagram."""
-    ids = new.video_ids
-    old_ids = _older_versions(tables, new.videos)
-    surplus, recut = _differences(tables, new.events, ids)
-    if recut:
-        delete_derived(tables, sorted(recut), names=DERIVED)
-    _merge_derived(tables, new, recut, late=False)
-    merge(tables.events, "event_id", new.events, replace_where=surplus)
-    _merge_derived(tables, new, recut, late=True)
-    merge(tables.videos, "video_id", new.videos, replace_where=_rows_of(old_ids))
+    known = _look_up(tables, new)
+    if known.recut:
+        delete_derived(tables, sorted(known.recut), names=DERIVED)
+    _merge_derived(tables, new, known.recut, late=False)
+    merge(tables.events, "event_id", new.events, replace_where=known.surplus)
+    _merge_derived(tables, new, known.recut, late=True)
+    replaced = is_in("video_id", known.old_ids) if known.old_ids else None
+    merge(tables.videos, "video_id", new.videos, replace_where=replaced)
     for name, key in DERIVED.items():
-        delete_stale(tables.all()[name], key, getattr(new, name), is_in("video_id", ids))
-    if old_ids:
-        delete_derived(tables, old_ids)
+        stale = known.derived[name] - set(getattr(new, name)[key].to_pylist())
+        if stale:
+            delete_where(tables.all()[name], is_in(key, sorted(stale)))
+    if known.old_ids:
+        delete_derived(tables, known.old_ids)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Known:
+    """What the memory holds of the videos before they are published.
+
+    old_ids: other content versions of their uris. surplus: the condition that deletes events which
+    the new cut lacks, None when there are none. recut: videos of which an event is there with
+    another span, or is surplus. derived: keys of their features and texts.
+    """
+
+    old_ids: list[str]
+    surplus: str | None
+    recut: set[str]
+    derived: dict[str, set[str]]
+
+
+def _look_up(tables: Tables, new: Publication) -> _Known:
+    """Look everything up at once: each look-up waits for the disk more than it computes."""
+    ours = is_in("video_id", new.video_ids)
+    with ThreadPoolExecutor(2 + len(DERIVED)) as pool:
+        older = pool.submit(_older_versions, tables, new.videos)
+        differences = pool.submit(_differences, tables, new.events, ours)
+        derived = {
+            name: pool.submit(scan, tables.all()[name], [key], ours)
+            for name, key in DERIVED.items()
+        }
+    surplus, recut = differences.result()
+    keys = {n: set(derived[n].result()[key].to_pylist()) for n, key in DERIVED.items()}
+    return _Known(old_ids=older.result(), surplus=surplus, recut=recut, derived=keys)
 
 
 def delete_derived(
@@ -120,24 +152,13 @@ def _older_versions(tables: Tables, videos: pa.Table) -> list[str]:
     return sorted(set(known) - set(videos["video_id"].to_pylist()))
 
 
-def _differences(
-    tables: Tables, events: pa.Table, video_ids: list[str]
-) -> tuple[str | None, set[str]]:
-    """Compare with the events that are there.
-
-    Returns the condition that deletes surplus ones (None when there are none), and the videos of
-    which an event is there with another span, or is surplus.
-    """
+def _differences(tables: Tables, events: pa.Table, ours: str) -> tuple[str | None, set[str]]:
+    """Return surplus and recut of `_Known`, by comparing with the events that are there."""
     columns = ["event_id", "start_s", "end_s", "video_id"]
-    ours = is_in("video_id", video_ids)
     known = _tuples(scan(tables.events, columns, ours))
     new = {key: (start, end) for key, start, end, _ in _tuples(events.select(columns))}
     recut = {video for key, start, end, video in known if new.get(key) != (start, end)}
     return (ours if any(row[0] not in new for row in known) else None), recut
-
-
-def _rows_of(video_ids: list[str]) -> str | None:
-    return is_in("video_id", video_ids) if video_ids else None
 
 
 def _tuples(table: pa.Table) -> list[tuple[Any, ...]]:

@@ -11,6 +11,9 @@ from marc_core import schemas
 from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.memory import MemoryStore
+from marc_core.memory.tables import RUNS
+
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 def all_ids(store):
@@ -301,3 +304,44 @@ def test_features_load_by_event_and_model(store, fakes):
     for index in (0, 2):
         expected = fakes.features_of(index)
         assert torch.equal(found[f"v:0000:{index:05d}"].groups_TPD, expected.groups_TPD)
+
+
+@pytest.mark.parametrize(
+    ("archive", "command"),
+    [
+        ("[/videos/day 1, s3://b/c]", "marc index '/videos/day 1' s3://b/c --memory {}-format-2"),
+        (None, "marc index ARCHIVE --memory {}-format-2"),
+    ],
+)
+def test_an_older_format_is_refused_with_the_command_that_indexes_anew(tmp_path, archive, command):
+    import lancedb
+
+    db = lancedb.connect(str(tmp_path))
+    meta = b'{"format_version": 1, "embedding_dim": 16, "encoder_fingerprint": null}'
+    db.create_table(
+        "events", schema=pa.schema([("event_id", pa.string())], metadata={"marc": meta})
+    )
+    runs = db.create_table("runs", schema=RUNS)
+    if archive:
+        row = {"run_id": "r", "started_at": NOW, "config_yaml": f"archive: {archive}"}
+        runs.add(pa.Table.from_pylist([row], schema=RUNS))
+    for name in ("videos", "features"):
+        db.create_table(name, pa.table({"a": [1]}))
+    for create in (False, True):
+        with pytest.raises(MemoryStoreError, match="has format 1; this version reads") as error:
+            MemoryStore.open(MemoryConfig(uri=str(tmp_path)), embedding_dim=16, create=create)
+        assert str(error.value).endswith(command.format(tmp_path))
+
+
+def test_a_failed_reindexing_keeps_what_was_known(store, fakes):
+    videos, events, *_ = fakes.tables_of("v", "/a.mp4", 2)
+    row = videos.to_pylist()[0] | {"codec": "h264", "camera": "gate", "content_digest": "1-a"}
+    store.publish(pa.Table.from_pylist([row], schema=schemas.VIDEOS), events)
+    store.record_failures(failure(fakes, "v", "/a.mp4", cuts_fingerprint="c2", attempts=2))
+    after = store.get_video("v")
+    assert [after[n] for n in ("codec", "camera", "content_digest", "duration_s")] == [
+        "h264", "gate", "1-a", 36.0
+    ]  # fmt: skip
+    assert (after["error_class"], after["cuts_fingerprint"], after["attempts"]) == (
+        "timeout", "c2", 2
+    )  # fmt: skip
