@@ -1,6 +1,6 @@
 """Questions that come one after another: do they join rows under way, wait, or go one by one?
 
-    python -m benchmarks.engine_join [--requests 48] [--repeats 3]
+    python -m benchmarks.engine_join [--requests 16] [--repeats 2]
 
 The tiny student's engine answers prompts of 9 - 81 visual tokens (random ones) with 4 - 60 tokens
 each; a new one comes every 10 ms. Three settings in turn, in one process, repeated: join, wait
@@ -72,8 +72,8 @@ async def ask_all(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=48)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=2)
     options = parser.parse_args()
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in SETTINGS}
     answers = []

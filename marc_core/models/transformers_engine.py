@@ -34,12 +34,12 @@ from marc_core.models.text_stream import TextStream
 from marc_core.models.weight_update import update_weights
 
 MAX_ROWS = 64
-"""Samples decoded at once (our choice: more hardly raises the throughput of a 3B model)."""
+"""Samples decoded at once (our choice)."""
 PREFILL_TOKENS = 16_384
 """Prompt tokens computed in one call, padding included (our choice: six prompts of 64 frames)."""
 MAX_WASTE = 1.25
 """A batch joins another where their padded caches are at most this multiple of their own size;
-else they take turns (docs/models.md)."""
+else they take turns (our choice)."""
 
 
 class _Call:
