@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-BoundaryKind = Literal["start", "shot", "semantic", "max_length"]
-"""Why an event begins: start of the video, TransNetV2 transition, change point, length limit."""
+BoundaryKind = Literal["start", "gap", "shot", "semantic", "max_length"]
+"""Why an event begins: start of the video, end of a gap in its clock, TransNetV2 transition,
+change point, length limit."""
 
 
 class SidecarFile(NamedTuple):
@@ -102,20 +103,25 @@ class FrameChunk:
     sampled_index: (S,) int64, positions in `times_s` of THIS chunk.
     sampled_frames: (S, H, W, 3) uint8 RGB, upright, aspect ratio kept, at most
         `VideoConfig.frame_max_pixels`.
+    sample_interval_s: distance of samples by the end of this chunk. Where it grows, samples of
+        earlier chunks between the wider instants are given up (`SampleBuffer` does).
     """
 
     times_s: NDArray[np.float64]
     shot_frames: NDArray[np.uint8]
     sampled_index: NDArray[np.int64]
     sampled_frames: NDArray[np.uint8]
+    sample_interval_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodeSummary:
     """What is known of a video after its last frame.
 
-    `num_errors` counts packets that the decoder rejected and that were skipped. `warnings`: what a
-    person should know although the video was decoded, one sentence each.
+    `num_errors` counts packets that the decoder rejected and that were skipped. `gaps` are
+    stretches [end of a frame, next frame) without pictures, in seconds on the source's clock: no
+    event spans one. `warnings`: what a person should know although the video was decoded, one
+    sentence each.
     """
 
     info: VideoInfo
@@ -126,12 +132,14 @@ class DecodeSummary:
     backend: Literal["pyav", "decord"]
     backend_reason: str
     sample_fps: float
+    gaps: tuple[tuple[float, float], ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """A stretch [start_s, end_s) of a video; a video's events tile it without gap or overlap.
+    """A stretch [start_s, end_s) of a video; a video's events tile it without overlap, and
+    without a gap but for those in the source's clock (`DecodeSummary.gaps`).
 
     first_frame, end_frame: half-open range of frame indices of the source.
     score: strength of the boundary that begins it, in [0, 1]; 1.0 for kind "start".

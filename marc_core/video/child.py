@@ -1,7 +1,7 @@
 """The decoding child: `python -m marc_core.video.child <data fd>`.
 
     stdin: one JSON request a line      {"op": "decode", "path": ..., "config": {...}}
-    <data fd>: wire messages            info, alive*, chunk*, summary | frames | error
+    <data fd>: wire messages            info, alive*, chunk*, summary | alive*, frames*, end | error
     stderr: what decoders print; its last line explains a crash
 
 A thread reads stdin, and its end ends the process at once, even while a decoder loops: the child
@@ -10,6 +10,7 @@ never outlives its parent. Errors of our own are not caught: they end the proces
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import queue
@@ -21,13 +22,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from marc_core.config import VideoConfig
 from marc_core.errors import VideoError, VideoLimitError
 from marc_core.filenames import shown
 from marc_core.video import wire
 from marc_core.video.backend import decode
-from marc_core.video.exact import read_frames
+from marc_core.video.exact import find_frames
 
+_FRAMES_PER_MESSAGE = 32
+"""Frames of a read that are sent together (our choice: 10 MB)."""
 _ALIVE_INTERVAL_S = 1.0
 """Distance of signs of life between chunks (our choice: well below every stall timeout)."""
 
@@ -88,21 +93,21 @@ def _serve_decode(fd: int, request: dict[str, Any], config: VideoConfig) -> None
     with decode(request["path"], config, stream=request["stream"], on_frame=sign) as decoding:
         wire.send(fd, "info", asdict(decoding.info), {})
         for chunk in decoding:
-            wire.send(fd, "chunk", {}, wire.chunk_arrays(chunk))
+            wire.send(fd, "chunk", wire.chunk_fields(chunk), wire.chunk_arrays(chunk))
             sign.reset()
         wire.send(fd, "summary", wire.summary_fields(decoding.summary), {})
 
 
 def _serve_read(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
-    frames = read_frames(
-        request["path"],
-        request["times_s"],
-        config,
-        stream=request["stream"],
-        on_frame=_SignOfLife(fd),
+    sign = _SignOfLife(fd)
+    found = find_frames(
+        request["path"], request["times_s"], config, stream=request["stream"], on_frame=sign
     )
-    arrays = {str(i): frame for i, frame in enumerate(frames)}
-    wire.send(fd, "frames", {}, arrays)
+    while batch := list(itertools.islice(found, _FRAMES_PER_MESSAGE)):
+        times_s, frames = zip(*batch, strict=True)
+        wire.send(fd, "frames", {}, {"times_s": np.array(times_s), "frames": np.stack(frames)})
+        sign.reset()
+    wire.send(fd, "end", {}, {})
 
 
 class _SignOfLife:

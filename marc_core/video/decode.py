@@ -1,7 +1,10 @@
 """One pass over a video gives both streams: shot detector frames and sampled frames.
 
-    file -> OpenVideo.frames -> Clock -> every frame to 48 x 27 (AREA)  -+-> FrameChunk, ...
-                                      -> Sampler -> 1 fps, upright RGB  -+   then DecodeSummary
+    file -> OpenVideo.frames -> every frame to 48 x 27 (AREA)  -------------+-> FrameChunk, ...
+                             -> Clock -> Sampler -> 1 fps, upright RGB  ----+   then DecodeSummary
+
+The clock decides a frame's time a frame later, or up to 64 where stamps are doubtful. Frames wait
+for it (HeldFrame): the first of them as the decoder gave them, the others small.
 
 In-process; a decoder that hangs or crashes takes the process along. Pipelines use
 `marc_core.video.IsolatedDecoder`, which runs this code in a child.
@@ -9,6 +12,7 @@ In-process; a decoder that hangs or crashes takes the process along. Pipelines u
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,8 +25,9 @@ from av.video.reformatter import Interpolation
 from marc_core.errors import VideoLimitError
 from marc_core.filenames import shown
 from marc_core.types import DecodeSummary, FrameChunk, VideoInfo
+from marc_core.video.clock import GAP_S, GAP_STEPS, Clock
 from marc_core.video.pyav import FrameScaler, OpenVideo, further_streams, open_video
-from marc_core.video.sampling import SHOT_HEIGHT, SHOT_WIDTH, Clock, make_sampler, output_size
+from marc_core.video.sampling import SHOT_HEIGHT, SHOT_WIDTH, Sampler, output_size
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -38,6 +43,11 @@ def probe(path: str | Path, config: VideoConfig, *, stream: int = 0) -> VideoInf
     """
     with open_video(path, config, stream=stream) as video:
         return video.info
+
+
+_HELD_MOST, _HELD_BYTES = 16, 64 * 1024**2
+"""Frames that wait for their time at the decoder's own size (our choice: enough for the clock's
+usual look-ahead up to 1080p); further ones are shrunk, which costs a scaling each."""
 
 
 class Decoding:
@@ -85,52 +95,102 @@ class Decoding:
         return self._summary
 
     def __iter__(self) -> Iterator[FrameChunk]:
-        video, config = self._video, self._config
-        start_s = self._clock.next(video.first.time)
-        sampler = make_sampler(
-            sample_fps=config.sample_fps,
-            max_frames=config.max_sampled_frames,
-            start_s=start_s,
-            duration_s=self.info.duration_s,
+        video, config, clock = self._video, self._config, self._clock
+        sampler = Sampler(sample_fps=config.sample_fps, max_frames=config.max_sampled_frames)
+        timed = timed_frames(
+            video, clock, config, shots=shot_scaler(video), on_frame=self._on_frame
         )
-        scale_shot, scale_sampled = shot_scaler(video), sampled_scaler(video, config)
         chunk = _ChunkBuilder(config.chunk_frames)
-        num_frames, time_s, frame = 0, start_s, video.first
-        for frame in video.frames():
-            time_s = self._clock.next(frame.time) if num_frames else start_s
-            self._check_time(time_s - start_s)
-            sampled = scale_sampled(frame) if sampler.take(time_s) else None
-            chunk.add(time_s, scale_shot(frame), sampled)
+        num_frames, start_s, end_s = 0, 0.0, 0.0
+        for time_s, frame in timed:
+            start_s = start_s if num_frames else time_s
+            end_s = time_s + last_shown_s(frame.duration_s, clock)
+            check_duration(video.path, time_s - start_s - clock.past_gaps_s, config)
+            sampled = frame.sampled() if sampler.take(time_s) else None
+            chunk.add(time_s, frame.shot_HWC, sampled)
             num_frames += 1
-            if self._on_frame is not None:
-                self._on_frame()
             if chunk.full:
-                yield chunk.build()
+                yield chunk.build(sampler.interval_s)
         if not chunk.empty:
-            yield chunk.build()
+            yield chunk.build(sampler.interval_s)
         self._summary = DecodeSummary(
             info=self.info,
             num_frames=num_frames,
             num_errors=video.num_errors,
             start_s=start_s,
-            end_s=time_s + _shown_s(frame, video.step_s),
+            end_s=end_s,
             backend="pyav",
             backend_reason=self._reason,
             sample_fps=1.0 / sampler.interval_s,
-            warnings=self._warnings(),
+            gaps=tuple(clock.gaps),
+            warnings=(*clock.warnings(), *self._warnings()),
         )
 
     def _warnings(self) -> tuple[str, ...]:
         more = further_streams(self.info.num_streams, self._stream, self._config)
         return (more.strip(),) if more else ()
 
-    def _check_time(self, elapsed_s: float) -> None:
-        if elapsed_s > self._config.max_duration_s:
-            raise VideoLimitError(
-                f"A video must last at most {self._config.max_duration_s:g} s. "
-                f"'{shown(self._video.path)}' goes on longer than that. Raise "
-                "video.max_duration_s to take it."
-            )
+
+class HeldFrame:
+    """A decoded frame that waits for its time. Holds the decoder's memory until `shrink`.
+
+    shot_HWC: (27, 48, 3) for the shot detector, where asked for. duration_s: how long the file
+    says that it is shown.
+    """
+
+    __slots__ = ("_frame", "_sampled", "_scale", "duration_s", "shot_HWC")
+
+    def __init__(self, frame: VideoFrame, scale: FrameScaler, shots: FrameScaler | None) -> None:
+        self._frame: VideoFrame | None = frame
+        self._sampled: NDArray[np.uint8] | None = None
+        self._scale = scale
+        self.shot_HWC = _NO_SHOT if shots is None else shots(frame)
+        self.duration_s = (
+            float(frame.duration * frame.time_base) if frame.duration and frame.time_base else None
+        )
+
+    def shrink(self) -> None:
+        """Keep the sampled size only."""
+        self._sampled, self._frame = self.sampled().copy(), None
+
+    def sampled(self) -> NDArray[np.uint8]:
+        """Return the frame as sampled frames are: (H, W, 3) uint8 RGB."""
+        if self._sampled is not None:
+            return self._sampled
+        assert self._frame is not None
+        return self._scale(self._frame)
+
+
+_NO_SHOT = np.zeros((0, 0, 3), np.uint8)
+
+
+def timed_frames(
+    video: OpenVideo,
+    clock: Clock,
+    config: VideoConfig,
+    *,
+    seeked: bool = False,
+    shots: FrameScaler | None = None,
+    on_frame: Callable[[], None] | None = None,
+) -> Iterator[tuple[float, HeldFrame]]:
+    """Yield (time_s, frame) of every frame: from the beginning, or from where `seeked` to.
+
+    `on_frame` is called for each frame as it is decoded.
+    """
+    scale = sampled_scaler(video, config)
+    frame_bytes = 3 * video.first.width * video.first.height
+    most_whole = min(max(_HELD_BYTES // frame_bytes, 1), _HELD_MOST)
+    held: deque[HeldFrame] = deque()
+    for frame in video.frames_from_here() if seeked else video.frames():
+        if on_frame is not None:
+            on_frame()
+        held.append(HeldFrame(frame, scale, shots))
+        if len(held) > most_whole:
+            held[-1].shrink()
+        for time_s in clock.push(frame.time):
+            yield time_s, held.popleft()
+    for time_s in clock.finish():
+        yield time_s, held.popleft()
 
 
 class _ChunkBuilder:
@@ -163,12 +223,13 @@ class _ChunkBuilder:
         self._shots[len(self._times)] = shot_HWC
         self._times.append(time_s)
 
-    def build(self) -> FrameChunk:
+    def build(self, sample_interval_s: float) -> FrameChunk:
         chunk = FrameChunk(
             times_s=np.array(self._times, np.float64),
             shot_frames=self._shots[: len(self._times)],
             sampled_index=np.array(self._index, np.int64),
             sampled_frames=stack_frames(self._sampled),
+            sample_interval_s=sample_interval_s,
         )
         self._reset()
         return chunk
@@ -207,8 +268,17 @@ def sampled_scaler(video: OpenVideo, config: VideoConfig) -> FrameScaler:
     )
 
 
-def _shown_s(frame: VideoFrame, step_s: float) -> float:
-    """Return how long the last frame is shown."""
-    if frame.duration and frame.time_base:
-        return float(frame.duration * frame.time_base)
-    return step_s
+def last_shown_s(duration_s: float | None, clock: Clock) -> float:
+    """Return how long the last frame is shown: as the file says, unless that would be a gap."""
+    if duration_s is not None and 0 < duration_s <= max(GAP_S, GAP_STEPS * clock.step_s):
+        return duration_s
+    return clock.step_s
+
+
+def check_duration(path: str, shown_s: float, config: VideoConfig) -> None:
+    """Raise VideoLimitError when more is shown than `max_duration_s`; gaps do not count."""
+    if shown_s > config.max_duration_s:
+        raise VideoLimitError(
+            f"A video must last at most {config.max_duration_s:g} s. '{shown(path)}' goes on "
+            "longer than that. Raise video.max_duration_s to take it."
+        )

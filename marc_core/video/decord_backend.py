@@ -25,13 +25,14 @@ import numpy as np
 from marc_core.errors import ConfigError
 from marc_core.types import DecodeSummary, FrameChunk
 from marc_core.video.admission import inspect
-from marc_core.video.decode import Decoding
+from marc_core.video.clock import Clock, timed
+from marc_core.video.decode import Decoding, check_duration, last_shown_s
 from marc_core.video.pyav import open_video
 from marc_core.video.sampling import (
     SHOT_HEIGHT,
     SHOT_WIDTH,
+    Sampler,
     area_weights,
-    make_sampler,
     output_size,
 )
 
@@ -68,7 +69,15 @@ class DecordDecoding:
         if self._size[0] < MIN_WIDTH:
             self.refusal = f"sampled frames are narrower than {MIN_WIDTH} pixels"
         self._times_s = found.times_s
-        self._last_shown_s = found.last_shown_s or step_s
+        self._clock = Clock(step_s=step_s)
+        pairs = ((time_s, None) for time_s in found.times_s)
+        times_s = tuple(time_s for time_s, _ in timed(self._clock, pairs))
+        if self.refusal is None and times_s != found.times_s:
+            self.refusal = "timestamps are out of line"
+        if self.refusal is None:
+            shown_s = times_s[-1] - times_s[0] - self._clock.past_gaps_s
+            check_duration(self._path, shown_s, config)
+        self._last_shown_s = last_shown_s(found.last_shown_s, self._clock)
         self._summary: DecodeSummary | None = None
 
     def __enter__(self) -> DecordDecoding:
@@ -94,7 +103,7 @@ class DecordDecoding:
     def __iter__(self) -> Iterator[FrameChunk]:
         from decord._ffi.base import DECORDError, DECORDLimitReachedError
 
-        sampled, sample_fps = self._choose_samples()
+        sampled, interval_s = self._choose_samples()
         with tempfile.TemporaryFile() as shots, tempfile.TemporaryFile() as samples:
             failure = None
             try:
@@ -103,8 +112,8 @@ class DecordDecoding:
             except (DECORDError, DECORDLimitReachedError, _WrongCountError) as error:
                 failure = _first_line(error)
             if failure is None:
-                yield from self._chunks(sampled, shots, samples)
-                self._summary = self._make_summary(sample_fps)
+                yield from self._chunks(sampled, interval_s, shots, samples)
+                self._summary = self._make_summary(1.0 / interval_s)
                 return
         yield from self._by_pyav(f"decord failed: {failure}")
 
@@ -115,14 +124,11 @@ class DecordDecoding:
 
     def _choose_samples(self) -> tuple[list[int], float]:
         config, times_s = self._config, self._times_s
-        sampler = make_sampler(
-            sample_fps=config.sample_fps,
-            max_frames=config.max_sampled_frames,
-            start_s=times_s[0],
-            duration_s=self.info.duration_s,
-        )
-        chosen = [i for i, time_s in enumerate(times_s) if sampler.take(time_s)]
-        return chosen, 1.0 / sampler.interval_s
+        sampler = Sampler(sample_fps=config.sample_fps, max_frames=config.max_sampled_frames)
+        for time_s in times_s:
+            sampler.take(time_s)
+        kept = set(sampler.kept)
+        return [i for i, time_s in enumerate(times_s) if time_s in kept], sampler.interval_s
 
     def _drain_shots(self, out: IO[bytes]) -> None:
         weights = area_weights(MIN_WIDTH, SHOT_WIDTH)
@@ -164,7 +170,7 @@ class DecordDecoding:
             yield frames
 
     def _chunks(
-        self, sampled: list[int], shots: IO[bytes], samples: IO[bytes]
+        self, sampled: list[int], interval_s: float, shots: IO[bytes], samples: IO[bytes]
     ) -> Iterator[FrameChunk]:
         shots.seek(0)
         samples.seek(0)
@@ -178,6 +184,7 @@ class DecordDecoding:
                 shot_frames=_take(shots, (len(here), SHOT_HEIGHT, SHOT_WIDTH, 3)),
                 sampled_index=inside,
                 sampled_frames=self._take_samples(samples, len(inside)),
+                sample_interval_s=interval_s,
             )
 
     def frames_at(
@@ -213,6 +220,8 @@ class DecordDecoding:
             backend="decord",
             backend_reason="asked for and admitted",
             sample_fps=sample_fps,
+            gaps=tuple(self._clock.gaps),
+            warnings=self._clock.warnings(),
         )
 
 

@@ -2,7 +2,8 @@
 
     times -> decord, if it decodes this file's stream too
           -> PyAV: to two keyframes before a run of near times, decode forward, match by time
-          -> any doubt (a time not met, a rejected packet, no index): PyAV from the beginning
+          -> any doubt (a time not met, a rejected packet, a stamp out of line, no index):
+             PyAV from the beginning
 
 Two keyframes back, because pictures shown just after a keyframe may refer to the ones before it.
 """
@@ -18,17 +19,14 @@ import numpy as np
 
 from marc_core.errors import UnreadableVideoError
 from marc_core.filenames import shown
-from marc_core.video.decode import make_clock, sampled_scaler
+from marc_core.video.decode import HeldFrame, make_clock, timed_frames
 from marc_core.video.decord_backend import DecordDecoding
 from marc_core.video.pyav import OpenVideo, open_video
 
 if TYPE_CHECKING:
-    from av.video.frame import VideoFrame
     from numpy.typing import NDArray
 
     from marc_core.config import VideoConfig
-
-    Frames = dict[float, NDArray[np.uint8]]
 
 _SLACK_S = 1e-4
 """Rounding allowed when a stored time is compared with a frame's (stored as float64)."""
@@ -51,42 +49,59 @@ def read_frames(
 ) -> list[NDArray[np.uint8]]:
     """Return one (H, W, 3) uint8 RGB frame for each of `times_s`, in their order.
 
-    Times are source timestamps as decoding gave them (FrameChunk.times_s); the frames equal the
+    Times are source times as decoding gave them (FrameChunk.times_s); the frames equal the
     sampled frames of the same times. Raises what `decode` raises, and UnreadableVideoError for
     a time at which the file has no frame.
     """
+    found = dict(find_frames(path, times_s, config, stream=stream, on_frame=on_frame))
+    return [found[float(t)] for t in times_s]
+
+
+def find_frames(
+    path: str | Path,
+    times_s: Sequence[float],
+    config: VideoConfig,
+    *,
+    stream: int = 0,
+    on_frame: Callable[[], None] | None = None,
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Like `read_frames`, but yield (time, frame) for each distinct time as it is found."""
     wanted = sorted({float(t) for t in times_s})
-    found = _find(path, wanted, config, stream, on_frame)
+    found: set[float] = set()
+    for time_s, frame_HWC in _find(path, wanted, found, config, stream, on_frame):
+        found.add(time_s)
+        yield time_s, frame_HWC
     missing = [t for t in wanted if t not in found]
     if missing:
         raise UnreadableVideoError(
             f"'{shown(path)}' has no frame at {missing[0]:.6f} s ({len(missing)} of {len(wanted)} "
             "times not found). The file has changed since it was indexed; index it again."
         )
-    return [found[float(t)] for t in times_s]
 
 
 def _find(
     path: str | Path,
     wanted_s: Sequence[float],
+    found: set[float],
     config: VideoConfig,
     stream: int,
     on_frame: Callable[[], None] | None,
-) -> Frames:
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield what is found of `wanted_s`; the caller adds it to `found`, which ends the search."""
     if config.backend == "decord":
         decoding = DecordDecoding(path, config, stream=stream, on_frame=on_frame)
         frames = None if decoding.refusal else decoding.frames_at(wanted_s, _SLACK_S)
         if frames is not None:
-            return frames
+            yield from frames.items()
+            return
     with open_video(path, config, stream=stream) as video:
         if _may_seek(video, wanted_s):
-            found = _by_seeking(video, wanted_s, config, on_frame)
-            if len(found) == len(wanted_s):
-                return found
-    with open_video(path, config, stream=stream) as video:
-        clock = make_clock(video)
-        timed = ((clock.next(frame.time), frame) for frame in video.frames())
-        return _match(timed, wanted_s, video, config, on_frame)
+            yield from _by_seeking(video, wanted_s, config, on_frame)
+    left_s = [t for t in wanted_s if t not in found]
+    if left_s:
+        with open_video(path, config, stream=stream) as video:
+            timed = timed_frames(video, make_clock(video), config, on_frame=on_frame)
+            yield from _match(timed, left_s)
 
 
 def _may_seek(video: OpenVideo, wanted_s: Sequence[float]) -> bool:
@@ -107,20 +122,22 @@ def _by_seeking(
     wanted_s: Sequence[float],
     config: VideoConfig,
     on_frame: Callable[[], None] | None,
-) -> Frames:
-    """Return the frames found by seeking; fewer than wanted when anything is in doubt."""
-    found: Frames = {}
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield the frames found by seeking; ends early when anything is in doubt."""
     errors = video.num_errors
     for run in _runs(wanted_s):
         try:
             _seek_before(video, run[0])
         except av.FFmpegError:
-            return {}
-        timed = ((frame.time, frame) for frame in video.frames_from_here())
-        found |= _match(timed, run, video, config, on_frame)
-        if video.num_errors > errors:
-            return {}
-    return found
+            return
+        clock = make_clock(video)
+        timed = timed_frames(video, clock, config, seeked=True, on_frame=on_frame)
+        for found in _match(timed, run):
+            if clock.repaired or video.num_errors > errors:
+                return
+            yield found
+        if clock.repaired or video.num_errors > errors:
+            return
 
 
 def _runs(wanted_s: Sequence[float]) -> Iterator[list[float]]:
@@ -151,25 +168,14 @@ def _seek_before(video: OpenVideo, time_s: float) -> None:
 
 
 def _match(
-    timed: Iterator[tuple[float | None, VideoFrame]],
-    wanted_s: Sequence[float],
-    video: OpenVideo,
-    config: VideoConfig,
-    on_frame: Callable[[], None] | None,
-) -> Frames:
-    """Return {wanted time: frame} for wanted times (increasing) met by `timed` (increasing)."""
-    scale = sampled_scaler(video, config)
-    found: Frames = {}
+    timed: Iterator[tuple[float, HeldFrame]], wanted_s: Sequence[float]
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield (wanted time, frame) for wanted times (increasing) met by `timed` (increasing)."""
     position = 0
     while position < len(wanted_s) and (pair := next(timed, None)) is not None:
         time_s, frame = pair
-        if on_frame is not None:
-            on_frame()
-        if time_s is None:
-            continue
         while position < len(wanted_s) and wanted_s[position] < time_s - _SLACK_S:
             position += 1
         while position < len(wanted_s) and abs(wanted_s[position] - time_s) <= _SLACK_S:
-            found[wanted_s[position]] = scale(frame).copy()
+            yield wanted_s[position], frame.sampled().copy()
             position += 1
-    return found

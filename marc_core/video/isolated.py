@@ -99,9 +99,12 @@ class IsolatedDecoder:
         child = self._request(
             "read", path, {"times_s": [float(t) for t in times_s], "stream": stream}
         )
-        message = self._receive(child, path)
-        assert message.kind == "frames", message.kind
-        return [message.arrays[str(i)] for i in range(len(times_s))]
+        found: dict[float, NDArray[np.uint8]] = {}
+        while (message := self._receive(child, path)).kind != "end":
+            assert message.kind == "frames", message.kind
+            arrays = message.arrays
+            found |= zip(arrays["times_s"].tolist(), arrays["frames"], strict=True)
+        return [found[float(t)] for t in times_s]
 
     def _request(self, op: str, path: str | Path, fields: dict[str, Any]) -> _Child:
         if self._child is None or not self._child.idle or not self._child.alive:
@@ -121,7 +124,7 @@ class IsolatedDecoder:
         except BaseException:
             self.close()
             raise
-        if message.kind in ("summary", "frames", "error"):
+        if message.kind in ("summary", "end", "error"):
             child.idle = True
         if message.kind == "error":
             raise _error_from(message)
@@ -203,7 +206,7 @@ class DecodeStream:
                 self._summary = wire.summary_from_fields(message.fields)
                 self._ended = True
                 return
-            yield FrameChunk(**message.arrays)
+            yield FrameChunk(**message.fields, **message.arrays)
 
 
 class _Child:

@@ -84,7 +84,6 @@ class OpenVideo:
         self.first = first
         self.orientation = orientation_of(first)
         self.info = _info(container, self.stream, first, self.orientation)
-        _check_duration(path, self.info.duration_s, config)
 
     @property
     def container(self) -> InputContainer:
@@ -158,7 +157,7 @@ def open_video(path: str | Path, config: VideoConfig, *, stream: int = 0) -> Ite
     """Open `path` and decode the first frame of its video stream number `stream`.
 
     Raises UnreadableVideoError (no file, no container, no video stream), EmptyVideoError (no
-    frame decodes) and VideoLimitError (too large or too long for `config`).
+    frame decodes) and VideoLimitError (too large for `config`).
     """
     name = str(path)
     with open_container(name) as container:
@@ -257,14 +256,6 @@ def _check_size(path: str, width: int, height: int, config: VideoConfig) -> None
         raise VideoLimitError(
             f"A frame must have at most {config.max_pixels} pixels. '{shown(path)}' has {width} x "
             f"{height}. Raise video.max_pixels to take it."
-        )
-
-
-def _check_duration(path: str, duration_s: float | None, config: VideoConfig) -> None:
-    if duration_s is not None and duration_s > config.max_duration_s:
-        raise VideoLimitError(
-            f"A video must last at most {config.max_duration_s:g} s. '{shown(path)}' lasts "
-            f"{duration_s:.1f} s. Raise video.max_duration_s to take it."
         )
 
 

@@ -1,13 +1,13 @@
 """Time and size mathematics of decoding: no codec, no file, only numbers.
 
-pts of a frame --Clock--> time_s, strictly increasing --Sampler--> is it a sampled frame?
+time_s of a frame --Sampler--> is it a sampled frame? --chunks--> SampleBuffer: those kept
 (width, height, pixel shape) --output_size--> size of the sampled frames
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -16,107 +16,106 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from marc_core.types import FrameChunk
+
 SHOT_WIDTH, SHOT_HEIGHT = 48, 27
 """Size of the shot detector's frames (TransNetV2's input)."""
-
-_TICK_S = 1e-3
-"""Distance given to a frame whose timestamp repeats or steps back a little (our choice: below
-every real frame distance, so that the next honest timestamp is met again)."""
-
-_JUMP_S = 1.0
-"""A step back longer than this is a new time base (joined transport streams, wrapped counters),
-not a disorder of neighbours (our choice: longer than any reordering of frames)."""
 
 _SLACK_S = 1e-6
 """Rounding of pts * time_base allowed when a frame is compared with a sampling instant."""
 
 
-@dataclass(kw_only=True)
-class Clock:
-    """Turns presentation timestamps into strictly increasing seconds.
-
-    A missing timestamp continues by `step_s`. One that repeats or steps back by at most a second
-    moves on by a millisecond. One that steps back further begins a new time base, which is
-    continued where the old one ended. Every other time is the source's own, untouched.
-    """
-
-    step_s: float
-    start_s: float = 0.0
-    last_s: float | None = None
-    _offset_s: float = 0.0
-
-    def next(self, time_s: float | None) -> float:
-        """Return the time of the next frame in seconds; `time_s` is None without a timestamp."""
-        if self.last_s is None:
-            self.last_s = self.start_s if time_s is None else time_s
-            return self.last_s
-        if time_s is None:
-            self.last_s += self.step_s
-            return self.last_s
-        time_s += self._offset_s
-        if time_s < self.last_s - _JUMP_S:
-            self._offset_s += self.last_s + self.step_s - time_s
-            time_s = self.last_s + self.step_s
-        self.last_s = time_s if time_s > self.last_s else self.last_s + _TICK_S
-        return self.last_s
-
-
-@dataclass(kw_only=True)
 class Sampler:
     """Chooses sampled frames by time: the first frame, then the first at or after each instant.
 
-    Instants lie `interval_s` apart, counted from the first frame. Up to `promised_end_s` (first
-    frame plus the duration that the container promises) the interval never changes. Past it, or
-    from the start when the container promises nothing, `budget` more frames may follow: each
-    time half of what is left of them is spent, the interval doubles. So a stream without end
-    stays bounded and its beginning, already handed over, needs no revision.
+    Instants lie `interval_s` apart, counted from the first frame. Whenever more than `max_frames`
+    would be kept, the interval doubles and the samples between the wider instants are given up:
+    what is kept is what a sampler with that interval would have taken from the beginning, whatever
+    length the container promised.
     """
 
-    interval_s: float
-    budget: int
-    promised_end_s: float | None
-    _start_s: float | None = None
-    _next_s: float = -math.inf
-    _spent: int = 0
-    _left: int = 0
+    def __init__(self, *, sample_fps: float, max_frames: int) -> None:
+        """Sample at `sample_fps` (paper, section 4: 1), at most `max_frames` >= 1 in all."""
+        self.interval_s = 1.0 / sample_fps
+        self.kept: list[float] = []
+        """Times of the samples kept so far."""
+        self._max_frames = max_frames
+        self._next_s = -math.inf
 
     def take(self, time_s: float) -> bool:
         """Return whether the frame at `time_s` (increasing from call to call) is sampled."""
-        if self._start_s is None:
-            self._start_s, self._left = time_s, self.budget
         if time_s < self._next_s - _SLACK_S:
             return False
-        free = self.promised_end_s is not None and time_s < self.promised_end_s
-        if not free and self._left <= 0:
-            return False
-        if not free:
-            self._spend()
-        steps = math.floor((time_s - self._start_s + _SLACK_S) / self.interval_s)
-        self._next_s = self._start_s + (steps + 1) * self.interval_s
-        return True
-
-    def _spend(self) -> None:
-        self._left -= 1
-        self._spent += 1
-        if self._left > 0 and self._spent >= self._left:
+        self.kept.append(time_s)
+        while len(self.kept) > self._max_frames:
             self.interval_s *= 2
-            self._spent = 0
+            self.kept = [self.kept[i] for i in thin(self.kept, self.interval_s)]
+        self._next_s = _next_instant(time_s, self.kept[0], self.interval_s)
+        return self.kept[-1] == time_s
 
 
-def make_sampler(
-    *, sample_fps: float, max_frames: int, start_s: float, duration_s: float | None
-) -> Sampler:
-    """Return the sampler of one video.
+def thin(times_S: Sequence[float], interval_s: float) -> list[int]:
+    """Return the positions of the samples that a sampler of `interval_s` keeps of these."""
+    kept, next_s = [], -math.inf
+    for i, time_s in enumerate(times_S):
+        if time_s >= next_s - _SLACK_S:
+            kept.append(i)
+            next_s = _next_instant(time_s, times_S[0], interval_s)
+    return kept
 
-    The interval is 1 / sample_fps (paper, section 4: 1 fps), stretched so that a video of the
-    promised duration gives at most `max_frames`.
-    """
-    interval_s = 1.0 / sample_fps
-    if duration_s is None or duration_s <= 0:
-        return Sampler(interval_s=interval_s, budget=max_frames, promised_end_s=None)
-    interval_s = max(interval_s, duration_s / max_frames)
-    end_s = start_s + duration_s
-    return Sampler(interval_s=interval_s, budget=max_frames, promised_end_s=end_s)
+
+def _next_instant(time_s: float, start_s: float, interval_s: float) -> float:
+    return start_s + (math.floor((time_s - start_s + _SLACK_S) / interval_s) + 1) * interval_s
+
+
+class SampleBuffer:
+    """Collects the sampled frames of a stream of chunks, thinned as the stream was."""
+
+    def __init__(self) -> None:
+        self.interval_s = 0.0
+        self._times: list[NDArray[np.float64]] = []
+        self._index: list[NDArray[np.int64]] = []
+        self._frames: list[NDArray[np.uint8]] = []
+        self._num_frames = 0
+
+    def add(self, chunk: FrameChunk) -> None:
+        """Take the samples of the next chunk; give up what its interval leaves out."""
+        if len(chunk.sampled_index):
+            self._times.append(chunk.times_s[chunk.sampled_index])
+            self._index.append(chunk.sampled_index + self._num_frames)
+            self._frames.append(chunk.sampled_frames)
+        self._num_frames += len(chunk.times_s)
+        if chunk.sample_interval_s > self.interval_s > 0:
+            self._thin(chunk.sample_interval_s)
+        self.interval_s = chunk.sample_interval_s
+
+    def _thin(self, interval_s: float) -> None:
+        kept = np.zeros(sum(map(len, self._times)), np.bool_)
+        kept[thin(np.concatenate(self._times).tolist(), interval_s)] = True
+        parts = np.split(kept, np.cumsum([len(part) for part in self._times])[:-1])
+        for held in (self._times, self._index, self._frames):
+            held[:] = [p[k] for p, k in zip(held, parts, strict=True) if k.any()]  # type: ignore[index]
+
+    @property
+    def index(self) -> NDArray[np.int64]:
+        """(S,) indices of the samples among all frames."""
+        return np.concatenate([*self._index, np.zeros(0, np.int64)])
+
+    def finish(
+        self, more: Mapping[int, NDArray[np.uint8]] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Return (S,) indices and (S, H, W, 3) frames, with `more` by index among them.
+
+        Empties the buffer on the way, so that nothing is held twice.
+        """
+        more = more or {}
+        index = np.sort(np.concatenate([self.index, np.array(sorted(more), np.int64)]))
+        frames = np.empty((len(index), *self._frames[0].shape[1:]), np.uint8)
+        while self._frames:
+            frames[np.searchsorted(index, self._index.pop())] = self._frames.pop()
+        for i, frame_HWC in more.items():
+            frames[np.searchsorted(index, i)] = frame_HWC
+        return index, frames
 
 
 def output_size(

@@ -71,8 +71,13 @@ def receive(read_into: Callable[[memoryview], None]) -> Message:
     return Message(kind=parsed["kind"], fields=parsed["fields"], arrays=arrays)
 
 
+def chunk_fields(chunk: FrameChunk) -> dict[str, Any]:
+    """Return what is no array of a chunk (`FrameChunk(**fields, **arrays)` rebuilds it)."""
+    return {"sample_interval_s": chunk.sample_interval_s}
+
+
 def chunk_arrays(chunk: FrameChunk) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a chunk by field name (`FrameChunk(**arrays)` rebuilds it)."""
+    """Return the arrays of a chunk by field name."""
     return {
         "times_s": chunk.times_s,
         "shot_frames": chunk.shot_frames,
@@ -87,6 +92,9 @@ def summary_fields(summary: DecodeSummary) -> dict[str, Any]:
 
 
 def summary_from_fields(fields: Mapping[str, Any]) -> DecodeSummary:
-    """Return the summary that `summary_fields` wrote."""
-    info, warnings = VideoInfo(**fields["info"]), tuple(fields["warnings"])
-    return DecodeSummary(**{**fields, "info": info, "warnings": warnings})
+    """Return the summary that `summary_fields` wrote, before or after a way through JSON."""
+    info = VideoInfo(**fields["info"])
+    gaps = tuple((start_s, end_s) for start_s, end_s in fields["gaps"])
+    return DecodeSummary(
+        **{**fields, "info": info, "gaps": gaps, "warnings": tuple(fields["warnings"])}
+    )

@@ -2,72 +2,78 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from marc_core.video.sampling import Clock, area_weights, make_sampler, output_size
-
-
-def chosen(times, **kwargs):
-    options = {"sample_fps": 1.0, "max_frames": 100, "start_s": times[0], "duration_s": None}
-    sampler = make_sampler(**{**options, **kwargs})
-    return [t for t in times if sampler.take(t)], sampler
+from marc_core.types import FrameChunk
+from marc_core.video.sampling import SampleBuffer, Sampler, area_weights, output_size
 
 
-def test_clock_keeps_good_times_untouched():
-    clock = Clock(step_s=0.1)
-    times = [-0.5, -0.4, 0.0, 7.25]
-    assert [clock.next(t) for t in times] == times
-
-
-def test_clock_repairs_missing_repeated_and_restarted_times():
-    clock = Clock(step_s=0.1)
-    got = [clock.next(t) for t in (5.0, None, 5.1, 5.0, 5.3, 0.0, 0.1, 9.0)]
-    assert got == pytest.approx([5.0, 5.1, 5.101, 5.102, 5.3, 5.4, 5.5, 14.4])
-    assert np.all(np.diff(got) > 0)
-
-
-def test_clock_starts_where_the_stream_promises_without_a_first_timestamp():
-    assert Clock(step_s=0.1, start_s=2.0).next(None) == 2.0
+def chosen(times, *, max_frames=1000, sample_fps=1.0):
+    sampler = Sampler(sample_fps=sample_fps, max_frames=max_frames)
+    taken = [t for t in times if sampler.take(t)]
+    assert set(sampler.kept) <= set(taken)
+    return sampler.kept, sampler
 
 
 @pytest.mark.parametrize("start_s", [0.0, 1.075, -3.2])
 @pytest.mark.parametrize("fps", [10, 25, 30000 / 1001, 0.7])
 def test_samples_are_the_first_frames_at_or_after_each_instant(start_s, fps):
     times = [start_s + i / fps for i in range(200)]
-    got, _ = chosen(times, duration_s=200 / fps, max_frames=1000)
+    got, _ = chosen(times)
     instants = np.arange(0, 200 / fps)
     expected = {next((t for t in times if t >= start_s + k - 1e-6), None) for k in instants}
     assert got == sorted(expected - {None})
 
 
 def test_a_gap_gives_one_frame_not_many():
-    got, _ = chosen([0.0, 0.5, 1.0, 7.3, 7.4, 8.0], duration_s=8.5)
+    got, _ = chosen([0.0, 0.5, 1.0, 7.3, 7.4, 8.0])
     assert got == [0.0, 1.0, 7.3, 8.0]
 
 
-def test_known_duration_stretches_the_interval():
-    times = np.arange(0, 1000, 0.5).tolist()
-    got, sampler = chosen(times, duration_s=1000.0, max_frames=100)
-    assert len(got) == 100
-    assert np.allclose(np.diff(got), 10.0)
-    assert sampler.interval_s == 10.0
+@st.composite
+def films(draw):
+    """Times with gaps, several frames between samples or several samples between frames."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    steps = rng.choice([0.04, 0.3, 1.7, 40.0], draw(st.integers(1, 400)), p=[0.5, 0.3, 0.15, 0.05])
+    return (draw(st.sampled_from([0.0, -5.7, 5e4])) + np.cumsum(steps)).tolist()
 
 
-@pytest.mark.parametrize("max_frames", [1, 2, 7, 100])
-def test_a_stream_without_end_stays_within_its_budget_and_covers_its_length(max_frames):
-    times = np.arange(0, 5000, 0.5).tolist()
-    got, _ = chosen(times, max_frames=max_frames)
+@given(films(), st.integers(1, 60))
+def test_too_many_samples_are_those_of_a_wider_interval(times, max_frames):
+    got, sampler = chosen(times, max_frames=max_frames)
     assert 1 <= len(got) <= max_frames
-    assert got[0] == 0.0
-    if max_frames == 100:
-        assert got[:50] == [float(t) for t in range(50)]
-        assert len([t for t in got if t > 100]) >= 20
+    assert got[0] == times[0]
+    again, _ = chosen(times, max_frames=10**6, sample_fps=1 / sampler.interval_s)
+    assert got == again
+    if sampler.interval_s > 1:
+        denser, _ = chosen(times, max_frames=10**6, sample_fps=2 / sampler.interval_s)
+        assert len(denser) > max_frames
 
 
-def test_a_broken_promise_of_duration_stays_bounded():
-    times = np.arange(0, 50_000, 0.5).tolist()
-    got, _ = chosen(times, duration_s=10.0, max_frames=50)
-    assert got[:11] == [float(t) for t in range(11)]
-    assert len(got) <= 100
+@given(films(), st.integers(1, 60), st.integers(1, 50))
+def test_the_buffer_keeps_what_the_sampler_keeps(times, max_frames, chunk_frames):
+    sampler, buffer = Sampler(sample_fps=1.0, max_frames=max_frames), SampleBuffer()
+    for first in range(0, len(times), chunk_frames):
+        here = times[first : first + chunk_frames]
+        index = [i for i, t in enumerate(here) if sampler.take(t)]
+        buffer.add(
+            FrameChunk(
+                times_s=np.array(here),
+                shot_frames=np.zeros((len(here), 27, 48, 3), np.uint8),
+                sampled_index=np.array(index, np.int64),
+                sampled_frames=np.array([first + i for i in index], np.int64).reshape(-1, 1, 1, 1),
+                sample_interval_s=sampler.interval_s,
+            )
+        )
+    expected = [times.index(t) for t in sampler.kept]
+    assert buffer.index.tolist() == expected
+    left_out = next((i for i in range(len(times)) if i not in expected), None)
+    more = {} if left_out is None else {left_out: np.full((1, 1, 1), 7, np.uint8)}
+    index, frames = buffer.finish(more)
+    assert index.tolist() == sorted(expected + list(more))
+    values = [7 if i == left_out else i % 256 for i in index]
+    assert frames.flatten().tolist() == values
 
 
 @pytest.mark.parametrize(
