@@ -23,11 +23,11 @@ import numpy as np
 import torch
 
 from marc_core.archive import SearchHit
-from marc_core.compress import compress_across, compress_event
+from marc_core.compress import compress_across
 from marc_core.config import AskConfig
 from marc_core.errors import AnswerError
 from marc_core.fingerprints import features_name
-from marc_core.indexing import cap_frames
+from marc_core.indexing import cap_frames, event_features
 from marc_core.memory import MemoryStore, chronological, search
 from marc_core.memory.archive import MemoryArchive
 from marc_core.models.prompt import choices_of, question_text
@@ -192,8 +192,8 @@ def decode_features(
     times_s = cap_frames(np.asarray(event["frame_times_s"]), config.student.max_frames)
     with local_copy(source, config.archive_options) as path:
         frames = decoder.read_frames(path, times_s.tolist(), stream=source.stream)
-    (features,) = student.encode_events([(np.stack(frames), times_s)])
-    return compress_event(features, config.compress)
+    (features,) = event_features(student, [(np.stack(frames), times_s)], config)
+    return features
 
 
 def to_device(features: EventFeatures, student: Student) -> EventFeatures:

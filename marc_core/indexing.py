@@ -2,11 +2,12 @@
 
     source --decode_video--> DecodedVideo --encode_video--> IndexedVideo
              (CPU: one decode    times, shot      (GPU or CPU:       rows of `videos`, `events`,
-              pass, TransNetV2)  scores, frames)   embed, segment,   `texts` and `features`, ready
-                                                   stage-1 features) to publish
+              pass, TransNetV2,  scores, frames)   `cut`, then       `texts` and `features`, ready
+              frames of short                      `event_features`) to publish
+              shots)
 
 They are split where the hardware changes. Between them travel the frames sampled once a second,
-never the video.
+never the video. `cut` and `event_features` are also how questions and evaluations see a video.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from __future__ import annotations
 import datetime as dt
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from marc_core import schemas
-from marc_core.config import IndexConfig
+from marc_core.config import EventConfig, IndexConfig, MethodConfig
 from marc_core.digest import content_digest
 from marc_core.fingerprints import Fingerprints, features_name, fingerprints_of
 from marc_core.text_rows import joined_texts, recorded_columns, sidecar_rows
-from marc_core.types import DecodeSummary, Event, VideoSource
+from marc_core.types import DecodeSummary, Event, EventFeatures, VideoSource
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from marc_core.text import Sidecar
     from marc_core.video import IsolatedDecoder
 
+_FRAMES_PER_CALL = 128
+"""Frames of several events that go through the vision tower together (our choice: their patches,
+0.3 GB for frames of 128 tokens, lie in memory at once)."""
 THUMBNAIL_SIDE_PX = 320
 JPEG_QUALITY = 85
 QUARANTINED_KINDS = frozenset({"timeout", "decoder_crash"})
@@ -44,6 +48,16 @@ QUARANTINED_KINDS = frozenset({"timeout", "decoder_crash"})
 TRANSIENT_KINDS = QUARANTINED_KINDS | {"source", "worker_lost", "internal"}
 """Failures that a later attempt may not meet again, and that every run tries again; all others are
 the file's own."""
+
+
+class VisionEncoder(Protocol):
+    """What turns frames into the student's features: a vision tower, or a student with one."""
+
+    def encode_events(
+        self, events: Sequence[tuple[NDArray[np.uint8], NDArray[np.float64]]]
+    ) -> list[EventFeatures]:
+        """Return the uncompressed features of events given as (frames, times_s)."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,46 +89,113 @@ class IndexedVideo:
     features: pa.Table | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """A video's events and what they hold.
+
+    positions: for each event, indices into the sampled frames, ascending, at least one; every one
+    lies in the event. embeddings_SD: (S, D) unit vectors of the sampled frames.
+    """
+
+    events: tuple[Event, ...]
+    positions: tuple[NDArray[np.int64], ...]
+    embeddings_SD: NDArray[np.float32]
+
+
 def decode_video(
     path: str, decoder: IsolatedDecoder, detector: ShotDetector, *, stream: int = 0
 ) -> DecodedVideo:
     """Decode a video stream of `path` once; shots are detected while samples are collected.
 
-    Raises the VideoError of whatever is wrong with the file.
+    Shots that fall between two samples are then read once more for a frame of their own, all in
+    one pass. Raises the VideoError of whatever is wrong with the file.
     """
-    times, indices, frames = [], [], []
-    offset = 0
+    from marc_core.events import frames_to_add
+    from marc_core.video.sampling import SampleBuffer
+
+    times: list[NDArray[np.float64]] = []
+    samples = SampleBuffer()
     detector.reset()
     with decoder.open(path, stream=stream) as decoding:
         for chunk in decoding:
             detector.push(chunk.shot_frames)
             times.append(chunk.times_s)
-            indices.append(chunk.sampled_index + offset)
-            if len(chunk.sampled_frames):
-                frames.append(chunk.sampled_frames)
-            offset += len(chunk.times_s)
+            samples.add(chunk)
         summary = decoding.summary
-    shot_scores, dark = detector.finish_with_dark()
+    times_s = np.concatenate(times)
+    scores, dark = detector.finish_with_dark()
+    line = {"dark_F": dark, "gaps": summary.gaps, "end_s": summary.end_s}
+    missing = frames_to_add(times_s, scores, samples.index, detector.config, **line).tolist()
+    more = decoder.read_frames(path, times_s[missing].tolist(), stream=stream) if missing else []
+    sampled_index, sampled_frames = samples.finish(dict(zip(missing, more, strict=True)))
     return DecodedVideo(
         summary=summary,
         content_digest=content_digest(path),
-        times_s=np.concatenate(times),
-        shot_scores=shot_scores,
+        times_s=times_s,
+        shot_scores=scores,
         dark=dark,
-        sampled_index=np.concatenate(indices),
-        sampled_frames=_joined(frames),
+        sampled_index=sampled_index,
+        sampled_frames=sampled_frames,
     )
 
 
-def _joined(parts: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Concatenate `parts` and empty it on the way, so that nothing is held twice."""
-    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.uint8)
-    end = len(whole)
-    while parts:
-        last = parts.pop()
-        whole[end - len(last) : end] = last
-        end -= len(last)
-    return whole
+def cut(decoded: DecodedVideo, encoder: DualEncoder, config: EventConfig) -> Cut:
+    """Embed the sampled frames and cut the video into events (paper, section 3.1)."""
+    from marc_core.events import segment
+
+    embeddings_SD = encoder.encode_images(decoded.sampled_frames)
+    events = segment(
+        decoded.times_s,
+        decoded.shot_scores,
+        decoded.sampled_index,
+        embeddings_SD,
+        config,
+        dark_F=decoded.dark,
+        gaps=decoded.summary.gaps,
+        end_s=decoded.summary.end_s,
+    )
+    positions = []
+    for event in events:
+        inside = np.searchsorted(decoded.sampled_index, [event.first_frame, event.end_frame])
+        positions.append(np.arange(*inside))
+    assert all(len(p) for p in positions), "decode_video samples every shot"
+    return Cut(events=tuple(events), positions=tuple(positions), embeddings_SD=embeddings_SD)
+
+
+def event_features(
+    tower: VisionEncoder,
+    events: Iterable[tuple[NDArray[np.uint8], NDArray[np.float64]]],
+    config: MethodConfig,
+) -> list[EventFeatures]:
+    """Return the stage-1 features of events given as (frames (F, H, W, 3), times_s (F,)).
+
+    At most `student.max_frames` frames of an event are seen, evenly spread. Events go through the
+    vision tower together, which changes nothing in their features and costs less.
+    """
+    import torch
+
+    from marc_core.compress import compress_event
+
+    features: list[EventFeatures] = []
+    with torch.inference_mode():
+        for batch in _batches(events, config.student.max_frames):
+            features += [compress_event(e, config.compress) for e in tower.encode_events(batch)]
+    return features
+
+
+def _batches(
+    events: Iterable[tuple[NDArray[np.uint8], NDArray[np.float64]]], max_frames: int
+) -> Iterator[list[tuple[NDArray[np.uint8], NDArray[np.float64]]]]:
+    """Yield capped events, as many together as `_FRAMES_PER_CALL` allows."""
+    batch: list[tuple[NDArray[np.uint8], NDArray[np.float64]]] = []
+    for frames_FHWC, times_F in events:
+        kept = cap_frames(np.arange(len(times_F)), max_frames)
+        if batch and sum(len(times) for _, times in batch) + len(kept) > _FRAMES_PER_CALL:
+            yield batch
+            batch = []
+        batch.append((frames_FHWC[kept], times_F[kept]))
+    if batch:
+        yield batch
 
 
 def encode_video(
@@ -132,19 +213,8 @@ def encode_video(
     With a `tower`, stage-1 features of every event are part of the result (paper, section 3.2:
     stage 1 never looks beyond its event, so it can run before any question is known).
     """
-    from marc_core.events import segment
-
     sidecar = sidecar.on_clock_of(decoded.summary.start_s, decoded.summary.end_s)
-    embeddings_SD = encoder.encode_images(decoded.sampled_frames)
-    events = segment(
-        decoded.times_s,
-        decoded.shot_scores,
-        decoded.sampled_index,
-        embeddings_SD,
-        config.events,
-        dark_F=decoded.dark,
-    )
-    samples = [samples_of(event, decoded.sampled_index) for event in events]
+    parts = cut(decoded, encoder, config.events)
     fingerprints = fingerprints_of(
         config, encoder.fingerprint, tower.fingerprint if tower else None
     )
@@ -155,32 +225,18 @@ def encode_video(
         "content_digest": decoded.content_digest,
         "recorded_at": sidecar.recorded_at,
         "status": schemas.INDEXED,
-        "num_events": len(events),
+        "num_events": len(parts.events),
         "num_parts": 1,
         "texts_fingerprint": sidecar.fingerprint,
         "warnings": [*decoded.summary.warnings, *sidecar.warnings],
     }
-    texts = _text_rows(source, sidecar, events)
+    texts = _text_rows(source, sidecar, parts.events)
     return IndexedVideo(
         videos=pa.Table.from_pylist([video_row], schema=schemas.VIDEOS),
-        events=_event_rows(source, decoded, sidecar, events, samples, embeddings_SD, texts),
+        events=_event_rows(source, decoded, sidecar, parts, texts),
         texts=texts,
-        features=_feature_rows(source, decoded, events, samples, tower, config) if tower else None,
+        features=_feature_rows(source, decoded, parts, tower, config) if tower else None,
     )
-
-
-def samples_of(event: Event, sampled_index: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the positions (into the sampled frames) that lie in `event`, at least one.
-
-    An event shorter than the sampling interval may hold none: it takes the nearest sample.
-    """
-    inside = np.flatnonzero(
-        (sampled_index >= event.first_frame) & (sampled_index < event.end_frame)
-    )
-    if len(inside):
-        return inside
-    middle = (event.first_frame + event.end_frame - 1) / 2
-    return np.array([int(np.argmin(np.abs(sampled_index - middle)))])
 
 
 def base_row(source: VideoSource, attempts: int, fingerprints: Fingerprints) -> dict[str, Any]:
@@ -260,14 +316,11 @@ def _event_rows(
     source: VideoSource,
     decoded: DecodedVideo,
     sidecar: Sidecar,
-    events: Sequence[Event],
-    samples: Sequence[NDArray[np.int64]],
-    embeddings_SD: NDArray[np.float32],
+    parts: Cut,
     texts: pa.Table,
 ) -> pa.Table:
     rows, text_of, video_start_s = [], joined_texts(texts), decoded.summary.start_s
-    for event, positions in zip(events, samples, strict=True):
-        mean_D = embeddings_SD[positions].mean(axis=0)
+    for event, positions in zip(parts.events, parts.positions, strict=True):
         span = (video_start_s, event.start_s, event.end_s)
         rows.append(
             {
@@ -281,7 +334,7 @@ def _event_rows(
                 "boundary_kind": event.kind,
                 "boundary_score": event.score,
                 "frame_times_s": decoded.times_s[decoded.sampled_index[positions]].tolist(),
-                "embedding": mean_D / max(float(np.linalg.norm(mean_D)), 1e-12),
+                "embedding": event_embedding(parts.embeddings_SD[positions]),
                 "thumbnail": thumbnail(decoded.sampled_frames[positions[len(positions) // 2]]),
                 "text": text_of.get(_event_id(source, event)),
                 "folder": schemas.folder_of(source.uri),
@@ -289,38 +342,33 @@ def _event_rows(
                 **recorded_columns(sidecar.recorded_at, *span),
             }
         )
-    return pa.Table.from_pylist(rows, schema=schemas.events_schema(embeddings_SD.shape[1]))
+    return pa.Table.from_pylist(rows, schema=schemas.events_schema(parts.embeddings_SD.shape[1]))
+
+
+def event_embedding(embeddings_FD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return an event's unit vector: the mean direction of its frames."""
+    mean_D: NDArray[np.float32] = embeddings_FD.mean(axis=0)
+    return mean_D / max(float(np.linalg.norm(mean_D)), 1e-12)
 
 
 def _feature_rows(
     source: VideoSource,
     decoded: DecodedVideo,
-    events: Sequence[Event],
-    samples: Sequence[NDArray[np.int64]],
+    parts: Cut,
     tower: VisionTower,
     config: IndexConfig,
 ) -> pa.Table:
-    import torch
-
-    from marc_core.compress import compress_event
     from marc_core.feature_rows import features_row
 
-    kept = [cap_frames(positions, config.student.max_frames) for positions in samples]
-    times_s = [decoded.times_s[decoded.sampled_index[k]] for k in kept]
-    encoded = tower.encode_events(
-        [(decoded.sampled_frames[k], t) for k, t in zip(kept, times_s, strict=True)]
-    )
+    times_S = decoded.times_s[decoded.sampled_index]
     name = features_name(tower.fingerprint, config)
-    with torch.inference_mode():
-        rows = [
-            features_row(
-                _event_id(source, event),
-                source.video_id,
-                name,
-                compress_event(features, config.compress),
-            )
-            for event, features in zip(events, encoded, strict=True)
-        ]
+    encoded = event_features(
+        tower, ((decoded.sampled_frames[p], times_S[p]) for p in parts.positions), config
+    )
+    rows = [
+        features_row(_event_id(source, event), source.video_id, name, features)
+        for event, features in zip(parts.events, encoded, strict=True)
+    ]
     return pa.Table.from_pylist(rows, schema=schemas.FEATURES)
 
 

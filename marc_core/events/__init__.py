@@ -1,7 +1,7 @@
 """Events: shot boundaries (TransNetV2), change points inside long shots, both made into events."""
 
 from marc_core.events.change_points import change_points
-from marc_core.events.segment import segment
+from marc_core.events.segment import frames_to_add, segment
 from marc_core.events.shots import ShotDetector, Transition, transitions
 from marc_core.events.transnet import TransNetV2, load_transnet
 
@@ -10,6 +10,7 @@ __all__ = [
     "TransNetV2",
     "Transition",
     "change_points",
+    "frames_to_add",
     "load_transnet",
     "segment",
     "transitions",

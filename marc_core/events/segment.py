@@ -8,13 +8,16 @@
                                                |
               events longer than max_event_s are split evenly -> list[Event]
 
-Every frame belongs to exactly one event, and an event ends where the next begins.
+Every frame belongs to exactly one event, and an event ends where the next begins or where a gap
+in the source's clock does: no event spans a gap.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +29,11 @@ from marc_core.types import BoundaryKind, Event
 
 _ONLY_FRAME_S = 0.04
 """Duration of the only frame of a video (our choice: 25 fps)."""
-_STRENGTH: dict[BoundaryKind, int] = {"max_length": 0, "semantic": 1, "shot": 2, "start": 3}
+_STRENGTH: dict[BoundaryKind, int] = {"max_length": 0, "semantic": 1, "shot": 2}
+_FIXED = frozenset({"start", "gap"})
+"""Boundaries that no rule removes."""
+
+Gaps = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +45,39 @@ class _Boundary:
     score: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Timeline:
+    """When each of F frames is shown: [starts_s[i], stops_s[i]); stops differ from the next start
+    at gaps only. `unbroken_s`: the starts, had there been no gaps. gap_frames: first after each."""
+
+    starts_s: NDArray[np.float64]
+    stops_s: NDArray[np.float64]
+    unbroken_s: NDArray[np.float64]
+    gap_frames: list[int]
+
+    @classmethod
+    def of(cls, times_s: NDArray[np.float64], gaps: Gaps, end_s: float | None) -> _Timeline:
+        if end_s is None:
+            end_s = float(times_s[-1]) + _frame_duration_s(times_s)
+        stops_s, unbroken_s = np.append(times_s[1:], end_s), times_s.copy()
+        frames = [int(np.searchsorted(times_s, after_s)) for _, after_s in gaps]
+        for (before_s, after_s), frame in zip(gaps, frames, strict=True):
+            stops_s[frame - 1] = before_s
+            unbroken_s[frame:] -= after_s - before_s
+        return cls(starts_s=times_s, stops_s=stops_s, unbroken_s=unbroken_s, gap_frames=frames)
+
+    def __len__(self) -> int:
+        return len(self.starts_s)
+
+    def duration_s(self, first: int, end: int) -> float:
+        """Return how long the frames [first, end), between which there is no gap, are shown."""
+        return float(self.stops_s[end - 1] - self.starts_s[first])
+
+    def ends(self, boundaries: Sequence[_Boundary]) -> list[int]:
+        """Return the frame after the last one of each event."""
+        return [b.frame for b in boundaries[1:]] + [len(self)]
+
+
 def segment(
     times_s: NDArray[np.float64],
     shot_scores: NDArray[np.float32],
@@ -46,27 +86,82 @@ def segment(
     config: EventConfig,
     *,
     dark_F: NDArray[np.bool_] | None = None,
+    gaps: Gaps = (),
+    end_s: float | None = None,
 ) -> list[Event]:
     """Cut a video into events that tile its F >= 1 frames.
 
-    times_s: (F,) float64 strictly increasing timestamps; shot_scores: (F,) of `ShotDetector`.
+    times_s: (F,) float64 strictly increasing times; shot_scores: (F,) of `ShotDetector`.
     sampled_index: (S,) ascending frame indices of the sampled frames, embeddings_SD: (S, D) of
     them, or None to cut at shots only. dark_F: (F,) black frames, so that a fade to black and
-    back is one boundary.
+    back is one boundary. gaps, end_s: as in DecodeSummary; without end_s the last frame is shown
+    as long as the median one.
     """
-    F = len(times_s)
-    assert F >= 1, "an empty video has no events"
-    assert len(shot_scores) == F, (len(shot_scores), F)
-    edges_s = np.append(times_s, times_s[-1] + _frame_duration_s(times_s))
-    boundaries = _shot_boundaries(times_s, shot_scores, dark_F, config)
+    line = _timeline(times_s, shot_scores, gaps, end_s)
+    boundaries = _shot_boundaries(line, shot_scores, dark_F, config)
     if embeddings_SD is not None and config.change_points:
         assert len(embeddings_SD) == len(sampled_index)
         boundaries = _with_change_points(
-            boundaries, edges_s, np.asarray(sampled_index), embeddings_SD, config
+            boundaries, line, np.asarray(sampled_index), embeddings_SD, config
         )
-    boundaries = _without_short(boundaries, edges_s, config.min_event_s)
-    boundaries = _with_splits(boundaries, edges_s, config)
-    return _events(boundaries, edges_s)
+    boundaries = _without_short(boundaries, line, config.min_event_s)
+    boundaries = _with_splits(boundaries, line, config)
+    return _events(boundaries, line)
+
+
+def frames_to_add(
+    times_s: NDArray[np.float64],
+    shot_scores: NDArray[np.float32],
+    sampled_index: NDArray[np.int64],
+    config: EventConfig,
+    *,
+    dark_F: NDArray[np.bool_] | None = None,
+    gaps: Gaps = (),
+    end_s: float | None = None,
+) -> NDArray[np.int64]:
+    """Return frames to sample besides `sampled_index`, so that every event will hold a sample.
+
+    Arguments as of `segment`. One near the middle of each shot that has none; and where samples
+    are more than a quarter of `max_event_s` apart, evenly more. Events are joined shots, cut
+    between samples or into parts longer than half of `max_event_s`, so none is left without.
+    """
+    line = _timeline(times_s, shot_scores, gaps, end_s)
+    shots = _shot_boundaries(line, shot_scores, dark_F, config)
+    added: list[int] = []
+    for shot, end in zip(shots, line.ends(shots), strict=True):
+        inside = slice(*np.searchsorted(sampled_index, [shot.frame, end]))
+        known = sampled_index[inside].tolist()
+        if not known:
+            middle_s = line.starts_s[shot.frame] + line.duration_s(shot.frame, end) / 2
+            known = [max(shot.frame, int(np.searchsorted(line.starts_s, middle_s, "right")) - 1)]
+            added += known
+        added += _between([shot.frame, *known, end - 1], line.starts_s, config.max_event_s / 4)
+    return np.setdiff1d(np.array(added, np.int64), sampled_index)
+
+
+def _between(
+    frames: Sequence[int], starts_s: NDArray[np.float64], most_s: float
+) -> Iterator[int]:
+    """Yield frames, so that no stretch of more than `most_s` between two of these lacks any."""
+    for first, last in pairwise(frames):
+        if starts_s[last] - starts_s[first] <= most_s:
+            continue
+        yield from (first, last)
+        while last - first > 1 and starts_s[last] - starts_s[first] > most_s:
+            reached = int(np.searchsorted(starts_s, starts_s[first] + most_s, "right")) - 1
+            first = max(reached, first + 1)
+            yield first
+
+
+def _timeline(
+    times_s: NDArray[np.float64],
+    shot_scores: NDArray[np.float32],
+    gaps: Gaps,
+    end_s: float | None,
+) -> _Timeline:
+    assert len(times_s) >= 1, "an empty video has no events"
+    assert len(shot_scores) == len(times_s), (len(shot_scores), len(times_s))
+    return _Timeline.of(times_s, gaps, end_s)
 
 
 def _frame_duration_s(times_s: NDArray[np.float64]) -> float:
@@ -75,35 +170,39 @@ def _frame_duration_s(times_s: NDArray[np.float64]) -> float:
 
 
 def _shot_boundaries(
-    times_s: NDArray[np.float64],
+    line: _Timeline,
     shot_scores: NDArray[np.float32],
     dark_F: NDArray[np.bool_] | None,
     config: EventConfig,
 ) -> list[_Boundary]:
-    """Return the video's start and one boundary per transition."""
-    start = _Boundary(frame=0, kind="start", score=1.0)
-    found = transitions(shot_scores, config.shot_threshold, times_s=times_s, dark_F=dark_F)
-    shots = [_Boundary(frame=t.boundary, kind="shot", score=min(t.peak, 1.0)) for t in found]
-    return [start, *(b for b in shots if b.frame < len(times_s))]
+    """Return the video's start, one boundary per gap and one per transition, in order."""
+    found = {0: _Boundary(frame=0, kind="start", score=1.0)}
+    for frame in line.gap_frames:
+        found[frame] = _Boundary(frame=frame, kind="gap", score=1.0)
+    times_s = line.unbroken_s
+    for t in transitions(shot_scores, config.shot_threshold, times_s=times_s, dark_F=dark_F):
+        shot = _Boundary(frame=t.boundary, kind="shot", score=min(t.peak, 1.0))
+        if shot.frame < len(line):
+            found.setdefault(shot.frame, shot)
+    return [found[frame] for frame in sorted(found)]
 
 
 def _with_change_points(
     shots: list[_Boundary],
-    edges_s: NDArray[np.float64],
+    line: _Timeline,
     sampled_index: NDArray[np.int64],
     embeddings_SD: NDArray[np.floating],
     config: EventConfig,
 ) -> list[_Boundary]:
     """Add boundaries inside shots of at least `change_point_min_shot_s`."""
-    ends = [b.frame for b in shots[1:]] + [len(edges_s) - 1]
     result: list[_Boundary] = []
-    for shot, end in zip(shots, ends, strict=True):
+    for shot, end in zip(shots, line.ends(shots), strict=True):
         result.append(shot)
-        if edges_s[end] - edges_s[shot.frame] < config.change_point_min_shot_s:
+        if line.duration_s(shot.frame, end) < config.change_point_min_shot_s:
             continue
         inside = slice(*np.searchsorted(sampled_index, [shot.frame, end]))
         index_S, x_SD = sampled_index[inside], embeddings_SD[inside]
-        cuts = change_points(x_SD, edges_s[index_S], config)
+        cuts = change_points(x_SD, line.starts_s[index_S], config)
         for before, cut, after in zip([0, *cuts], cuts, [*cuts[1:], len(x_SD)], strict=False):
             frame = int(index_S[cut - 1] + index_S[cut] + 1) // 2
             score = _distance(x_SD[before:cut], x_SD[cut:after])
@@ -119,27 +218,29 @@ def _distance(a_SD: NDArray[np.floating], b_SD: NDArray[np.floating]) -> float:
 
 
 def _without_short(
-    boundaries: list[_Boundary], edges_s: NDArray[np.float64], min_event_s: float
+    boundaries: list[_Boundary], line: _Timeline, min_event_s: float
 ) -> list[_Boundary]:
     """Join events shorter than `min_event_s`, shortest first, to the neighbour more like them.
 
     The more similar neighbour is the one behind the weaker boundary: a change point is weaker
-    than a cut, then the lower score is. At the video's ends there is only one neighbour.
+    than a cut, then the lower score is. At the video's ends and at gaps there is only one
+    neighbour; between two gaps there is none.
     """
     kept = list(boundaries)
-    while len(kept) > 1:
-        starts = np.array([b.frame for b in kept] + [len(edges_s) - 1])
-        durations_s = np.diff(edges_s[starts])
+    while True:
+        fixed = np.array([b.kind in _FIXED for b in kept] + [True])
+        starts = np.array([b.frame for b in kept] + [len(line)])
+        durations_s = line.stops_s[starts[1:] - 1] - line.starts_s[starts[:-1]]
+        durations_s[fixed[:-1] & fixed[1:]] = np.inf
         i = int(durations_s.argmin())
         if durations_s[i] >= min_event_s:
-            break
-        if i == 0:
-            del kept[1]
-        elif i == len(kept) - 1 or _strength(kept[i]) <= _strength(kept[i + 1]):
+            return kept
+        if fixed[i]:
+            del kept[i + 1]
+        elif fixed[i + 1] or _strength(kept[i]) <= _strength(kept[i + 1]):
             del kept[i]
         else:
             del kept[i + 1]
-    return kept
 
 
 def _strength(boundary: _Boundary) -> tuple[int, float]:
@@ -147,38 +248,37 @@ def _strength(boundary: _Boundary) -> tuple[int, float]:
 
 
 def _with_splits(
-    boundaries: list[_Boundary], edges_s: NDArray[np.float64], config: EventConfig
+    boundaries: list[_Boundary], line: _Timeline, config: EventConfig
 ) -> list[_Boundary]:
     """Split events longer than `max_event_s` into equal parts, as far as frames allow.
 
-    No part becomes shorter than `min_event_s` (a gap in the timestamps could make one).
+    No part becomes shorter than `min_event_s` (frames that are held long could make one).
     """
-    ends = [b.frame for b in boundaries[1:]] + [len(edges_s) - 1]
     result: list[_Boundary] = []
-    for boundary, end in zip(boundaries, ends, strict=True):
+    for boundary, end in zip(boundaries, line.ends(boundaries), strict=True):
         result.append(boundary)
-        start_s, end_s = edges_s[boundary.frame], edges_s[end]
+        start_s, end_s = line.starts_s[boundary.frame], line.stops_s[end - 1]
         parts = math.ceil((end_s - start_s) / config.max_event_s - 1e-9)
         for target_s in np.linspace(start_s, end_s, parts + 1)[1:-1]:
-            frame = int(np.searchsorted(edges_s, target_s))
-            since_s = edges_s[frame] - edges_s[result[-1].frame]
-            shorter_s = min(since_s, end_s - edges_s[frame])
-            if result[-1].frame < frame < end and shorter_s >= config.min_event_s:
+            frame = int(np.searchsorted(line.starts_s, target_s))
+            if not result[-1].frame < frame < end:
+                continue
+            since_s = line.starts_s[frame] - line.starts_s[result[-1].frame]
+            if min(since_s, end_s - line.starts_s[frame]) >= config.min_event_s:
                 result.append(_Boundary(frame=frame, kind="max_length", score=0.0))
     return result
 
 
-def _events(boundaries: list[_Boundary], edges_s: NDArray[np.float64]) -> list[Event]:
-    ends = [b.frame for b in boundaries[1:]] + [len(edges_s) - 1]
+def _events(boundaries: list[_Boundary], line: _Timeline) -> list[Event]:
     return [
         Event(
             index=i,
-            start_s=float(edges_s[b.frame]),
-            end_s=float(edges_s[end]),
+            start_s=float(line.starts_s[b.frame]),
+            end_s=float(line.stops_s[end - 1]),
             first_frame=b.frame,
             end_frame=end,
             kind=b.kind,
             score=b.score,
         )
-        for i, (b, end) in enumerate(zip(boundaries, ends, strict=True))
+        for i, (b, end) in enumerate(zip(boundaries, line.ends(boundaries), strict=True))
     ]

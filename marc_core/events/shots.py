@@ -52,6 +52,7 @@ class ShotDetector:
 
     def __init__(self, config: EventConfig, device: str = "cpu") -> None:
         """Load the weights, which all videos share. Raises ModelLoadError without them."""
+        self.config = config
         self._margin, self._threshold = config.shot_recheck_margin, config.shot_threshold
         self._chunk = -(-config.shot_chunk_frames // STEP) * STEP
         self._device = device

@@ -85,7 +85,7 @@ class SampleBuffer:
             self._index.append(chunk.sampled_index + self._num_frames)
             self._frames.append(chunk.sampled_frames)
         self._num_frames += len(chunk.times_s)
-        if chunk.sample_interval_s > self.interval_s > 0:
+        if chunk.sample_interval_s > self.interval_s and self._times:
             self._thin(chunk.sample_interval_s)
         self.interval_s = chunk.sample_interval_s
 

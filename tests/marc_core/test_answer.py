@@ -14,12 +14,11 @@ from marc_core.embed import load_encoder
 from marc_core.errors import AnswerError
 from marc_core.events import ShotDetector
 from marc_core.fingerprints import features_name
-from marc_core.indexing import decode_video, encode_video, samples_of
+from marc_core.indexing import decode_video, encode_video
 from marc_core.memory import MemoryStore
 from marc_core.models.loading import load_student
 from marc_core.models.vision_tower import VisionTower
 from marc_core.text import read_sidecar
-from marc_core.types import Event
 from marc_core.video import IsolatedDecoder, list_videos
 from marc_core.world import WorldConfig, sample_video, write_mp4
 
@@ -151,13 +150,3 @@ def test_errors_name_the_remedy(memory, change: dict, question: str, words: str)
     config = dataclasses.replace(ask, **change)
     with pytest.raises(AnswerError, match=words):
         answer_question(question, store=store, encoder=encoder, student=student, config=config)
-
-
-@pytest.mark.parametrize(
-    ("first", "end", "expected"), [(0, 20, [0, 1]), (20, 40, [2, 3]), (12, 18, [1]), (31, 39, [3])]
-)
-def test_every_event_has_a_sample(first: int, end: int, expected: list[int]) -> None:
-    event = Event(
-        index=0, start_s=0, end_s=1, first_frame=first, end_frame=end, kind="shot", score=1
-    )
-    assert samples_of(event, np.array([0, 10, 20, 30])).tolist() == expected

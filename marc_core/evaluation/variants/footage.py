@@ -82,26 +82,18 @@ class FileLoader:
         """Decode, embed and segment one video; an image becomes one event of one frame."""
         if Path(path).suffix.lower() in IMAGE_SUFFIXES:
             return load_image(path)
-        from marc_core.events import segment
-        from marc_core.indexing import decode_video, samples_of
+        from marc_core.indexing import cut, decode_video
 
         started = time.perf_counter()
         decoded = decode_video(path, self.decoder, self.detector)
         read = time.perf_counter()
-        embeddings_SD = self.encoder.encode_images(decoded.sampled_frames)
-        events = segment(
-            decoded.times_s,
-            decoded.shot_scores,
-            decoded.sampled_index,
-            embeddings_SD,
-            self.config.events,
-        )
+        parts = cut(decoded, self.encoder, self.config.events)
         return Footage(
             times_S=decoded.times_s[decoded.sampled_index],
             frames_SHWC=decoded.sampled_frames,
-            spans=tuple((e.start_s, e.end_s) for e in events),
-            positions=tuple(samples_of(e, decoded.sampled_index) for e in events),
-            embeddings_SD=embeddings_SD,
+            spans=tuple((e.start_s, e.end_s) for e in parts.events),
+            positions=parts.positions,
+            embeddings_SD=parts.embeddings_SD,
             timings_s={"decode": read - started, "embed": time.perf_counter() - read},
         )
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marc_core.config import EventConfig
-from marc_core.events import segment
+from marc_core.events import frames_to_add, segment
+from marc_core.video.sampling import thin
 
 CONFIG = EventConfig()
 
@@ -119,3 +120,75 @@ def test_only_the_long_shot_is_searched():
     scores[15 * 25 - 1] = scores[30 * 25 - 1] = 0.9
     events = segment(times_s, scores, sampled, _two_topics(40, 25), CONFIG)
     assert [e.start_s for e in events] == [0.0, 15.0, 30.0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(videos(), st.data())
+def test_no_event_spans_a_gap(video, data):
+    times_s, scores, sampled, embeddings, dark = video
+    where = st.lists(st.integers(1, max(1, len(times_s) - 1)), max_size=3, unique=True)
+    jumps = sorted(data.draw(where)) if len(times_s) > 1 else []
+    times_s, gaps = times_s.copy(), []
+    for frame in jumps:
+        times_s[frame:] += 600.0
+        gaps.append((float(times_s[frame - 1] + 0.01), float(times_s[frame])))
+    end_s = float(times_s[-1] + 0.01)
+    events = segment(
+        times_s, scores, sampled, embeddings, CONFIG, dark_F=dark, gaps=gaps, end_s=end_s
+    )
+    frames = [f for e in events for f in range(e.first_frame, e.end_frame)]
+    assert frames == list(range(len(times_s)))
+    assert (events[0].start_s, events[-1].end_s) == (times_s[0], end_s)
+    breaks = [(a.end_s, b.start_s) for a, b in itertools.pairwise(events) if a.end_s != b.start_s]
+    assert breaks == gaps
+    assert [e.first_frame for e in events if e.kind == "gap"] == jumps
+    between = [0, *jumps, len(times_s)]
+    for first, end in itertools.pairwise(between):
+        parts = [e for e in events if first <= e.first_frame < end]
+        if len(parts) > 1:
+            assert min(e.end_s - e.start_s for e in parts) >= CONFIG.min_event_s - 1e-6
+
+
+def test_a_cut_at_a_gap_is_one_boundary():
+    times_s, scores, sampled = _uniform(20)
+    times_s[250:] += 600.0
+    scores[248:251] = 0.9
+    events = segment(times_s, scores, sampled, None, CONFIG, gaps=[(10.0, times_s[250])])
+    assert [(e.first_frame, e.end_frame, e.kind) for e in events] == [
+        (0, 250, "start"), (250, 500, "gap")
+    ]  # fmt: skip
+    assert [e.end_s for e in events] == pytest.approx([10.0, 620.0])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    videos(),
+    st.sampled_from([0.0, 1.0, 10.0]),
+    st.sampled_from([20.0, 60.0, 1e9]),
+    st.sampled_from([0.5, 1.0, 4.0, 16.0, 200.0]),
+    st.booleans(),
+)
+def test_every_event_holds_a_sample_at_any_interval(
+    video, min_event_s, max_event_s, interval_s, cut_by_content
+):
+    times_s, scores, _, _, dark = video
+    config = EventConfig(
+        min_event_s=min_event_s, max_event_s=max_event_s, change_point_min_shot_s=5.0
+    )
+    sampled = np.array(thin(times_s.tolist(), interval_s))
+    more = frames_to_add(times_s, scores, sampled, config, dark_F=dark)
+    assert not set(more) & set(sampled)
+    sampled = np.sort(np.concatenate([sampled, more]))
+    rng = np.random.default_rng(len(times_s))
+    embeddings = rng.normal(size=(len(sampled), 4)) if cut_by_content else None
+    for event in segment(times_s, scores, sampled, embeddings, config, dark_F=dark):
+        inside = (sampled >= event.first_frame) & (sampled < event.end_frame)
+        assert inside.any()
+
+
+def test_a_short_shot_without_a_sample_gets_its_middle_frame():
+    times_s, scores, _ = _uniform(12)
+    scores[[60, 90]] = 0.9
+    (added,) = frames_to_add(times_s, scores, np.array([0, 50, 100, 150, 200, 250]), CONFIG)
+    assert added == 75 or added == 76
+    assert len(frames_to_add(times_s, scores, np.arange(0, 300, 25), CONFIG)) == 0
