@@ -48,8 +48,9 @@ class VideoConfig:
     sample_fps: float = number(1.0, above=0)
     """Sampled frames per second of video (paper, section 4: 1 fps)."""
     max_sampled_frames: int = number(7200, least=1)
-    """A longer video is sampled more sparsely, so that one row stays bounded (our choice: two
-    hours at 1 fps)."""
+    """Where more would be sampled, the interval doubles and every second one is given up, so that
+    one row stays bounded (our choice: two hours at 1 fps). Shots that would be left without a
+    sample have one besides."""
     frame_max_pixels: int = number(
         128 * 28 * 28, least=28 * 28, why="one visual token is 28 x 28 pixels"
     )
@@ -58,7 +59,8 @@ class VideoConfig:
     max_pixels: int = number(8192 * 4608, least=1)
     """Videos with more pixels a frame are refused as over_limit (our choice: just above 8K)."""
     max_duration_s: float = number(6 * 3600.0, above=0)
-    """Longer videos are refused as over_limit (our choice)."""
+    """Videos that show more than this are refused as over_limit; neither gaps in the clock count
+    nor what the container promises (our choice)."""
     stall_timeout_s: float = number(30.0, above=0)
     """No frame for this long: the decoder is killed (our choice)."""
     deadline_per_video_s: float = number(4 * 3600.0, above=0)
@@ -77,8 +79,8 @@ class EventConfig:
     shot_threshold: float = number(0.5, above=0, most=1)
     """TransNetV2 probability above which a frame belongs to a transition (its authors' value)."""
     shot_precision: Literal["auto", "int8", "bf16", "fp32"] = "auto"
-    """auto: int8 on a CPU with fast 8-bit products (VNNI), bf16 elsewhere. Each gave identical cuts
-    on every clip measured (docs/events.md)."""
+    """auto: int8 on a CPU with fast 8-bit products (VNNI), fp32 on one without bfloat16 products,
+    bf16 elsewhere. Each gave identical cuts on every clip measured (docs/events.md)."""
     shot_chunk_frames: int = number(100, least=1)
     """Frames per forward pass, rounded up to a multiple of 50; speed and memory only, the result
     does not depend on it (our choice: 150 is 4 - 8 % slower)."""
@@ -237,6 +239,14 @@ class MethodConfig:
     """Where events are kept."""
     archive_options: dict[str, str] = field(default_factory=dict)
     """Object store options of the archive (endpoint_override, region, scheme, ...)."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where two sections contradict each other."""
+        if 0 < self.video.sample_fps * self.events.max_event_s < 2:
+            raise ConfigError(
+                "events.max_event_s must hold two samples (2 / video.sample_fps). "
+                f"Got {self.events.max_event_s} and {self.video.sample_fps}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

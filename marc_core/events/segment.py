@@ -139,9 +139,7 @@ def frames_to_add(
     return np.setdiff1d(np.array(added, np.int64), sampled_index)
 
 
-def _between(
-    frames: Sequence[int], starts_s: NDArray[np.float64], most_s: float
-) -> Iterator[int]:
+def _between(frames: Sequence[int], starts_s: NDArray[np.float64], most_s: float) -> Iterator[int]:
     """Yield frames, so that no stretch of more than `most_s` between two of these lacks any."""
     for first, last in pairwise(frames):
         if starts_s[last] - starts_s[first] <= most_s:

