@@ -124,8 +124,15 @@ def decode_video(
         summary = decoding.summary
     times_s = np.concatenate(times)
     scores, dark = detector.finish_with_dark()
-    line = {"dark_F": dark, "gaps": summary.gaps, "end_s": summary.end_s}
-    missing = frames_to_add(times_s, scores, samples.index, detector.config, **line).tolist()
+    missing = frames_to_add(
+        times_s,
+        scores,
+        samples.index,
+        detector.config,
+        dark_F=dark,
+        gaps=summary.gaps,
+        end_s=summary.end_s,
+    ).tolist()
     more = decoder.read_frames(path, times_s[missing].tolist(), stream=stream) if missing else []
     sampled_index, sampled_frames = samples.finish(dict(zip(missing, more, strict=True)))
     return DecodedVideo(

@@ -206,7 +206,7 @@ class DecodeStream:
                 self._summary = wire.summary_from_fields(message.fields)
                 self._ended = True
                 return
-            yield FrameChunk(**message.fields, **message.arrays)
+            yield wire.chunk_of(message)
 
 
 class _Child:

@@ -72,7 +72,7 @@ def receive(read_into: Callable[[memoryview], None]) -> Message:
 
 
 def chunk_fields(chunk: FrameChunk) -> dict[str, Any]:
-    """Return what is no array of a chunk (`FrameChunk(**fields, **arrays)` rebuilds it)."""
+    """Return what is no array of a chunk."""
     return {"sample_interval_s": chunk.sample_interval_s}
 
 
@@ -84,6 +84,11 @@ def chunk_arrays(chunk: FrameChunk) -> dict[str, NDArray[Any]]:
         "sampled_index": chunk.sampled_index,
         "sampled_frames": chunk.sampled_frames,
     }
+
+
+def chunk_of(message: Message) -> FrameChunk:
+    """Return the chunk that `chunk_fields` and `chunk_arrays` took apart."""
+    return FrameChunk(sample_interval_s=message.fields["sample_interval_s"], **message.arrays)
 
 
 def summary_fields(summary: DecodeSummary) -> dict[str, Any]:
