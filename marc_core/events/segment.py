@@ -121,34 +121,33 @@ def frames_to_add(
 ) -> NDArray[np.int64]:
     """Return frames to sample besides `sampled_index`, so that every event will hold a sample.
 
-    Arguments as of `segment`. One near the middle of each shot that has none; and where samples
-    are more than a quarter of `max_event_s` apart, evenly more. Events are joined shots, cut
-    between samples or into parts longer than half of `max_event_s`, so none is left without.
+    Arguments as of `segment`. One near the middle of each shot that has none; and more, where
+    samples are further apart than half of `max_event_s`. Events are joined shots, cut between
+    samples or into parts longer than half of `max_event_s`, so none is left without.
     """
     line = _timeline(times_s, shot_scores, gaps, end_s)
     shots = _shot_boundaries(line, shot_scores, dark_F, config)
-    added: list[int] = []
+    sampled = set(sampled_index.tolist())
     for shot, end in zip(shots, line.ends(shots), strict=True):
-        inside = slice(*np.searchsorted(sampled_index, [shot.frame, end]))
-        known = sampled_index[inside].tolist()
-        if not known:
+        first, after = np.searchsorted(sampled_index, [shot.frame, end])
+        if first == after:
             middle_s = line.starts_s[shot.frame] + line.duration_s(shot.frame, end) / 2
-            known = [max(shot.frame, int(np.searchsorted(line.starts_s, middle_s, "right")) - 1)]
-            added += known
-        added += _between([shot.frame, *known, end - 1], line.starts_s, config.max_event_s / 4)
-    return np.setdiff1d(np.array(added, np.int64), sampled_index)
+            middle = int(np.searchsorted(line.starts_s, middle_s, "right")) - 1
+            sampled.add(min(max(middle, shot.frame), end - 1))
+    sampled |= set(_between(sorted(sampled), line, config.max_event_s / 2))
+    return np.array(sorted(sampled - set(sampled_index.tolist())), np.int64)
 
 
-def _between(frames: Sequence[int], starts_s: NDArray[np.float64], most_s: float) -> Iterator[int]:
-    """Yield frames, so that no stretch of more than `most_s` between two of these lacks any."""
-    for first, last in pairwise(frames):
-        if starts_s[last] - starts_s[first] <= most_s:
-            continue
-        yield from (first, last)
-        while last - first > 1 and starts_s[last] - starts_s[first] > most_s:
-            reached = int(np.searchsorted(starts_s, starts_s[first] + most_s, "right")) - 1
-            first = max(reached, first + 1)
-            yield first
+def _between(samples: Sequence[int], line: _Timeline, most_s: float) -> Iterator[int]:
+    """Yield frames, so that neighbours are at most `most_s` apart, or have no frame between."""
+    times_s, last = line.unbroken_s, len(line) - 1
+    for sample, following in pairwise([*samples, last]):
+        while following - sample > 1 and times_s[following] - times_s[sample] > most_s:
+            reached = int(np.searchsorted(times_s, times_s[sample] + most_s, "right")) - 1
+            sample = max(reached, sample + 1)
+            yield sample
+    if line.stops_s[-1] - line.starts_s[samples[-1]] > most_s:
+        yield last
 
 
 def _timeline(
