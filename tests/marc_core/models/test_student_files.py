@@ -8,7 +8,9 @@ import torch
 from marc_core.compress import compress_across, compress_event
 from marc_core.config import CompressConfig, StudentConfig
 from marc_core.evidence import Evidence
-from marc_core.models.loading import load_student
+from marc_core.models.inputs import full_ids, full_positions
+from marc_core.models.positions import position_ids
+from marc_core.models.prompt import chat_text
 from marc_core.models.student_files import StudentFiles
 from marc_core.models.vision_tower import VisionTower
 from marc_core.question import Turn
@@ -28,42 +30,27 @@ def setup(directory, make_frames, groups):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("groups", [1, 3])
-def test_evidence_spells_the_prompt_that_the_student_prepares(
+def test_evidence_spells_the_whole_prompt_and_its_positions(
     family, groups, checkpoint, make_frames
 ):
     directory = checkpoint(family)
-    for name in directory.glob("*.safetensors"):
-        assert name.is_file()
     config, video = setup(directory, make_frames, groups)
-    evidence = StudentFiles(config).evidence(PROMPT, video, choices=("red", "blue"))
-    prepared = load_student(config).prepare(PROMPT, video)
-    assert full_ids(evidence, config) == prepared.input_ids
+    files = StudentFiles(config)
+    evidence = files.evidence(PROMPT, video, choices=("red", "blue"))
+    pad = files.model_config.video_token_id
+    text = files.adapter.expand(chat_text(files.tokenizer, PROMPT, with_video=True), video)
+    whole = files.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert full_ids(evidence, pad) == whole
     assert evidence.num_tokens == video.num_tokens == sum(r.num_tokens for r in evidence.runs)
     assert len(evidence.runs) == (groups if family == "qwen3_vl" else 1)
     assert torch.equal(evidence.tokens_ND, video.groups_KPD.flatten(0, 1))
     assert (evidence.deepstack_LND is not None) == (family == "qwen3_vl")
     assert evidence.choices == ("red", "blue")
-    at, visual = 0, prepared_positions(prepared, config)
-    for run in evidence.runs:
-        own = evidence.positions_N3[at : at + run.num_tokens]
-        start = visual[at : at + run.num_tokens].min()
-        assert torch.equal(own + start, visual[at : at + run.num_tokens])
-        at += run.num_tokens
+    is_video, blocks = [i == pad for i in whole], files.adapter.blocks(video)
+    for rule in ("max", "hf5"):
+        expected = position_ids(is_video, blocks, rule=rule)
+        assert torch.equal(full_positions(evidence, rule), expected)
     assert torch.equal(Evidence.from_bytes(evidence.to_bytes()).tokens_ND, evidence.tokens_ND)
-
-
-def full_ids(evidence, config):
-    pad = StudentFiles(config).model_config.video_token_id
-    ids = list(evidence.before_ids)
-    for run in evidence.runs:
-        ids += [*run.ids, *[pad] * run.num_tokens]
-    return ids + list(evidence.after_ids)
-
-
-def prepared_positions(prepared, config):
-    pad = StudentFiles(config).model_config.video_token_id
-    mask = torch.tensor([i == pad for i in prepared.input_ids])
-    return prepared.position_ids_3S[:, mask].T
 
 
 def test_a_text_prompt_has_no_runs(checkpoint):
