@@ -17,9 +17,21 @@ from benchmarks.odd_times import (
     write_segments,
     write_stamped,
 )  # fmt: skip
-from marc_core.config import EventConfig, MethodConfig, VideoConfig
+from marc_core.config import EventConfig, IndexConfig, MethodConfig, VideoConfig
+from marc_core.errors import UnreadableVideoError
+from marc_core.evaluation.variants.footage import FileLoader
 from marc_core.events import ShotDetector
-from marc_core.indexing import Cut, DecodedVideo, cut, decode_video, event_features
+from marc_core.indexing import (
+    Cut,
+    DecodedVideo,
+    cut,
+    decode_video,
+    encode_video,
+    event_features,
+    reencode,
+)
+from marc_core.text import Sidecar
+from marc_core.types import VideoSource
 from marc_core.video import IsolatedDecoder
 
 EVENTS = EventConfig(change_points=False, min_event_s=0.5)
@@ -27,6 +39,8 @@ EVENTS = EventConfig(change_points=False, min_event_s=0.5)
 
 class MeanColours:
     """An encoder: a frame's mean colour as a unit vector."""
+
+    fingerprint = "mean colours"
 
     def encode_images(self, frames_FHWC):
         means = frames_FHWC.reshape(len(frames_FHWC), -1, 3).mean(axis=1)
@@ -270,3 +284,50 @@ def test_events_encoded_together_equal_events_encoded_alone(make_student, make_f
         assert torch.equal(alone.groups_TPD, features.groups_TPD)
         assert torch.equal(alone.times_T, features.times_T)
     assert max(f.num_source_groups for f in together) == student.config.max_frames // 2
+
+
+def test_embeddings_and_features_are_redone_without_a_new_cut(make_student, tmp_path):
+    """From the frames at the stored times, equal to what indexing computed."""
+    student = make_student()
+    student.fingerprint = "tower"
+    config = IndexConfig(student=student.config, events=EVENTS)
+    film, given, _ = short_shots(20, 4)
+    path = write_stamped(tmp_path / "clip.mkv", film, given)
+    source = VideoSource(video_id="v", uri=str(path), size_bytes=1, version="1")
+    with IsolatedDecoder(VideoConfig(sample_fps=0.25)) as decoder:
+        decoded = decode_video(str(path), decoder, ColourChanges())
+        indexed = encode_video(
+            source, decoded, Sidecar(), config=config, encoder=MeanColours(), tower=student
+        )
+        rows = indexed.events.select(["event_id", "video_id", "frame_times_s"]).to_pylist()
+        both = reencode(
+            str(path), rows, decoder=decoder, config=config, encoder=MeanColours(), tower=student
+        )
+        neither = reencode(str(path), rows[:2], decoder=decoder, config=config)
+    assert len(rows) >= 10
+    assert both.features.equals(indexed.features)
+    assert both.embeddings.equals(indexed.events.select(["event_id", "video_id", "embedding"]))
+    assert (neither.embeddings, neither.features) == (None, None)
+
+
+def test_a_changed_file_is_not_reencoded(tmp_path):
+    path = write_film(tmp_path / "clip.mp4", ["red"] * 30)
+    rows = [{"event_id": "v:0000:00000", "video_id": "v", "frame_times_s": [0.0, 5.0]}]
+    with (
+        IsolatedDecoder(VideoConfig()) as decoder,
+        pytest.raises(UnreadableVideoError, match=r"no frame at 5\.0"),
+    ):
+        reencode(str(path), rows, decoder=decoder, config=MethodConfig(), encoder=MeanColours())
+
+
+def test_evaluation_cuts_files_as_indexing_does(index, transnet, tmp_path):
+    """A fade to black and back is one boundary for both."""
+    colours_ = [*["red"] * 50, *["black"] * 10, *["blue"] * 50]
+    path = write_film(tmp_path / "fade.mp4", colours_)
+    _, parts = index(path, transnet)
+    loader = FileLoader(MethodConfig(events=EVENTS), MeanColours())
+    with loader.decoder:
+        footage = loader.load(str(path))
+    assert list(footage.spans) == spans(parts)
+    assert len(parts.events) == 2
+    assert [p.tolist() for p in footage.positions] == [p.tolist() for p in parts.positions]

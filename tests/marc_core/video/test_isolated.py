@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.odd_media import write_numbers
 from marc_core.config import VideoConfig
 from marc_core.errors import (
     DecoderCrashError,
@@ -16,7 +18,7 @@ from marc_core.errors import (
     UnreadableVideoError,
     VideoLimitError,
 )
-from marc_core.video import IsolatedDecoder, decode, read_frames
+from marc_core.video import IsolatedDecoder, decode, isolated, read_frames
 
 CONFIG = VideoConfig(chunk_frames=7)
 
@@ -142,12 +144,19 @@ def test_endless_chatter_does_not_block(odd: Path):
         decoder.open(odd / "h264.mp4")
 
 
-def test_a_real_child_killed_in_mid_video_is_a_crash_and_is_replaced(odd: Path):
-    with IsolatedDecoder(CONFIG) as decoder:
-        with decoder.open(odd / "8k.mp4") as stream:
-            os.kill(decoder.child_pid, 9)
+def test_a_real_child_killed_in_mid_video_is_a_crash_and_is_replaced(odd: Path, tmp_path: Path):
+    """The clip's samples are many times what the pipe holds, so the child cannot have ended."""
+    path = write_numbers(tmp_path / "long.mkv", count=250, codec="mjpeg", pix_fmt="yuvj420p",
+                         size=(640, 360))  # fmt: skip
+    config = replace(CONFIG, sample_fps=100.0, frame_max_pixels=640 * 360)
+    with IsolatedDecoder(config) as decoder:
+        with decoder.open(path) as stream:
+            chunks = iter(stream)
+            sampled = next(chunks).sampled_frames
+            assert 250 // len(sampled) * sampled.nbytes > 20 * isolated._PIPE_BYTES
+            os.kill(decoder.child_pid, signal.SIGKILL)
             with pytest.raises(DecoderCrashError, match="SIGKILL"):
-                list(stream)
+                list(chunks)
         with decoder.open(odd / "h264.mp4") as stream:
             assert sum(len(chunk.times_s) for chunk in stream) == 30
 
