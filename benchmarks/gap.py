@@ -14,8 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from marc_core.evaluation.report.html.markdown import render_markdown
-
+from marc_core.evaluation.report.markdown import render_markdown
 from marc_core.evaluation.results.compare import compare_results
 from marc_core.evaluation.results.result import load_result
 
@@ -41,7 +40,7 @@ def main() -> None:
 
 
 def run(output: str, settings: list[str]) -> str:
-    """Evaluate all arms; return the folder of the result."""
+    """Evaluate all variants; return the folder of the result."""
     from jobs.evaluate import run_evaluation
     from marc_core.config import load_config
     from marc_core.evaluation.config import EvaluateConfig
@@ -54,15 +53,16 @@ def run(output: str, settings: list[str]) -> str:
 
 
 def gap(result: dict[str, Any]) -> dict[str, Any]:
-    """Return every arm against the teacher, question by question."""
+    """Return every variant against the teacher, question by question."""
     table = {}
-    for arm in result["arms"]:
-        if arm == REFERENCE:
+    for variant in result["variants"]:
+        if variant == REFERENCE:
             continue
-        found = compare_results(result, result, arm_a=REFERENCE, arm_b=arm)["arms"][0]["overall"]
+        compared = compare_results(result, result, variant_a=REFERENCE, variant_b=variant)
+        found = compared["variants"][0]["overall"]
         retention = found["mean_b"] / found["mean_a"] if found["mean_a"] else None
         keys = ("difference", "low", "high", "p_mcnemar", "only_a", "only_b")
-        table[arm] = {"retention": retention} | {k: found[k] for k in keys}
+        table[variant] = {"retention": retention} | {k: found[k] for k in keys}
     return table
 
 
@@ -77,16 +77,16 @@ def gap_table(table: dict[str, Any]) -> str:
     """Return the paired comparison with the teacher as Markdown."""
     lines = [
         (
-            "| arm | retention | minus teacher, points | McNemar p | only teacher right "
-            "| only arm right |"
+            "| variant | retention | minus teacher, points | McNemar p | only teacher right "
+            "| only variant right |"
         ),
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for arm, row in table.items():
+    for variant, row in table.items():
         retention = "" if row["retention"] is None else f"{100 * row['retention']:.1f}"
         difference, low, high = (100 * row[k] for k in ("difference", "low", "high"))
         lines.append(
-            f"| {arm} | {retention} | {difference:+.1f} ({low:+.1f} to {high:+.1f}) | "
+            f"| {variant} | {retention} | {difference:+.1f} ({low:+.1f} to {high:+.1f}) | "
             f"{row['p_mcnemar']:.2g} | {row['only_a']} | {row['only_b']} |"
         )
     return "\n".join(lines) + "\n"

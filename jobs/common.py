@@ -17,27 +17,12 @@ __all__ = [
     "needs_lines",
     "print_json",
     "ray_session",
-    "suit_small_models",
 ]
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document to standard output."""
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
-
-
-def suit_small_models(model: str) -> None:
-    """Where `model` is a preset's, of a few million parameters: one thread, no bar for loading.
-
-    Measured: two OpenMP threads on a busy machine made its tokens up to 60 times slower. Students
-    of real size keep torch's default.
-    """
-    import torch
-    from transformers.utils import logging as transformers_logging
-
-    if model.startswith("preset:"):
-        torch.set_num_threads(1)
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def needs_lines(config: MethodConfig) -> list[str]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import track
+from rich.text import Text
 
-from jobs.common import clear_errors, console, print_json, ray_session, suit_small_models
+from jobs.common import clear_errors, console, print_json, ray_session
 from jobs.index import progress_bar
 from jobs.index_report import print_report
 from jobs.options import JsonOption, quoted
 from jobs.query import answer_to_json, out, print_answer, save_thumbnails
-from marc_core.config import AskConfig, IndexConfig, load_config
+from marc_core.config import IndexConfig, load_config
 
 if TYPE_CHECKING:
-    from marc_core.types import Answer
+    from marc_core.answer import Answer
     from marc_core.world import Question, WorldVideo
 
 
@@ -91,31 +91,20 @@ def _ask(
     quiet: bool,
 ) -> list[dict[str, Any]]:
     """Ask questions whose answers the world knows; print each with its citations."""
-    from marc_core.answer import answer_question
-    from marc_core.embed import load_encoder
-    from marc_core.memory import MemoryStore
-    from marc_core.models.loading import load_student
+    from marc_core.session import open_session
 
-    overrides = [f"memory.uri={quoted(str(memory))}", f"retrieve.k={k}"]
-    config = load_config(AskConfig, preset="tiny", overrides=overrides)
-    suit_small_models(config.student.model)
-    store = MemoryStore.open(config.memory)
-    encoder, student = load_encoder(config.encoder), load_student(config.student)
+    session = open_session(memory)
     results = []
     for video, question in cases:
-        asked = dataclasses.replace(
-            config,
-            question=question.text,
-            options=question.options,
-            only_video=str((archive / f"{video.name}.mp4").resolve()),
+        path = str((archive / f"{video.name}.mp4").resolve())
+        answer = session.ask(question.text, options=question.options, k=k, video=path).answer
+        pictures = save_thumbnails(
+            answer.citations, archive.parent / "pictures", session.archive.thumbnails
         )
-        answer = answer_question(
-            question.text, store=store, encoder=encoder, student=student, config=asked
-        )
-        pictures = save_thumbnails(answer.citations, archive.parent / "pictures")
         results.append(_judge(answer, question, video, pictures))
         if not quiet:
             _print_case(answer, question, video, pictures, results[-1]["correct"])
+    session.close()
     return results
 
 
@@ -162,9 +151,9 @@ def _print_case(
     correct: bool,
 ) -> None:
     out.rule(f"{video.name}: {question.type}")
-    out.print(f"[bold]{question.text}[/bold]")
+    out.print(Text(question.text, style="bold"))
     for letter, option in zip("ABCDEFGH", question.options, strict=False):
-        out.print(f"  {letter}. {option}")
+        out.print(Text(f"  {letter}. {option}"))
     print_answer(answer, pictures)
     verdict = "[green]right[/green]" if correct else "[red]wrong[/red]"
     out.print(f"{verdict}: the world knows {question.answer} {question.answer_text}\n")

@@ -19,7 +19,7 @@ from marc_core.config import config_to_yaml, load_config
 if TYPE_CHECKING:
     from marc_core.evaluation.config import EvaluateConfig
 
-VARIANTS = ("official", "video-r1")
+SCORINGS = ("official", "video-r1")
 
 
 def evaluate(
@@ -34,8 +34,9 @@ def evaluate(
         tuple[Path, Path] | None,
         typer.Option("--compare", help="Compare two results instead: A.json B.json."),
     ] = None,
-    arms: Annotated[
-        tuple[str, str] | None, typer.Option("--arms", help="With --compare: these two arms.")
+    variants: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="With --compare: these two variants."),
     ] = None,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
@@ -46,7 +47,7 @@ def evaluate(
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Answer a benchmark under one or several arms and score it, or compare two results.
+    """Answer a benchmark under one or several variants and score it, or compare two results.
 
     Writes result.json, report.html and tables.md. A rerun with the same settings resumes.
 
@@ -56,7 +57,7 @@ def evaluate(
 
     with clear_errors():
         if compare is not None:
-            found = compare_files(*compare, arms=arms)
+            found = compare_files(*compare, variants=variants)
             print_json(found) if as_json else print_comparison(found)
             return
         named = [] if benchmark is None else [f"benchmark={benchmark}"]
@@ -77,9 +78,8 @@ def run_evaluation(config: EvaluateConfig, *, address: str | None = None) -> dic
 
     Raises MarcError of whatever the user can mend.
     """
-    from marc_core.evaluation.report.html.html import render_report
-    from marc_core.evaluation.report.html.markdown import render_markdown
-
+    from marc_core.evaluation.report.html import render_report
+    from marc_core.evaluation.report.markdown import render_markdown
     from marc_core.evaluation.results.shards import Files
     from pipelines.evaluate import evaluate_benchmark
 
@@ -93,40 +93,40 @@ def run_evaluation(config: EvaluateConfig, *, address: str | None = None) -> dic
 
 
 def compare_files(
-    a: str | Path, b: str | Path, *, arms: tuple[str, str] | None = None
+    a: str | Path, b: str | Path, *, variants: tuple[str, str] | None = None
 ) -> dict[str, Any]:
     """Compare two result files (or their folders); see `compare_results`. Raises ResultError."""
     from marc_core.evaluation.results.compare import compare_results
     from marc_core.evaluation.results.result import load_result
 
     first, second = load_result(a), load_result(b)
-    names = {"arm_a": arms[0], "arm_b": arms[1]} if arms else {}
-    return compare_results(first, second, variant=first["manifest"]["variant"], **names)
+    names = {"variant_a": variants[0], "variant_b": variants[1]} if variants else {}
+    return compare_results(first, second, scoring=first["manifest"]["scoring"], **names)
 
 
 def print_result(result: dict[str, Any], config: EvaluateConfig) -> None:
-    """Print one line an arm, in both metric variants where they differ, and where the rest is."""
+    """Print one line a variant, in both scorings where they differ, and where the rest is."""
     manifest = result["manifest"]
     title = (
         f"{manifest['benchmark']}: {manifest['questions']} questions, {manifest['videos']} videos"
     )
     table = Table(title=title, title_justify="left")
-    differ = any(arm["variants_differ"] for arm in result["arms"].values())
-    variants = VARIANTS if differ else (manifest["variant"],)
-    for name in ("arm", *variants, "tokens", "answered", "top 3 (chance)"):
-        arm_name = name == "arm"
-        table.add_column(name, justify="left" if arm_name else "right", no_wrap=arm_name)
-    for name, arm in result["arms"].items():
-        overall = [arm["scores"][v]["overall"] for v in variants]
-        found = arm["retrieval"]
+    differ = any(variant["scorings_differ"] for variant in result["variants"].values())
+    scorings = SCORINGS if differ else (manifest["scoring"],)
+    for name in ("variant", *scorings, "tokens", "answered", "top 3 (chance)"):
+        variant_name = name == "variant"
+        table.add_column(name, justify="left" if variant_name else "right", no_wrap=variant_name)
+    for name, variant in result["variants"].items():
+        overall = [variant["scores"][v]["overall"] for v in scorings]
+        found = variant["retrieval"]
         recall = (
             f"{found['recall_at_3']:.1%} ({found['chance_at_3']:.0%})" if found["named"] else ""
         )
         table.add_row(
             name,
             *(interval_text(o) for o in overall),
-            f"{arm['tokens']['visual_tokens'] or 0:.1f}",
-            f"{arm['answered']}/{arm['questions']}",
+            f"{variant['tokens']['visual_tokens'] or 0:.1f}",
+            f"{variant['answered']}/{variant['questions']}",
             recall,
         )
     console.print(table)
@@ -142,10 +142,10 @@ def interval_text(overall: dict[str, Any] | None) -> str:
 
 
 def print_comparison(found: dict[str, Any]) -> None:
-    """Print overall and task differences of every compared arm."""
+    """Print overall and task differences of every compared variant."""
     for key, (x, y) in found["changed"].items():
         say(f"{key}: {x} -> {y}", "dim")
-    for pair in found["arms"]:
+    for pair in found["variants"]:
         same = pair["a"] == pair["b"]
         table = Table(title=pair["a"] if same else f"{pair['a']} -> {pair['b']}",
                       title_justify="left")  # fmt: skip

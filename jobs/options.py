@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from marc_core.memory import MemoryStore
 
-from marc_core.config import IndexConfig, MethodConfig, load_config
-from marc_core.errors import ConfigError
+from marc_core.config import IndexConfig, load_config
+from marc_core.configure import quoted
 
 Args = Annotated[
     list[str] | None,
-    typer.Argument(help="Settings as key=value, e.g. compress.budget_groups=2", show_default=False),
+    typer.Argument(help="Settings as key=value, e.g. retrieve.hybrid=false", show_default=False),
 ]
 MemoryOption = Annotated[
     str | None,
@@ -53,18 +51,12 @@ DryRunOption = Annotated[
 ]
 
 _OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)*=.*", re.DOTALL)
-C = TypeVar("C", bound=MethodConfig)
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return (plain arguments, key=value settings)."""
     overrides = [a for a in arguments if _OVERRIDE.fullmatch(a)]
     return [a for a in arguments if a not in overrides], overrides
-
-
-def quoted(value: str) -> str:
-    """Return `value` as a double-quoted YAML scalar of which no character is syntax."""
-    return json.dumps(value, ensure_ascii=False).replace("${", "\\\\${")
 
 
 def memory_override(memory: str | None) -> list[str]:
@@ -80,32 +72,3 @@ def open_memory(
 
     given = [*memory_override(memory), *(overrides or ())]
     return MemoryStore.open(load_config(IndexConfig, files=files or (), overrides=given).memory)
-
-
-def config_for_memory(
-    cls: type[C],
-    memory: str | None,
-    preset: str | None,
-    files: Sequence[Path] | None,
-    overrides: Sequence[str],
-) -> tuple[C, MemoryStore]:
-    """Return a query's configuration and the opened memory.
-
-    The memory knows the configuration it was indexed with, so a question needs no preset: the
-    models are those of the last indexing run unless `preset`, `files` or `overrides` say more.
-    """
-    from marc_core.memory import MemoryStore
-
-    given = [*memory_override(memory), *overrides]
-    first = load_config(cls, preset=preset or "tiny", files=files or (), overrides=given)
-    store = MemoryStore.open(first.memory)
-    if preset is not None:
-        return first, store
-    stored = store.last_config()
-    if stored is None:
-        raise ConfigError(
-            f"The memory '{first.memory.uri}' records no indexing run, so its models are "
-            "unknown. Name them with --preset, or index into it first."
-        )
-    config = load_config(cls, stored=stored, files=files or (), overrides=given)
-    return dataclasses.replace(config, memory=first.memory), store

@@ -1,38 +1,57 @@
-"""`marc search`, `ask`: what people ask of a memory. Neither needs Ray."""
+"""`marc search`, `ask`: what people ask of a memory. Neither needs Ray.
+
+What came from a file name, a caption or a model is shown as it is, never read as markup.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from jobs.common import clear_errors, console, print_json, suit_small_models
+from jobs.common import clear_errors, console, print_json
 from jobs.options import (
     Args,
     ConfigOption,
     JsonOption,
     MemoryOption,
     PresetOption,
-    config_for_memory,
-    quoted,
+    memory_override,
 )
-from marc_core.config import AskConfig
+from marc_core.display import saving, score_text, span, video_name
 
 if TYPE_CHECKING:
+    from marc_core.answer import Answer
     from marc_core.archive import SearchHit
-    from marc_core.types import Answer, Citation
+    from marc_core.display import Thumbnails
+    from marc_core.evidence import Citation
 
 out = type(console)()
 
-KOption = Annotated[int | None, typer.Option("-k", help="Number of events.", show_default="3")]
-VideoOption = Annotated[str | None, typer.Option("--video", help="Only this video (id or uri).")]
+VideoOption = Annotated[
+    list[str] | None, typer.Option("--video", help="Only this video (id, address or file name).")
+]
+FolderOption = Annotated[
+    str | None, typer.Option("--folder", help="Only videos in or below this folder.")
+]
 CameraOption = Annotated[str | None, typer.Option("--camera", help="Only this camera.")]
 TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Only events with this tag.")]
-FromOption = Annotated[float | None, typer.Option("--from", help="Only after this second.")]
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", help="Only what was recorded after this time: 2026-05-01T08:00Z."),
+]
+UntilOption = Annotated[
+    str | None, typer.Option("--until", help="Only what was recorded before this time.")
+]
+FromOption = Annotated[
+    float | None, typer.Option("--from", help="Only after this second of the video.")
+]
 ToOption = Annotated[float | None, typer.Option("--to", help="Only before this second.")]
 ThumbnailsOption = Annotated[
     Path | None, typer.Option("--thumbnails", help="Write the events' pictures to this folder.")
@@ -40,13 +59,25 @@ ThumbnailsOption = Annotated[
 
 
 def search(
-    query: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    query: Annotated[
+        str | None, typer.Argument(help="What to look for, in words.", show_default=False)
+    ] = None,
     settings: Args = None,
+    image: Annotated[
+        Path | None, typer.Option("--image", help="Look for events like this picture instead.")
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option("--like", help="Look for more like this event (its id) instead.")
+    ] = None,
     memory: MemoryOption = None,
-    k: KOption = None,
+    limit: Annotated[int, typer.Option("-k", "--limit", min=1, help="Number of events.")] = 3,
+    offset: Annotated[int, typer.Option(min=0, help="Events of the ranking to leave out.")] = 0,
     video: VideoOption = None,
+    folder: FolderOption = None,
     camera: CameraOption = None,
     tag: TagOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     from_s: FromOption = None,
     to_s: ToOption = None,
     thumbnails: ThumbnailsOption = None,
@@ -54,22 +85,21 @@ def search(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the events that fit a description, best first.
+    """Find the events that fit a description, a picture or another event, best first.
 
     Example: marc search "a red circle moves left" --memory runs/memory -k 5
     """
-    from marc_core.answer import find_events
-    from marc_core.embed import load_encoder
+    from marc_core.session import open_session
 
+    overrides = [*memory_override(memory), *(settings or ())]
+    if query is not None and (image or like):  # there are no words: what stands there is a setting
+        query, overrides = None, [*overrides, query]
     with clear_errors():
-        overrides = _filters(video, camera, tag, from_s, to_s, k) + (settings or [])
-        resolved, store = config_for_memory(AskConfig, memory, preset, config, overrides)
-        resolved = dataclasses.replace(resolved, question=query)
-        suit_small_models(resolved.encoder.model)
-        hits = find_events(
-            query, store=store, encoder=load_encoder(resolved.encoder), config=resolved
-        )
-    pictures = save_thumbnails(hits, thumbnails)
+        session = open_session(preset=preset, files=config or (), overrides=overrides)
+        where = _where(video, folder, camera, tag, since, until, from_s, to_s)
+        hits = session.search(query, image=image, like=like, limit=limit, offset=offset, **where)
+        pictures = save_thumbnails(hits, thumbnails, session.archive.thumbnails)
+        session.close()
     if as_json:
         print_json([_plain(hit, picture) for hit, picture in zip(hits, pictures, strict=True)])
     else:
@@ -83,10 +113,27 @@ def ask(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="An option, in order A, B, ...")
     ] = None,
-    k: KOption = None,
+    k: Annotated[
+        int | None, typer.Option("-k", help="Events to show the student.", show_default="3")
+    ] = None,
+    budget_tokens: Annotated[
+        int | None,
+        typer.Option(help="Visual tokens at most; 0 is one frame's.", show_default="0"),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 takes the likeliest answer.", show_default="0")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of an answer at most.", show_default="128")
+    ] = None,
+    samples: Annotated[int, typer.Option("-n", help="Answers to draw.")] = 1,
     video: VideoOption = None,
+    folder: FolderOption = None,
     camera: CameraOption = None,
     tag: TagOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     from_s: FromOption = None,
     to_s: ToOption = None,
     thumbnails: ThumbnailsOption = None,
@@ -98,47 +145,48 @@ def ask(
 
     Example: marc ask "Which way does the red circle move?" -o left -o right --memory runs/memory
     """
-    from marc_core.answer import answer_question
-    from marc_core.embed import load_encoder
-    from marc_core.models.loading import load_student
+    from marc_core.session import open_session
 
     with clear_errors():
-        overrides = _filters(video, camera, tag, from_s, to_s, k) + (settings or [])
-        resolved, store = config_for_memory(AskConfig, memory, preset, config, overrides)
-        resolved = dataclasses.replace(resolved, question=question, options=tuple(option or ()))
-        suit_small_models(resolved.student.model)
-        answer = answer_question(
-            question,
-            store=store,
-            encoder=load_encoder(resolved.encoder),
-            student=load_student(resolved.student),
-            config=resolved,
+        session = open_session(
+            preset=preset,
+            files=config or (),
+            overrides=[*memory_override(memory), *(settings or ())],
         )
-    pictures = save_thumbnails(answer.citations, thumbnails)
+        reply = session.ask(
+            question,
+            options=option or (),
+            k=k,
+            budget_tokens=budget_tokens,
+            temperature=temperature,
+            seed=seed,
+            max_tokens=max_tokens,
+            n=samples,
+            **_where(video, folder, camera, tag, since, until, from_s, to_s),
+        )
+        pictures = save_thumbnails(reply.citations, thumbnails, session.archive.thumbnails)
+        session.close()
     if as_json:
-        print_json(answer_to_json(answer, pictures))
+        print_json(answer_to_json(reply.answer, pictures))
     else:
-        print_answer(answer, pictures)
+        print_answer(reply.answer, pictures)
 
 
-def print_answer(answer: Answer, pictures: list[Path | None]) -> None:
+def print_answer(answer: Answer, pictures: Sequence[Path | None]) -> None:
     """Print an answer with its citations, its token saving and where the time went."""
-    out.print(f"[bold green]{answer.text}[/bold green]")
+    for sample in answer.samples:
+        out.print(Text(sample.text, style="bold green"))
     out.print(_citation_table(answer))
     if shown := [str(picture) for picture in pictures if picture]:
         out.print("pictures", *shown, markup=False, highlight=False, soft_wrap=True)
-    saved = 1 - answer.visual_tokens / max(answer.visual_tokens_before, 1)
     steps = ", ".join(f"{name} {s * 1000:.0f} ms" for name, s in answer.timings_s.items())
-    out.print(
-        f"{answer.visual_tokens} visual tokens instead of {answer.visual_tokens_before} "
-        f"({saved:.1%} saved), features {answer.features}, events {answer.retrieval}"
-    )
-    out.print(f"[dim]{steps}[/dim]")
+    out.print(saving(answer))
+    out.print(Text(steps, style="dim"))
 
 
-def answer_to_json(answer: Answer, pictures: list[Path | None]) -> dict[str, Any]:
+def answer_to_json(answer: Answer, pictures: Sequence[Path | None]) -> dict[str, Any]:
     """Return an answer as plain JSON values; thumbnails as file names."""
-    plain = {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
+    plain = answer.to_json()
     plain["citations"] = [
         _plain(citation, picture)
         for citation, picture in zip(answer.citations, pictures, strict=True)
@@ -146,58 +194,65 @@ def answer_to_json(answer: Answer, pictures: list[Path | None]) -> dict[str, Any
     return plain
 
 
-def _filters(video, camera, tags, from_s, to_s, k) -> list[str]:
-    named = {"only_video": video, "camera": camera}
-    found = [f"{key}={quoted(value)}" for key, value in named.items() if value is not None]
-    numbers = {"start_s": from_s, "end_s": to_s, "retrieve.k": k}
-    found += [f"{key}={value}" for key, value in numbers.items() if value is not None]
-    return found + ([f"tags=[{', '.join(quoted(t) for t in tags)}]"] if tags else [])
+def _where(
+    video: list[str] | None,
+    folder: str | None,
+    camera: str | None,
+    tags: list[str] | None,
+    since: str | None,
+    until: str | None,
+    from_s: float | None,
+    to_s: float | None,
+) -> dict[str, Any]:
+    return {
+        "video": video, "folder": folder, "camera": camera, "tags": tags or (), "since": since,
+        "until": until, "start_s": from_s, "end_s": to_s,
+    }  # fmt: skip
 
 
 def _plain(item: SearchHit | Citation, picture: Path | None) -> dict[str, Any]:
     fields = {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
-    del fields["thumbnail"]
+    fields.pop("thumbnail", None)
     return fields | ({"thumbnail": str(picture)} if picture else {})
 
 
-def save_thumbnails(items, folder: Path | None) -> list[Path | None]:
+def save_thumbnails(
+    items: Sequence[SearchHit | Citation], folder: Path | None, thumbnails: Thumbnails
+) -> list[Path | None]:
+    """Write the events' pictures; return their files, None for an event without one.
+
+    A file is named by the video and the event's id, so that videos of one name keep their own.
+    """
     if folder is None:
         return [None] * len(items)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+    found = thumbnails([item.event_id for item in items])
+    paths: list[Path | None] = []
     for item in items:
-        stem = re.sub(r"[^\w.-]", "_", _name(item.uri))
-        paths.append(folder / f"{stem}-{item.start_s:.1f}s.jpg")
-        paths[-1].write_bytes(item.thumbnail)
+        stem = re.sub(r"[^\w.-]", "_", video_name(item.uri))[:80]
+        path = folder / f"{stem}-{item.event_id.replace(':', '-')}.jpg"
+        if picture := found.get(item.event_id):
+            path.write_bytes(picture)
+        paths.append(path if picture else None)
     return paths
 
 
-def _hit_table(hits: list[SearchHit], pictures: list[Path | None]) -> Table:
+def _hit_table(hits: Sequence[SearchHit], pictures: Sequence[Path | None]) -> Table:
     table = Table("video", "event", "from", "to", "score", "text")
     for hit, picture in zip(hits, pictures, strict=True):
-        table.add_row(
-            _name(hit.uri), str(hit.index), _clock(hit.start_s), _clock(hit.end_s),
-            f"{hit.score:.3f}", str(picture or hit.text or ""),
-        )  # fmt: skip
+        _add_row(table, hit, str(picture or hit.text or ""))
     return table
 
 
 def _citation_table(answer: Answer) -> Table:
     table = Table("video", "event", "from", "to", "score")
     for citation in answer.citations:
-        score = "" if citation.score is None else f"{citation.score:.3f}"
-        table.add_row(
-            _name(citation.uri), str(citation.event_index), _clock(citation.start_s),
-            _clock(citation.end_s), score,
-        )  # fmt: skip
+        _add_row(table, citation)
     return table
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
-
-
-def _name(uri: str) -> str:
-    return uri.rsplit("/", 1)[-1]
+def _add_row(table: Table, item: SearchHit | Citation, *more: str) -> None:
+    start, end = span(item)
+    number = str(int(item.event_id.rsplit(":", 1)[1]))
+    cells = (video_name(item.uri), number, start, end, score_text(item), *more)
+    table.add_row(*(Text(cell) for cell in cells))

@@ -19,7 +19,7 @@ from marc_core.filenames import VIDEO_ENDINGS
 
 __all__ = [
     "PRESETS_DIR",
-    "AskConfig",
+    "AnswerConfig",
     "CompressConfig",
     "EncoderConfig",
     "EventConfig",
@@ -127,7 +127,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StudentConfig:
-    """The vision-language model that answers. The teacher is the same without compression."""
+    """The vision-language model that answers."""
 
     model: str = "preset:tiny"
     """`preset:tiny`, a local directory, or a hub id of the Qwen2-VL, 2.5-VL or 3-VL family."""
@@ -142,19 +142,27 @@ class StudentConfig:
     )
     """Pixels of a frame given to the vision tower (Video-R1's training setting)."""
     max_frames: int = number(64, least=1)
-    """Frames of the teacher and of one question's events (paper, section 4)."""
+    """Frames of the teacher, of one event, and of one question's events (paper, section 4), evenly
+    spread. A group that stage 1 has merged from several counts as one (`prepare.capped`)."""
     temporal_positions: Literal["time", "grid"] = "time"
     """Temporal index of a group, for models with absolute time (Qwen2.5-VL): `time` = its own
     seconds from the first group, `grid` = its number x the source interval, a plain shorter video
     (what vLLM can express). Equal for evenly sampled uncompressed video and for one group."""
-    options_prompt: Literal["letter", "choice"] = "letter"
-    """How a question with options is put: `letter` lists them and asks for the letter; `choice`
-    asks the question alone and decodes the answer among the options. The tiny preset chooses: its
-    four layers never learned to match words with letters."""
     max_new_tokens: int = number(128, least=1)
     """Tokens generated at most (our choice)."""
     temperature: float = number(0.0, least=0)
     """0 means greedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """The model that answers from all frames without compression, and that training learns from.
+    All else is as in `student`."""
+
+    model: str = ""
+    """Like `student.model`; empty means the student's own, with its revision."""
+    revision: str | None = None
+    """Hub revision of `model`; pin it in production."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,10 +178,13 @@ class CompressConfig:
     event_ratio: float = number(0.25, above=0, most=1)
     """rho: share of an event's groups that stage 1 keeps, at least one (the paper gives no
     value; our choice)."""
-    budget_groups: int = number(1, least=1)
-    """N_target in temporal groups: 1 = one frame's tokens (paper, section 4)."""
+    budget_tokens: int = number(0, least=0)
+    """N_target in visual tokens; 0 = one frame's tokens (paper, section 4). Whole temporal groups
+    are merged, so it holds one group at least."""
+    max_budget_tokens: int = number(8192, least=1)
+    """Highest budget that a question may ask for (our choice: 64 frames at 128 tokens)."""
     adaptive: bool = False
-    """Make `budget_groups` a ceiling: groups more alike than `adaptive_similarity` are merged
+    """Make `budget_tokens` a ceiling: groups more alike than `adaptive_similarity` are merged
     below it, so that a still scene costs less than an eventful one (our choice)."""
     adaptive_similarity: float = number(0.95, above=0, most=1)
     """Mean patch cosine of neighbours from which on an adaptive budget merges them (our choice:
@@ -188,6 +199,8 @@ class RetrieveConfig:
 
     k: int = number(3, least=1)
     """Events given to the student (paper, section 4)."""
+    max_k: int = number(64, least=1)
+    """Highest k that a question may ask for (our choice)."""
     hybrid: bool = True
     """Fuse vector and full-text ranks where events have text (our choice)."""
     rrf_k: int = number(60, least=1)
@@ -231,6 +244,8 @@ class MethodConfig:
     """The model that finds events."""
     student: StudentConfig = field(default_factory=StudentConfig)
     """The model that answers."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """The model that answers from all frames."""
     compress: CompressConfig = field(default_factory=CompressConfig)
     """Merging of visual tokens."""
     retrieve: RetrieveConfig = field(default_factory=RetrieveConfig)
@@ -247,6 +262,14 @@ class MethodConfig:
                 "events.max_event_s must hold two samples (2 / video.sample_fps). "
                 f"Got {self.events.max_event_s} and {self.video.sample_fps}."
             )
+
+    def teacher_model(self) -> StudentConfig:
+        """Return the teacher as a section of the same kind as `student`; equal where it is the
+        same model."""
+        teacher = self.teacher
+        if not teacher.model:
+            return self.student
+        return dataclasses.replace(self.student, model=teacher.model, revision=teacher.revision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,29 +307,15 @@ class IndexConfig(MethodConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskConfig(MethodConfig):
-    """A question to a memory."""
-
-    question: str = ""
-    """The question, in the language of the student."""
-    options: tuple[str, ...] = ()
-    """Options of a multiple-choice question, in order A, B, ..."""
-    only_video: str | None = None
-    """Ask about one video only (video_id or uri)."""
-    camera: str | None = None
-    """Only events of this camera."""
-    tags: tuple[str, ...] = ()
-    """Only events that carry all of these tags."""
-    start_s: float | None = number(None, least=0)
-    """Only events that end after this second of their video."""
-    end_s: float | None = number(None, least=0)
-    """Only events that start before this second of their video."""
+class AnswerConfig(MethodConfig):
+    """What a deployment fixes about searching and answering. What one request says is a
+    `marc_core.question.Question`."""
 
     ignored_in_files: ClassVar[frozenset[str]] = frozenset()
     """Keys of IndexConfig that a file may hold: the one that the memory was indexed with."""
 
 
-AskConfig.ignored_in_files = frozenset(
+AnswerConfig.ignored_in_files = frozenset(
     {f.name for f in dataclasses.fields(IndexConfig)}
-    - {f.name for f in dataclasses.fields(AskConfig)}
+    - {f.name for f in dataclasses.fields(AnswerConfig)}
 )

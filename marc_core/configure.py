@@ -113,3 +113,9 @@ def fingerprint(*parts: Any) -> str:
     plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) else p for p in parts]  # type: ignore[arg-type]
     text = json.dumps(plain, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def quoted(value: str) -> str:
+    """Return `value` as a double-quoted YAML scalar of which no character is syntax, for
+    `key=value` overrides."""
+    return json.dumps(value, ensure_ascii=False).replace("${", "\\\\${")

@@ -173,32 +173,3 @@ class EventFeatures:
     num_source_groups: int
     deepstack_LTPD: torch.Tensor | None = None
     counts_T: torch.Tensor | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Citation:
-    """Evidence of an answer: an event that the student saw."""
-
-    video_id: str
-    uri: str
-    event_index: int
-    start_s: float
-    end_s: float
-    score: float | None
-    thumbnail: bytes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """What `answer_question` returns. Timings are wall-clock seconds per step."""
-
-    question: str
-    text: str
-    citations: tuple[Citation, ...]
-    retrieval: Literal["retrieved", "bypassed"]
-    visual_tokens: int
-    visual_tokens_before: int
-    prompt_tokens: int
-    generated_tokens: int
-    features: Literal["cached", "decoded"]
-    timings_s: dict[str, float]

@@ -5,11 +5,11 @@
                actors with the student; a
                video is decoded and encoded
                once for all of its questions
-               and arms
+               and variants
     shards --> result.json, report.html    (jobs/evaluate.py)
 
-Every question of every arm ends as a row: answered, missing (no such file), or failed with a
-reason. A rerun with the same settings does what is not answered; new arms are added to old ones.
+Every question of every variant ends as a row: answered, missing (no such file), or failed with a
+reason. A rerun with the same settings does what is not answered; new variants are added to old.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from marc_core.config import fingerprint
 from marc_core.embed import encoder_facts
 from marc_core.evaluation.config import EvaluateConfig
-from marc_core.evaluation.datasets.questions import load_questions, make_loader
+from marc_core.evaluation.datasets.questions import load_questions
 from marc_core.evaluation.datasets.sample import Sample
 from marc_core.evaluation.results.manifest import make_manifest, run_fingerprint
 from marc_core.evaluation.results.prediction import ANSWERED, FAILED, Prediction, unanswered
 from marc_core.evaluation.results.result import make_result
 from marc_core.evaluation.results.shards import Shards
 from marc_core.memory import MemoryStore
+from marc_core.models.checkpoints import local_directory
 from marc_core.models.loading import student_fingerprint
+from marc_core.models.model_settings import model_settings
 from pipelines.retry import in_rounds
 from pipelines.stages import recorded
 from pipelines.watch import watching
@@ -45,14 +47,16 @@ from pipelines.watch import watching
 Progress = Callable[[int, int, int], None]
 """Called with (videos done, videos failed, videos to do)."""
 
-WORK = pa.schema([("samples", pa.string()), ("arms", pa.list_(pa.string())), ("probe", pa.bool_())])
-"""A video to do: its samples as JSON, the arms still to run, whether steps are timed alone."""
+WORK = pa.schema(
+    [("samples", pa.string()), ("variants", pa.list_(pa.string())), ("probe", pa.bool_())]
+)
+"""A video to do: its samples as JSON, the variants still to run, whether steps are timed alone."""
 
 
 def evaluate_benchmark(
     config: EvaluateConfig, progress: Progress = lambda *_: None
 ) -> dict[str, Any]:
-    """Answer every question under every arm that the output does not hold yet; return the result.
+    """Answer every question under every variant that the output does not hold; return the result.
 
     Needs an initialised Ray. Raises BenchmarkError, ModelLoadError, MemoryStoreError, ConfigError;
     what is wrong with a single video becomes its rows instead.
@@ -106,15 +110,16 @@ def chain(todo: Sequence[dict[str, Any]], config: EvaluateConfig, shards: Shards
 def pool_size(config: EvaluateConfig, num_videos: int) -> tuple[int, float, float]:
     """Return (actors, CPUs and GPUs of an actor) for this cluster.
 
-    Without GPUs a preset's small student gets an actor a CPU, any other one actor with all
-    threads: its weights would not fit the memory several times.
+    Without GPUs a small student (`ModelSettings.is_small`) gets an actor a CPU, any other one actor
+    with all threads: its weights would not fit the memory several times.
     """
     resources = ray.cluster_resources()
     cpus, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
     if gpus and config.worker_gpus:
         actors = config.workers or max(1, int(gpus / config.worker_gpus))
         return min(actors, num_videos), 0.9, config.worker_gpus
-    small = config.student.model.startswith("preset:")
+    directory = local_directory("student", config.student.model, config.student.revision)
+    small = model_settings(directory).is_small
     actors = config.workers or (max(1, int(cpus)) if small else 1)
     return min(actors, num_videos), 0.9, 0.0
 
@@ -122,20 +127,24 @@ def pool_size(config: EvaluateConfig, num_videos: int) -> tuple[int, float, floa
 def plan_work(
     samples: Sequence[Sample], known: Sequence[Prediction], config: EvaluateConfig
 ) -> list[dict[str, Any]]:
-    """Return one row a video with its unanswered questions and the arms that miss them.
+    """Return one row a video with its unanswered questions and the variants that miss them.
 
-    A video whose arms are all answered is left out; a missing or failed one is tried again.
+    A video whose variants are all answered is left out; a missing or failed one is tried again.
     """
-    arms = list(config.chosen_arms())
-    done = {(o.problem_id, o.arm) for o in known if o.status == ANSWERED}
+    variants = list(config.chosen_variants())
+    done = {(o.problem_id, o.variant) for o in known if o.status == ANSWERED}
     rows: list[dict[str, Any]] = []
     for part in by_video(samples):
-        left = [arm for arm in arms if any((s.problem_id, arm) not in done for s in part)]
+        left = [
+            variant
+            for variant in variants
+            if any((s.problem_id, variant) not in done for s in part)
+        ]
         if left:
             rows.append(
                 {
                     "samples": json.dumps([dataclasses.asdict(s) for s in part]),
-                    "arms": left,
+                    "variants": left,
                     "probe": len(rows) < config.probe_videos,
                 }
             )
@@ -145,12 +154,14 @@ def plan_work(
 def without_outcome(
     todo: Sequence[dict[str, Any]], known: Sequence[Prediction]
 ) -> list[dict[str, Any]]:
-    """Return the rows of `plan_work` of which some question is not among `known` under some arm."""
-    found = {(o.problem_id, o.arm) for o in known}
+    """Return the rows of `plan_work` of which some question is not `known` under some variant."""
+    found = {(o.problem_id, o.variant) for o in known}
 
     def ended(row: dict[str, Any]) -> bool:
         samples = json.loads(row["samples"])
-        return all((s["problem_id"], arm) in found for s in samples for arm in row["arms"])
+        return all(
+            (s["problem_id"], variant) in found for s in samples for variant in row["variants"]
+        )
 
     return [row for row in todo if not ended(row)]
 
@@ -166,55 +177,55 @@ def by_video(samples: Sequence[Sample]) -> list[list[Sample]]:
 def complete(
     samples: Sequence[Sample], predictions: Sequence[Prediction], config: EvaluateConfig
 ) -> list[Prediction]:
-    """Return exactly one prediction a question and arm; what no worker finished is recorded so."""
-    found = {(o.problem_id, o.arm): o for o in predictions}
+    """Return exactly one prediction a question and variant; what no worker finished says so."""
+    found = {(o.problem_id, o.variant): o for o in predictions}
     lost = "worker_lost: no worker finished this video; see the job's log. Rerun to retry."
     return [
-        found.get((sample.problem_id, arm)) or unanswered(sample, arm, FAILED, lost)
-        for arm in config.chosen_arms()
+        found.get((sample.problem_id, variant)) or unanswered(sample, variant, FAILED, lost)
+        for variant in config.chosen_variants()
         for sample in samples
     ]
 
 
 class AnswerStage:
-    """Holds the student, the encoder and the loader of videos; writes one Parquet file a video."""
+    """Holds the models and what opens videos; writes one Parquet file a video."""
 
     def __init__(self, config: EvaluateConfig, shards: Shards) -> None:
         import torch
 
         from marc_core.embed import load_encoder
-        from marc_core.models.loading import load_student
+        from marc_core.evaluation.variants.readers import load_readers
+        from marc_core.evaluation.variants.sources import open_source
 
-        if not torch.cuda.is_available() and config.student.model.startswith("preset:"):
-            torch.set_num_threads(1)
         self.config, self.shards = config, shards
         self.encoder = load_encoder(config.encoder)
-        self.student = load_student(config.student)
-        self.loader = None if config.use_memory else make_loader(config, self.encoder)
+        roles = [variant.model for variant in config.chosen_variants().values()]
+        self.readers = load_readers(config, roles)
+        first = next(iter(self.readers.values()))
+        if not torch.cuda.is_available() and first.files.settings.threads:
+            torch.set_num_threads(first.files.settings.threads)
+        self.source = open_source(config, self.encoder, first)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Answer and write a WORK row's video; repeating it changes nothing. Returns a count."""
         (row,) = batch.to_pylist()
         samples = [sample_from_json(s) for s in json.loads(row["samples"])]
-        predictions, failure = recorded(lambda: self.answer(samples, row["arms"], row["probe"]))
+        predictions, failure = recorded(lambda: self.answer(samples, row["variants"], row["probe"]))
         if predictions is None:
             reason = "{kind}: {message}".format(**json.loads(failure or "{}"))
-            predictions = [unanswered(s, a, FAILED, reason) for a in row["arms"] for s in samples]
+            predictions = [
+                unanswered(s, a, FAILED, reason) for a in row["variants"] for s in samples
+            ]
         self.shards.write(predictions)
         return pa.table({"predictions": [len(predictions)]})
 
-    def answer(self, samples: list[Sample], arms: list[str], probe: bool) -> list[Prediction]:
-        """Answer one video's questions under these arms."""
+    def answer(self, samples: list[Sample], variants: list[str], probe: bool) -> list[Prediction]:
+        """Answer one video's questions under these variants."""
         from marc_core.evaluation.variants.evaluator import Evaluator
-        from marc_core.evaluation.variants.memory_evaluator import MemoryEvaluator
 
-        config = dataclasses.replace(self.config, only_arms=tuple(arms))
-        if self.loader is not None:
-            evaluator = Evaluator(config, self.student, self.encoder, self.loader)
-            return evaluator.run(samples, probe=probe)
-        store = MemoryStore.open(config.memory, embedding_dim=self.encoder.dim)
-        asked = MemoryEvaluator(config, self.student, self.encoder, store)
-        return asked.run(samples)
+        config = dataclasses.replace(self.config, only_variants=tuple(variants))
+        evaluator = Evaluator(config, self.readers, self.encoder, self.source)
+        return evaluator.run(samples, probe=probe)
 
 
 def sample_from_json(values: dict[str, Any]) -> Sample:

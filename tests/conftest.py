@@ -52,6 +52,29 @@ def clip_writer() -> Callable[..., Path]:
     return write_clip
 
 
+@pytest.fixture(scope="session")
+def small_memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with archive/ and runs/memory: three indexed world videos of five scenes.
+
+    archive/video1.mp4, and two of one name, which looks like markup, in a/ and b/; the one in b/
+    has a caption that looks like markup, too.
+    """
+    import torch
+
+    from tests.marc_core.memories import CAPTION, ODD_NAME, index_videos, world_archive
+
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("small")
+    world_archive(root / "archive", seeds=(1, 2, 3))
+    for folder, name in (("a", "video2.mp4"), ("b", "video3.mp4")):
+        (root / "archive" / folder).mkdir()
+        (root / "archive" / name).rename(root / "archive" / folder / ODD_NAME)
+    subtitles = f"1\n00:00:00,200 --> 00:00:01,000\n{CAPTION} needle in the haystack\n"
+    (root / "archive" / "b" / ODD_NAME).with_suffix(".srt").write_text(subtitles)
+    index_videos(root / "archive", root / "runs" / "memory")
+    return root
+
+
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     """Four good clips and four bad files."""

@@ -2,7 +2,7 @@
 
     event frames -> vision tower -> EventFeatures (T groups)
       compress_event     T -> ceil(rho * T), adjacent groups of one event     (stored in the memory)
-      compress_across    all events' groups -> budget_groups                  (per question)
+      compress_across    all events' groups -> what budget_tokens holds       (per question)
     -> CompressedVideo (K groups), which the student reads as a video of K groups.
 
 Honest differences from the paper: it gives neither rho nor the window m (both are ours, see
@@ -60,8 +60,20 @@ def tokens_of(num_groups: int, grid_hw: tuple[int, int]) -> int:
 
 
 def groups_for_tokens(num_tokens: int, grid_hw: tuple[int, int]) -> int:
-    """Return the groups that fit into a budget of tokens, at least one."""
-    return max(1, num_tokens // (grid_hw[0] * grid_hw[1]))
+    """Return the groups that fit into a budget of visual tokens; 0 tokens stand for one group,
+    which is one frame's tokens.
+
+    Raises AnswerError for a budget that holds no whole group.
+    """
+    a_group = grid_hw[0] * grid_hw[1]
+    if num_tokens == 0:
+        return 1
+    if num_tokens < a_group:
+        raise AnswerError(
+            f"budget_tokens must hold at least one frame's tokens, {a_group} for these events. "
+            f"Got {num_tokens}: ask for {a_group} or more, or 0 for one frame's."
+        )
+    return num_tokens // a_group
 
 
 def stage1_target(num_groups: int, config: CompressConfig) -> int:
@@ -95,19 +107,22 @@ def compress_event(event: EventFeatures, config: CompressConfig) -> EventFeature
 
 
 def compress_across(
-    events: Sequence[EventFeatures], config: CompressConfig, *, budget_groups: int | None = None
+    events: Sequence[EventFeatures], config: CompressConfig, *, budget_tokens: int | None = None
 ) -> CompressedVideo:
-    """Stage 2: join the events in the given order and merge to `budget_groups` groups.
+    """Stage 2: join the events in the given order and merge to the groups that the budget holds.
 
-    The order is the caller's (chronological in `answer_question`). Events of other grids are
-    resized to the largest one first. budget_groups: overrides the configuration's. With
-    `config.adaptive` the budget is a ceiling: neighbours that are alike merge below it.
-    Raises AnswerError when there is no event.
+    The order is the caller's (chronological in `Preparer`). Events of other grids are resized to
+    the largest one first. budget_tokens: overrides the configuration's; whole groups are merged,
+    so a group's remainder stays unused. With `config.adaptive` the budget is a ceiling: neighbours
+    that are alike merge below it. Raises AnswerError when there is no event, and for a budget
+    that holds no group.
     """
     joined = join_events(events)
+    budget = config.budget_tokens if budget_tokens is None else budget_tokens
+    everything = joined.groups_TPD.shape[0]
     plan_KT = merge_plan(
         joined.groups_TPD,
-        budget_groups or config.budget_groups,
+        everything if config.mode == "none" else groups_for_tokens(budget, joined.grid_hw),
         mode=_mode(config, stage=2),
         counts_T=joined.counts_T,
         merge_above=config.adaptive_similarity if config.adaptive else None,

@@ -1,5 +1,5 @@
-"""Configuration of an evaluation: benchmark, arms, prompt, metric. All of our own choice, except
-where a comment names its source."""
+"""Configuration of an evaluation: benchmark, variants, prompt, scoring. All of our own choice,
+except where a comment names its source."""
 
 from __future__ import annotations
 
@@ -14,42 +14,51 @@ from marc_core.world.config import WorldConfig
 HELD_OUT_SALT = 1000
 """Salt of the evaluation's world; training uses others."""
 
-Control = Literal[
+Baseline = Literal[
     "none", "uniform_frame", "fewer_frames", "low_resolution", "random_groups", "moviechat",
     "vidcom2",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmConfig:
-    """One way of turning a video into the student's visual tokens; a column of the tables."""
+class VariantConfig:
+    """One way of turning a video into visual tokens, and who reads them; a column of the tables."""
 
+    model: Literal["student", "teacher"] = "student"
+    """Who answers: the model of the section `student` or of `teacher`."""
     events: Literal["retrieved", "all", "oracle"] = "retrieved"
     """retrieved: the VMR's top `retrieve.k`. all: the whole video. oracle: the events that hold
     the evidence, where the benchmark names them (else the whole video)."""
     frames: int = number(64, least=1)
-    """Frames at most, spread evenly over the chosen events (paper, section 4)."""
+    """Frames at most, spread evenly over the chosen events (paper, section 4). Events that are
+    merged come as a memory holds them: there the cap counts the groups that stage 1 left."""
     mode: Literal["plain", "weighted", "mixed", "none"] = "plain"
     """Merge mode; none gives all tokens to the model (the teacher)."""
-    budget_groups: int = number(1, least=1)
-    """N_target in temporal groups: 1 = one frame's tokens (paper, section 4)."""
+    budget_tokens: int = number(0, least=0)
+    """N_target in visual tokens; 0 = one frame's (paper, section 4)."""
     adaptive: bool = False
     """Make the budget a ceiling that still scenes do not use up (`compress.adaptive`)."""
-    control: Control = "none"
+    baseline: Baseline = "none"
     """Training-free alternative in place of the merge, at equal tokens. uniform_frame: one frame
     for each group of the budget. fewer_frames: two frames for each. low_resolution: all frames,
     smaller. random_groups: seeded choice. moviechat, vidcom2: in the style of these papers."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where values contradict each other."""
-        if self.control != "none" and self.mode == "none":
+        if self.baseline != "none" and self.mode == "none":
             raise ConfigError(
-                f"An arm with control={self.control} needs a budget, so its mode cannot be none: "
-                "leave mode at its default."
+                f"A variant with baseline={self.baseline} needs a budget, so its mode cannot be "
+                "none: leave mode at its default."
             )
 
+    @property
+    def stored(self) -> bool:
+        """Whether it reads features as a memory holds them, rather than frames chosen for each
+        question."""
+        return self.mode != "none" and self.baseline == "none"
 
-TEACHER = ArmConfig(events="all", mode="none")
+
+TEACHER = VariantConfig(model="teacher", events="all", mode="none")
 """The paper's reference: 64 frames, no compression."""
 
 
@@ -58,14 +67,14 @@ def held_out_world() -> WorldConfig:
     return WorldConfig(salt=HELD_OUT_SALT)
 
 
-def default_arms() -> dict[str, ArmConfig]:
+def default_variants() -> dict[str, VariantConfig]:
     """Return the two that the paper's headline compares: 64 frames, and one frame's tokens."""
-    return {"teacher": TEACHER, "marc": ArmConfig()}
+    return {"teacher": TEACHER, "marc": VariantConfig()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(MethodConfig):
-    """An evaluation: which questions, which arms, how they are scored, where results go."""
+    """An evaluation: which questions, which variants, how they are scored, where results go."""
 
     benchmark: str = "world"
     """world, or one of the paper's six: vsi-bench, videommmu, mmvu, mvbench, tempcompass,
@@ -84,17 +93,18 @@ class EvaluateConfig(MethodConfig):
     world: WorldConfig = field(default_factory=held_out_world)
     """The world's videos; its salt is used by no training run."""
     seed: int = number(0, least=0)
-    """First seed of the world's videos; seed of random controls and of the bootstrap."""
+    """First seed of the world's videos; seed of random baselines and of the bootstrap."""
     use_memory: bool = False
     """Answer from the memory at `memory.uri` (`marc index` first), not from raw videos."""
     prompt: Literal["auto", "direct", "video-r1"] = "auto"
-    """auto: direct for MARC's own presets, video-r1 (think and answer tags) for others."""
-    variant: Literal["official", "video-r1"] = "official"
-    """Metric variant of the headline; both are always computed."""
-    arms: dict[str, ArmConfig] = field(default_factory=default_arms)
+    """auto: what the student's marc.json says: direct for MARC's own presets and what is trained
+    from them, video-r1 (think and answer tags) where it says nothing."""
+    scoring: Literal["official", "video-r1"] = "official"
+    """Scoring of the headline; both are always computed."""
+    variants: dict[str, VariantConfig] = field(default_factory=default_variants)
     """What is compared, by name. jobs/configs/gap.yaml adds those of the compression gap."""
-    only_arms: tuple[str, ...] = ()
-    """Names of the arms to run; empty means all of `arms`."""
+    only_variants: tuple[str, ...] = ()
+    """Names of the variants to run; empty means all of `variants`."""
     output: str = "runs/evaluate"
     """Folder of shards, result.json and report.html. A rerun with the same settings resumes."""
     workers: int = number(0, least=0)
@@ -113,36 +123,44 @@ class EvaluateConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Raise ConfigError where values contradict each other."""
-        self._check_arms()
+        self._check_variants()
         if self.benchmark != "world" and not (self.data and self.videos):
             raise ConfigError(
                 f"Benchmark '{self.benchmark}' needs data=FILE and videos=FOLDER. "
                 f"Got data='{self.data}', videos='{self.videos}'."
             )
 
-    def _check_arms(self) -> None:
-        unknown = [name for name in self.only_arms if name not in self.arms]
-        if unknown or not self.arms:
+    def _check_variants(self) -> None:
+        unknown = [name for name in self.only_variants if name not in self.variants]
+        if unknown or not self.variants:
             raise ConfigError(
-                f"only_arms must name arms of this run: {', '.join(self.arms) or 'there are none'}."
-                f" Got {', '.join(unknown) or 'none'}."
+                "only_variants must name variants of this run: "
+                f"{', '.join(self.variants) or 'there are none'}. "
+                f"Got {', '.join(unknown) or 'none'}."
             )
-        bad = [name for name in self.arms if not name.replace("-", "").replace("_", "").isalnum()]
+        bad = [
+            name for name in self.variants if not name.replace("-", "").replace("_", "").isalnum()
+        ]
         if bad:
-            raise ConfigError(f"Arm names are letters, digits, - and _. Got '{bad[0]}'.")
+            raise ConfigError(f"Variant names are letters, digits, - and _. Got '{bad[0]}'.")
         if self.use_memory and self.prompt == "video-r1":
             raise ConfigError(
                 "With use_memory the prompt is the one of `marc ask`. Got prompt=video-r1: leave "
                 "it at auto."
             )
         if self.use_memory:
-            for name, arm in self.chosen_arms().items():
-                if arm.control != "none" or arm.mode == "none" or arm.events == "oracle":
+            for name, variant in self.chosen_variants().items():
+                if not variant.stored:
                     raise ConfigError(
-                        f"With use_memory an arm must merge retrieved or all events. "
-                        f"Got arm '{name}'; choose with only_arms."
+                        "With use_memory a variant must merge what the memory holds, so mode=none "
+                        f"and baselines cannot be evaluated. Got variant '{name}'; choose with "
+                        "only_variants."
                     )
 
-    def chosen_arms(self) -> dict[str, ArmConfig]:
-        """Return the arms of this run in order, by name."""
-        return {n: a for n, a in self.arms.items() if not self.only_arms or n in self.only_arms}
+    def chosen_variants(self) -> dict[str, VariantConfig]:
+        """Return the variants of this run in order, by name."""
+        return {
+            n: a
+            for n, a in self.variants.items()
+            if not self.only_variants or n in self.only_variants
+        }

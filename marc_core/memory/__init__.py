@@ -1,7 +1,7 @@
 """The memory of events on LanceDB: `MemoryStore` writes and reads, `search` retrieves,
 `MemoryArchive` (marc_core.memory.archive) is what questions are asked of."""
 
-from marc_core.memory.retriever import chronological, search
+from marc_core.memory.retriever import search
 from marc_core.memory.store import MemoryStore
 
-__all__ = ["MemoryStore", "chronological", "search"]
+__all__ = ["MemoryStore", "search"]

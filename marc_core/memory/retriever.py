@@ -94,15 +94,6 @@ def events(store: MemoryStore, filter: EventFilter, *, limit: int) -> list[Searc
     return [_hit({**row, "uri": uri, "score": 1.0}) for row, uri in ordered]
 
 
-def chronological(hits: Sequence[SearchHit]) -> list[SearchHit]:
-    """Return the hits in order of time within each video (paper, section 3.1).
-
-    Videos share no clock: they keep the order of their best hit.
-    """
-    order = {v: i for i, v in enumerate(dict.fromkeys(hit.video_id for hit in hits))}
-    return sorted(hits, key=lambda hit: (order[hit.video_id], hit.start_s, hit.part, hit.index))
-
-
 def fuse(rankings: Sequence[Sequence[str]], rrf_k: int) -> list[tuple[str, float]]:
     """Return ids with score sum 1 / (rrf_k + rank) over the rankings, rank from 1, best first.
 

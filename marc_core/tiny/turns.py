@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from marc_core.compress import compress_across, compress_event
+from marc_core.compress import compress_across, compress_event, tokens_of
 from marc_core.config import CompressConfig
 from marc_core.models.prompt import question_text
 from marc_core.tiny.config import StageConfig
@@ -58,7 +58,7 @@ def make_sample(
     video = compress_across(
         [_merged(footage, features_TPD, e) for e in shown],
         CompressConfig(),
-        budget_groups=budget,
+        budget_tokens=tokens_of(budget, grid_hw),
     )
     return PackedTurns(video.groups_KPD, video.times_K, grid_hw, tuple(turns))
 

@@ -9,9 +9,9 @@ import pytest
 from benchmarks.gap import END, JSON, PAGE, START, gap, gap_table, with_tables
 
 
-def row(problem_id: str, arm: str, score: float) -> dict[str, object]:
+def row(problem_id: str, variant: str, score: float) -> dict[str, object]:
     return {
-        "problem_id": problem_id, "arm": arm, "video": problem_id, "task": "t", "text": "",
+        "problem_id": problem_id, "variant": variant, "video": problem_id, "task": "t", "text": "",
         "solution": "", "scores": {"official": score, "video-r1": score},
     }  # fmt: skip
 
@@ -20,7 +20,7 @@ def test_gap_is_paired_with_the_teacher() -> None:
     rows = [row(str(i), "teacher", float(i < 8)) for i in range(10)]
     rows += [row(str(i), "marc", float(i < 6)) for i in range(10)]
     manifest = dict.fromkeys(("benchmark", "data_hash", "questions", "prompt"), "x")
-    found = gap({"manifest": manifest, "arms": {"teacher": {}, "marc": {}}, "rows": rows})
+    found = gap({"manifest": manifest, "variants": {"teacher": {}, "marc": {}}, "rows": rows})
     assert found["marc"]["retention"] == pytest.approx(0.75)
     assert found["marc"]["difference"] == pytest.approx(-0.2)
     assert (found["marc"]["only_a"], found["marc"]["only_b"]) == (2, 0)

@@ -1,151 +1,258 @@
-"""A question's whole way on a real memory: cached equals decoded, citations are true."""
+"""A question's whole way on a real memory, with the tiny preset's models."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from marc_core.answer import answer_question, decode_features, find_events
-from marc_core.config import AskConfig, IndexConfig, load_config
-from marc_core.embed import load_encoder
+import marc_core
+from marc_core.answer import Answer, Answerer
 from marc_core.errors import AnswerError
-from marc_core.events import ShotDetector
-from marc_core.fingerprints import features_name
-from marc_core.indexing import decode_video, encode_video
-from marc_core.memory import MemoryStore
-from marc_core.models.loading import load_student
-from marc_core.models.vision_tower import VisionTower
-from marc_core.text import read_sidecar
-from marc_core.video import IsolatedDecoder, list_videos
-from marc_core.world import WorldConfig, sample_video, write_mp4
-
-CAPTION = "1\n00:00:00,200 --> 00:00:01,000\nthe needle in the haystack\n"
+from marc_core.models.engine import Delta
+from marc_core.prepare import Preparer, PrepareSettings
+from marc_core.question import EventFilter, Question, Sampling, SearchQuery
+from marc_core.session import Session
+from tests.marc_core.engines import EchoEngine
 
 
 @pytest.fixture(scope="module")
-def memory(tmp_path_factory: pytest.TempPathFactory):
-    """Two indexed world videos of five scenes, the second with a caption; (store, models)."""
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("answer")
-    (root / "archive").mkdir()
-    world = WorldConfig(min_scenes=5, max_scenes=5, scene_lengths_s=(2.2, 4.0), cut_weight=1.0,
-                        dissolve_weight=0.0, slow_weight=0.0)  # fmt: skip
-    for seed in (1, 2):
-        write_mp4(sample_video(seed, world), root / "archive" / f"video{seed}.mp4")
-    (root / "archive" / "video2.srt").write_text(CAPTION)
-    index = load_config(
-        IndexConfig,
-        preset="tiny",
-        overrides=[f"memory.uri='{root}/memory'", "events.change_points=false"],
-    )
-    encoder, student = load_encoder(index.encoder), load_student(index.student)
-    tower = VisionTower(index.student)
-    store = MemoryStore.open(
-        index.memory, embedding_dim=encoder.dim, encoder_fingerprint=encoder.fingerprint,
-        create=True,
-    )  # fmt: skip
-    detector = ShotDetector(index.events)
-    with IsolatedDecoder(index.video) as decoder:
-        for source in list_videos([str(root / "archive")], index.patterns, {}):
-            decoded = decode_video(source.uri, decoder, detector)
-            rows = encode_video(
-                source, decoded, read_sidecar(source, {}), config=index, encoder=encoder,
-                tower=tower,
-            )  # fmt: skip
-            store.publish(rows.videos, rows.events, rows.features, rows.texts)
-    ask = load_config(AskConfig, preset="tiny", overrides=[f"memory.uri='{root}/memory'"])
-    return store, encoder, student, ask, root
+def session(small_memory: Path) -> Iterator[Session]:
+    with marc_core.open(small_memory / "runs" / "memory") as session:
+        yield session
 
 
-def test_cached_features_equal_fresh_ones(memory) -> None:
-    store, encoder, student, ask, _ = memory
-    hits = find_events("the red circle", store=store, encoder=encoder, config=ask)
-    name = features_name(student.fingerprint, ask)
-    cached = store.load_features([hit.event_id for hit in hits], name)
-    with IsolatedDecoder(ask.video) as decoder, torch.inference_mode():
-        for hit in hits:
-            fresh = decode_features(hit, decoder, store, student, ask)
-            stored = cached[hit.event_id]
-            assert torch.equal(fresh.times_T, stored.times_T)
-            torch.testing.assert_close(
-                fresh.groups_TPD, stored.groups_TPD.to(student.dtype), rtol=2e-2, atol=2e-2
-            )
+@pytest.fixture
+def answerer(session: Session) -> Answerer:
+    return session.answerer
 
 
-def test_without_features_the_answer_is_the_same(memory) -> None:
-    store, encoder, student, ask, _ = memory
-    models = {"store": store, "encoder": encoder, "student": student}
-    ask = dataclasses.replace(ask, options=("left", "right"), only_video=None)
-    cached = answer_question("Which way does the object move?", **models, config=ask)
-    other = dataclasses.replace(ask, compress=dataclasses.replace(ask.compress, restore_norm=True))
-    assert cached.features == "cached"
-    assert answer_question("Which way?", **models, config=other).features == "decoded"
-    store.tables.features.delete("true")
-    decoded = answer_question("Which way does the object move?", **models, config=ask)
-    assert decoded.features == "decoded"
-    assert (decoded.text, decoded.citations) == (cached.text, cached.citations)
-    assert (decoded.visual_tokens, decoded.prompt_tokens) == (
-        cached.visual_tokens,
-        cached.prompt_tokens,
-    )
+def about(session: Session, name: str, **more: Any) -> EventFilter:
+    return EventFilter(video_ids=(session.video_id(name),), **more)
 
 
-def test_citations_are_events_of_the_memory_in_order(memory) -> None:
-    store, encoder, student, ask, root = memory
-    uri = str(root / "archive" / "video1.mp4")
-    ask = dataclasses.replace(ask, only_video=uri)
-    answer = answer_question(
-        "What happens?", store=store, encoder=encoder, student=student, config=ask
-    )
+def test_citations_are_events_of_the_memory_in_order(session: Session, answerer: Answerer) -> None:
+    question = Question(text="What happens?", filter=about(session, "video1.mp4"))
+    (answer,) = answerer.answer([question])
     assert answer.retrieval == "retrieved"
-    assert len(answer.citations) == ask.retrieve.k
+    assert answer.features == "cached"
+    assert len(answer.citations) == 3
     starts = [c.start_s for c in answer.citations]
     assert starts == sorted(starts)
-    video = store.get_video(uri)
-    events = {e["index"]: e for e in store.events_of(video["video_id"]).to_pylist()}
+    events = {hit.event_id: hit for hit in session.events("video1.mp4")}
     for citation in answer.citations:
-        event = events[citation.event_index]
-        assert (citation.uri, citation.start_s, citation.end_s) == (
-            uri, event["start_s"], event["end_s"],
+        event = events[citation.event_id]
+        assert (citation.uri, citation.start_s, citation.end_s, citation.video_start_s) == (
+            event.uri, event.start_s, event.end_s, event.video_start_s,
         )  # fmt: skip
-        assert citation.thumbnail.startswith(b"\xff\xd8")
-    assert answer.visual_tokens == 9 * ask.compress.budget_groups
-    assert answer.visual_tokens < answer.visual_tokens_before
+        assert citation.cosine is not None
+    pictures = answerer.thumbnails([c.event_id for c in answer.citations])
+    assert all(pictures[c.event_id].startswith(b"\xff\xd8") for c in answer.citations)
+    assert answer.usage.visual_tokens == 9 < answer.usage.source_tokens
     assert set(answer.timings_s) == {"embed", "retrieve", "features", "compress", "generate"}
+    assert answer.finish_reason == "stop"
 
 
-def test_retrieval_is_bypassed_when_everything_fits(memory) -> None:
-    store, encoder, student, ask, root = memory
-    retrieve = dataclasses.replace(ask.retrieve, k=5)
-    uri = str(root / "archive" / "video1.mp4")
-    ask = dataclasses.replace(ask, retrieve=retrieve, only_video=uri)
-    models = {"store": store, "encoder": encoder, "student": student}
-    answer = answer_question("What happens?", **models, config=ask)
-    assert answer.retrieval == "bypassed"
-    assert [c.event_index for c in answer.citations] == [0, 1, 2, 3, 4]
-    assert {c.score for c in answer.citations} == {None}
-    narrowed = dataclasses.replace(ask, end_s=3.0)
-    assert answer_question("What happens?", **models, config=narrowed).retrieval == "retrieved"
+def test_questions_answer_alike_alone_and_together(answerer: Answerer) -> None:
+    asked = [
+        Question(text="Which way does the object move?", options=("left", "right")),
+        Question(text="What colour is the background?", options=("red", "blue", "green"), k=1),
+        Question(text="What happens in the video?", budget_tokens=27),
+    ]
+    together = answerer.answer(asked)
+    alone = [answerer.answer([question])[0] for question in asked]
+    assert [a.text for a in together] == [a.text for a in alone]
+    for one, same in zip(together, alone, strict=True):
+        assert [c.event_id for c in one.citations] == [c.event_id for c in same.citations]
+        assert [c.cosine for c in one.citations] == pytest.approx(
+            [c.cosine for c in same.citations], abs=1e-5
+        )
+    assert together[0].text in ("left", "right")
+    assert [a.usage.visual_tokens for a in together] == [9, 9, 27]
+    assert len(together[1].citations) == 1
 
 
-def test_text_beside_a_video_is_found(memory) -> None:
-    store, encoder, _, ask, _ = memory
-    hits = find_events("needle in the haystack", store=store, encoder=encoder, config=ask)
-    assert "haystack" in {hit.text.split()[-1] for hit in hits if hit.text}
+def test_temperature_and_limit_that_were_asked_for_are_used(answerer: Answerer) -> None:
+    hot = Sampling(temperature=1.5, max_tokens=1, seed=3, n=8)
+    (answer,) = answerer.answer([Question(text="What happens in the video?", sampling=hot)])
+    assert [s.index for s in answer.samples] == list(range(8))
+    assert {len(s.token_ids) for s in answer.samples} == {1}
+    assert answer.finish_reason == "length"
+    assert {s.sampling.temperature for s in answer.samples} == {1.5}
+    assert len({s.token_ids for s in answer.samples}) > 1  # greedy would give one
+    (again,) = answerer.answer([Question(text="What happens in the video?", sampling=hot)])
+    assert [s.token_ids for s in again.samples] == [s.token_ids for s in answer.samples]
+    (greedy,) = answerer.answer([Question(text="What happens in the video?")])
+    assert greedy.samples[0].sampling.temperature == 0.0
+    assert len(greedy.samples[0].token_ids) > 1
+
+
+def test_the_deployments_values_hold_where_a_question_gives_none(session: Session) -> None:
+    student = dataclasses.replace(session.config.student, temperature=0.7, max_new_tokens=3)
+    engine = EchoEngine()
+    config = dataclasses.replace(session.config, student=student)
+    answerer = Answerer(session.preparer, engine, config)
+    answerer.answer([Question(text="a"), Question(text="b", sampling=Sampling(temperature=0.0))])
+    asked = [(r.sampling.temperature, r.sampling.max_tokens) for r in engine.requests]
+    assert asked == [(0.7, 3), (0.0, 3)]
 
 
 @pytest.mark.parametrize(
-    ("change", "question", "words"),
+    ("sampling", "words"),
     [
-        ({}, "   ", "must not be empty"),
-        ({"only_video": "nowhere.mp4"}, "What?", "nowhere.mp4"),
-        ({"camera": "none such"}, "What?", "No event"),
+        (Sampling(temperature=-1.0), "temperature of a question must be 0 or more"),
+        (Sampling(temperature=float("nan")), "temperature"),
+        (Sampling(max_tokens=0), "max_tokens of a question must be 1 or more"),
+        (Sampling(n=0), "n of a question must be 1 or more"),
     ],
 )
-def test_errors_name_the_remedy(memory, change: dict, question: str, words: str) -> None:
-    store, encoder, student, ask, _ = memory
-    config = dataclasses.replace(ask, **change)
+def test_sampling_out_of_range_is_refused(
+    answerer: Answerer, sampling: Sampling, words: str
+) -> None:
     with pytest.raises(AnswerError, match=words):
-        answer_question(question, store=store, encoder=encoder, student=student, config=config)
+        answerer.answer([Question(text="What?", sampling=sampling)])
+
+
+def test_a_stream_ends_with_the_same_answer(answerer: Answerer) -> None:
+    question = Question(text="What happens in the video?")
+
+    async def read() -> list[Delta | Answer]:
+        return [item async for item in answerer.stream(question)]
+
+    *deltas, answer = asyncio.run(read())
+    assert isinstance(answer, Answer)
+    assert "".join(d.text for d in deltas).strip() == answer.text
+    assert answer.text == answerer.answer([question])[0].text
+
+
+def test_leaving_a_stream_early_frees_its_place(session: Session) -> None:
+    engine = EchoEngine()
+    answerer = Answerer(session.preparer, engine, session.config)
+
+    async def leave() -> None:
+        stream = answerer.stream(Question(text="What?", sampling=Sampling(n=2)))
+        async for _ in stream:
+            break
+        await stream.aclose()
+
+    asyncio.run(leave())
+    assert engine.aborted == [engine.requests[0].id]
+
+
+def test_frames_stand_in_for_missing_features(session: Session) -> None:
+    """With other stage-1 settings the memory holds no features: they are made from the source."""
+    question = Question(text="What happens?", filter=about(session, "video1.mp4"))
+    compress = dataclasses.replace(session.config.compress, restore_norm=True)
+    config = dataclasses.replace(session.config, compress=compress)
+    with Session(session.store, config) as other:
+        (decoded,) = other.preparer.load(other.preparer.choose([question]))
+    assert decoded.origin == "decoded"
+    (cached,) = session.preparer.load(session.preparer.choose([question]))
+    assert cached.origin == "cached"
+    for made, stored in zip(decoded.features, cached.features, strict=True):
+        assert torch.equal(made.times_T, stored.times_T)
+        assert made.groups_TPD.shape == stored.groups_TPD.shape
+
+
+def test_features_made_from_frames_equal_the_stored_ones(session: Session) -> None:
+    hit = session.events("video1.mp4")[1]
+    (stored,) = session.archive.features([hit])
+    made = session.preparer._encode(hit)
+    assert torch.equal(made.times_T, stored.times_T)
+    torch.testing.assert_close(
+        made.groups_TPD.float(), stored.groups_TPD.float(), rtol=2e-2, atol=2e-2
+    )
+
+
+class Refusing:
+    """A memory of which nothing but stored rows may be used."""
+
+    def __init__(self, archive: Any) -> None:
+        self.archive = archive
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.archive, name)
+
+    def frames(self, hit: Any) -> Any:
+        raise AssertionError(f"{hit.event_id} was decoded")
+
+
+def test_a_student_tuned_with_its_tower_frozen_reads_the_memory_unchanged(
+    session: Session, tmp_path: Path
+) -> None:
+    """Other language weights, the same tower: no decode, no tower call, another answer."""
+    tuned = retrained(session, tmp_path / "tuned")
+    student = dataclasses.replace(session.config.student, model=str(tuned))
+    config = dataclasses.replace(session.config, student=student)
+    question = Question(text="What happens in the video?", filter=about(session, "video1.mp4"))
+    with Session(session.store, config) as other:
+
+        def no_tower() -> Any:
+            raise AssertionError("the vision tower was asked for")
+
+        preparer = Preparer(
+            Refusing(other.archive), other.encoder, other.files,
+            PrepareSettings.of(config, other.files.settings.options_prompt), tower=no_tower,
+        )  # fmt: skip
+        (answer,) = Answerer(preparer, other.engine, config).answer([question])
+    (before,) = session.answerer.answer([question])
+    assert answer.features == "cached"
+    assert answer.citations == before.citations
+    assert answer.samples[0].log_probs != before.samples[0].log_probs
+
+
+def retrained(session: Session, folder: Path) -> Path:
+    """The session's student with other weights in its language model, saved by the library."""
+    import shutil
+
+    from transformers import AutoModelForImageTextToText
+
+    directory = session.files.directory
+    shutil.copytree(directory, folder)
+    model = AutoModelForImageTextToText.from_pretrained(directory)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "visual" not in name:
+                parameter.mul_(1.05)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_text_beside_a_video_is_found(answerer: Answerer) -> None:
+    hits = answerer.search(SearchQuery(text="needle in the haystack", limit=3))
+    assert any("haystack" in (hit.text or "") for hit in hits)
+
+
+def test_more_like_an_event_and_like_a_picture(session: Session, answerer: Answerer) -> None:
+    first = session.events("video1.mp4")[0]
+    like = answerer.search(SearchQuery(event_id=first.event_id, limit=9))
+    assert first.event_id not in {hit.event_id for hit in like}
+    assert len(like) == 9
+    picture = answerer.thumbnails([first.event_id])[first.event_id]
+    (found,) = answerer.search(SearchQuery(image=picture, limit=1))
+    assert found.event_id == first.event_id
+
+
+def test_a_video_is_named_by_id_uri_or_file_name(session: Session) -> None:
+    hit = session.events("video1.mp4")[0]
+    assert session.video_id(hit.uri) == session.video_id(hit.video_id) == hit.video_id
+    with pytest.raises(AnswerError, match=r"no video 'nowhere.mp4'"):
+        session.video_id("nowhere.mp4")
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        (Question(text="   "), "must not be empty"),
+        (Question(text="What?", filter=EventFilter(camera="none such")), "No event"),
+        (Question(text="What?", options=("a",) * 27), "at most 26 options"),
+    ],
+)
+def test_errors_name_the_remedy(answerer: Answerer, question: Question, words: str) -> None:
+    with pytest.raises(AnswerError, match=words):
+        answerer.answer([question])

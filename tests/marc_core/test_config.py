@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from marc_core.config import (
-    AskConfig,
+    AnswerConfig,
     EventConfig,
     IndexConfig,
     config_to_yaml,
@@ -28,10 +28,10 @@ def test_later_layers_win(tmp_path: Path) -> None:
 def test_questions_take_the_file_of_the_index(tmp_path: Path) -> None:
     file = tmp_path / "index.yaml"
     file.write_text("archive: [videos]\nwrite_videos: 2\nmemory: {uri: m}\n")
-    assert load_config(AskConfig, files=[file]).memory.uri == "m"
+    assert load_config(AnswerConfig, files=[file]).memory.uri == "m"
     file.write_text("archives: [videos]\n")
     with pytest.raises(ConfigError, match="archives"):
-        load_config(AskConfig, files=[file])
+        load_config(AnswerConfig, files=[file])
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: b: c\n", "\x00"])
@@ -44,7 +44,7 @@ def test_a_file_that_is_no_configuration_is_named(text: str, tmp_path: Path) -> 
 
 def test_yaml_round_trip() -> None:
     config = load_config(IndexConfig, overrides=["archive=[a, 'b c']", "memory.uri=x"])
-    stored = load_config(AskConfig, stored=config_to_yaml(config))
+    stored = load_config(AnswerConfig, stored=config_to_yaml(config))
     assert stored.memory.uri == "x"
     assert not hasattr(stored, "archive")
 

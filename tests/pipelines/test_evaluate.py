@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from marc_core.evaluation.config import EvaluateConfig
 from marc_core.evaluation.datasets.questions import load_questions
 from marc_core.evaluation.results.compare import compare_results
 from marc_core.evaluation.results.prediction import FAILED, answered, unanswered
+from marc_core.models.checkpoints import local_directory
 from pipelines.evaluate import (
     by_video,
     complete,
@@ -42,11 +44,11 @@ def test_work_is_one_row_a_video_without_what_is_answered() -> None:
     back = [sample_from_json(s) for r in rows for s in json.loads(r["samples"])]
     assert back == samples
     first = by_video(samples)[0]
-    known = [answered(s, arm, "A") for s in first for arm in ("teacher", "marc")]
+    known = [answered(s, variant, "A") for s in first for variant in ("teacher", "marc")]
     assert len(plan_work(samples, known, config)) == 2
-    half = [o for o in known if o.arm == "teacher"]
-    assert plan_work(samples, half, config)[0]["arms"] == ["marc"]
-    failed = [unanswered(s, arm, FAILED, "x") for s in first for arm in ("teacher", "marc")]
+    half = [o for o in known if o.variant == "teacher"]
+    assert plan_work(samples, half, config)[0]["variants"] == ["marc"]
+    failed = [unanswered(s, variant, FAILED, "x") for s in first for variant in ("teacher", "marc")]
     assert len(plan_work(samples, failed, config)) == 3
 
 
@@ -55,9 +57,9 @@ def test_only_videos_without_an_outcome_go_into_a_second_round() -> None:
     samples, _ = load_questions(config)
     todo = plan_work(samples, [], config)
     first, second, _ = by_video(samples)
-    arms = ("teacher", "marc")
-    known = [unanswered(s, arm, FAILED, "x") for s in first for arm in arms]
-    known += [answered(s, arm, "A") for s in second for arm in arms][1:]
+    variants = ("teacher", "marc")
+    known = [unanswered(s, variant, FAILED, "x") for s in first for variant in variants]
+    known += [answered(s, variant, "A") for s in second for variant in variants][1:]
     assert without_outcome(todo, known) == todo[1:]
     assert without_outcome(todo, []) == todo
 
@@ -73,11 +75,11 @@ def test_lost_questions_become_rows() -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 class TestOnRay:
-    def test_world_end_to_end_resumes_and_adds_arms(self, tmp_path: Path) -> None:
-        config = configure(tmp_path, "questions=20", "only_arms=[marc]")
+    def test_world_end_to_end_resumes_and_adds_variants(self, tmp_path: Path) -> None:
+        config = configure(tmp_path, "questions=20", "only_variants=[marc]")
         seen: list[tuple[int, int, int]] = []
         first = evaluate_benchmark(config, lambda *counts: seen.append(counts))
-        marc = first["arms"]["marc"]
+        marc = first["variants"]["marc"]
         assert (marc["questions"], marc["answered"]) == (20, 20)
         assert marc["tokens"]["visual_tokens"] == 9
         assert seen[-1] == (2, 0, 2)
@@ -90,12 +92,12 @@ class TestOnRay:
         assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")} == shards
 
         next(iter(shards)).unlink()
-        both = evaluate_benchmark(dataclasses.replace(config, only_arms=("marc", "teacher")))
+        both = evaluate_benchmark(dataclasses.replace(config, only_variants=("marc", "teacher")))
         assert _texts(both, "marc") == _texts(first)
-        assert both["arms"]["teacher"]["answered"] == 20
+        assert both["variants"]["teacher"]["answered"] == 20
         assert len(list(tmp_path.rglob("*.parquet"))) == 3  # one again with both, one added
         found = compare_results(first, both)
-        assert found["arms"][0]["overall"]["difference"] == 0
+        assert found["variants"][0]["overall"]["difference"] == 0
 
     def test_files_and_missing_files(self, tmp_path: Path, archive: Path) -> None:
         names = ["good0.mp4", "good1.mp4", "text.mp4", "gone.mp4"]
@@ -109,10 +111,10 @@ class TestOnRay:
         result = evaluate_benchmark(
             configure(
                 tmp_path / "out", "benchmark=mvbench", f"data='{tmp_path / 'rows.json'}'",
-                f"videos='{archive}'", "only_arms=[marc]",
+                f"videos='{archive}'", "only_variants=[marc]",
             )
         )  # fmt: skip
-        marc = result["arms"]["marc"]
+        marc = result["variants"]["marc"]
         assert (marc["answered"], marc["missing"], marc["failed"]) == (2, 1, {"unreadable": 1})
         assert {"decode", "embed", "vision", "generate"} <= set(marc["seconds"])
         broken = [r for r in result["rows"] if r["status"] == "failed"]
@@ -122,7 +124,7 @@ class TestOnRay:
         folder, memory = tmp_path / "videos", tmp_path / "memory"
         config = configure(
             tmp_path / "out", "questions=16", f"videos='{folder}'", f"memory.uri='{memory}'",
-            "use_memory=true", "only_arms=[marc]", "retrieve.bypass_when_fits=false",
+            "use_memory=true", "only_variants=[marc]", "retrieve.bypass_when_fits=false",
         )  # fmt: skip
         samples, _ = load_questions(config)
         assert {Path(s.path) for s in samples} == set(folder.glob("*.mp4"))
@@ -132,7 +134,7 @@ class TestOnRay:
             IndexConfig, preset="tiny", overrides=[*index, f"memory.uri='{memory}'"]
         ))  # fmt: skip
         result = evaluate_benchmark(config)
-        marc = result["arms"]["marc"]
+        marc = result["variants"]["marc"]
         missing = sum(Path(s.path) == gone for s in samples)
         assert (marc["answered"], marc["missing"]) == (16 - missing, missing)
         assert {"retrieve", "features", "compress", "generate"} <= set(marc["seconds"])
@@ -143,9 +145,12 @@ class TestOnRay:
         config = configure(tmp_path, "workers=0")
         assert pool_size(config, 10) == (2, 0.9, 0.0)
         assert pool_size(config, 1)[0] == 1
-        large = dataclasses.replace(config.student, model="Qwen/Qwen2.5-VL-3B-Instruct")
+        directory = local_directory("student", config.student.model, None)
+        shutil.copytree(directory, tmp_path / "general")
+        (tmp_path / "general" / "marc.json").unlink()
+        large = dataclasses.replace(config.student, model=str(tmp_path / "general"))
         assert pool_size(dataclasses.replace(config, student=large), 10)[0] == 1
 
 
-def _texts(result: dict[str, Any], arm: str = "marc") -> list[str]:
-    return [r["text"] for r in result["rows"] if r["arm"] == arm]
+def _texts(result: dict[str, Any], variant: str = "marc") -> list[str]:
+    return [r["text"] for r in result["rows"] if r["variant"] == variant]

@@ -17,6 +17,7 @@ import numpy as np
 from marc_core.config import fingerprint
 from marc_core.evaluation.datasets.sample import NAMES_ONE_EVENT, ProblemType, Sample, with_letters
 from marc_core.evaluation.variants.footage import Footage
+from marc_core.schemas import make_video_id
 from marc_core.world import (
     Question,
     WorldConfig,
@@ -114,6 +115,8 @@ class WorldLoader:
         frames = render_frames(video, times_S.tolist())
         spans = tuple((e.start_s, e.end_s) for e in video.events)
         return Footage(
+            video_id=make_video_id(path, 0, ""),
+            uri=path,
             times_S=times_S,
             frames_SHWC=frames,
             spans=spans,

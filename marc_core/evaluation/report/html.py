@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from marc_core.evaluation.scoring.metrics import VARIANTS
+from marc_core.evaluation.scoring.metrics import SCORINGS
 
 COLOURS = ("#2f5d8a", "#c2571a", "#3d7d5a", "#8a3f6d", "#7a6a2f", "#4a4a4a")
 _INK, _GRID = "#222222", "#d9d9d9"
@@ -16,7 +16,7 @@ STEPS = ("decode", "embed", "retrieve", "vision", "compress", "generate")
 """Steps of a question, in their order."""
 MAX_EXAMPLES = 40
 MAX_BARS = 4
-"""Arms drawn as bars of every task; the table has all of them."""
+"""Variants drawn as bars of every task; the table has all of them."""
 
 
 def render_report(result: dict[str, Any]) -> str:
@@ -30,27 +30,27 @@ def render_report(result: dict[str, Any]) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"percent": _percent, "bytes": _bytes, "ms": _ms}
-    variant = result["manifest"]["variant"]
-    arms = result["arms"]
+    scoring = result["manifest"]["scoring"]
+    variants = result["variants"]
     return environment.from_string(source).render(
         result=result,
         manifest=result["manifest"],
-        variant=variant,
-        shown=VARIANTS if any(a["variants_differ"] for a in arms.values()) else (variant,),
-        arms=arms,
-        tasks=_names(arms, variant, "tasks"),
-        tags=_names(arms, variant, "tags"),
-        steps=[s for s in STEPS if any(s in a["seconds"] for a in arms.values())],
-        plots=[svg for svg in (overall_plot(arms, variant), task_plot(arms, variant),
-                               time_plot(arms)) if svg],
-        examples=_examples(result, variant),
+        scoring=scoring,
+        shown=SCORINGS if any(a["scorings_differ"] for a in variants.values()) else (scoring,),
+        variants=variants,
+        tasks=_names(variants, scoring, "tasks"),
+        tags=_names(variants, scoring, "tags"),
+        steps=[s for s in STEPS if any(s in a["seconds"] for a in variants.values())],
+        plots=[svg for svg in (overall_plot(variants, scoring), task_plot(variants, scoring),
+                               time_plot(variants)) if svg],
+        examples=_examples(result, scoring),
     )  # fmt: skip
 
 
-def overall_plot(arms: dict[str, Any], variant: str) -> str:
-    """Return accuracy and interval of every arm, over its visual tokens, as SVG."""
-    points = [(n, a["tokens"]["visual_tokens"], a["scores"][variant]["overall"])
-              for n, a in arms.items() if a["scores"][variant]["overall"]]  # fmt: skip
+def overall_plot(variants: dict[str, Any], scoring: str) -> str:
+    """Return accuracy and interval of every variant, over its visual tokens, as SVG."""
+    points = [(n, a["tokens"]["visual_tokens"], a["scores"][scoring]["overall"])
+              for n, a in variants.items() if a["scores"][scoring]["overall"]]  # fmt: skip
     if not points:
         return ""
     figure, axes = _figure(7.2, 0.6 + 0.34 * len(points))
@@ -64,19 +64,19 @@ def overall_plot(arms: dict[str, Any], variant: str) -> str:
     axes.set_yticks(range(len(points)), labels)
     axes.set_xlabel("score in percent, with 95 % interval")
     axes.grid(axis="x", color=_GRID, linewidth=0.6)
-    return _svg(figure, "Score of every arm")
+    return _svg(figure, "Score of every variant")
 
 
-def task_plot(arms: dict[str, Any], variant: str) -> str:
-    """Return bars of every task for the first arms, as SVG; nothing for a single task."""
-    tasks = _names(arms, variant, "tasks")
-    shown = dict(list(arms.items())[:MAX_BARS])
+def task_plot(variants: dict[str, Any], scoring: str) -> str:
+    """Return bars of every task for the first variants, as SVG; nothing for a single task."""
+    tasks = _names(variants, scoring, "tasks")
+    shown = dict(list(variants.items())[:MAX_BARS])
     if len(tasks) < 2:
         return ""
     height = 0.8 / len(shown)
     figure, axes = _figure(7.2, 0.7 + len(tasks) * (0.12 * len(shown) + 0.14))
-    for i, (name, arm) in enumerate(shown.items()):
-        table = arm["scores"][variant]["tasks"]
+    for i, (name, variant) in enumerate(shown.items()):
+        table = variant["scores"][scoring]["tasks"]
         y = [t + (i - (len(shown) - 1) / 2) * height for t in range(len(tasks))]
         x = [100 * table[t]["mean"] if t in table else 0.0 for t in tasks]
         axes.barh(y, x, height=height * 0.9, color=COLOURS[i], label=name)
@@ -89,9 +89,9 @@ def task_plot(arms: dict[str, Any], variant: str) -> str:
     return _svg(figure, "Score of every task")
 
 
-def time_plot(arms: dict[str, Any]) -> str:
+def time_plot(variants: dict[str, Any]) -> str:
     """Return mean seconds a question by step, stacked, as SVG."""
-    shown = [(n, a["seconds"]) for n, a in arms.items() if a["seconds"]]
+    shown = [(n, a["seconds"]) for n, a in variants.items() if a["seconds"]]
     if not shown:
         return ""
     figure, axes = _figure(7.2, 0.6 + 0.34 * len(shown))
@@ -134,17 +134,17 @@ def _svg(figure: Any, label: str) -> str:
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 
-def _names(arms: dict[str, Any], variant: str, table: str) -> list[str]:
-    return sorted({name for a in arms.values() for name in a["scores"][variant][table]})
+def _names(variants: dict[str, Any], scoring: str, table: str) -> list[str]:
+    return sorted({name for a in variants.values() for name in a["scores"][scoring][table]})
 
 
-def _examples(result: dict[str, Any], variant: str) -> Sequence[dict[str, Any]]:
-    """Return questions on which arms disagree, evenly chosen over the run."""
+def _examples(result: dict[str, Any], scoring: str) -> Sequence[dict[str, Any]]:
+    """Return questions on which variants disagree, evenly chosen over the run."""
     by_id: dict[str, list[dict[str, Any]]] = {}
     for row in result["rows"]:
         if row["scores"]:
             by_id.setdefault(row["problem_id"], []).append(row)
-    mixed = [rows for rows in by_id.values() if len({r["scores"][variant] > 0.5 for r in rows}) > 1]
+    mixed = [rows for rows in by_id.values() if len({r["scores"][scoring] > 0.5 for r in rows}) > 1]
     step = max(1, -(-len(mixed) // MAX_EXAMPLES))
     return [
         {
@@ -152,7 +152,7 @@ def _examples(result: dict[str, Any], variant: str) -> Sequence[dict[str, Any]]:
             "task": rows[0]["task"],
             "solution": rows[0]["solution"],
             "answers": [
-                {"arm": r["arm"], "text": r["text"], "right": r["scores"][variant] > 0.5}
+                {"variant": r["variant"], "text": r["text"], "right": r["scores"][scoring] > 0.5}
                 for r in rows
             ],
         }

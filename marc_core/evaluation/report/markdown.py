@@ -5,73 +5,75 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from marc_core.evaluation.scoring.metrics import VARIANTS
+from marc_core.evaluation.scoring.metrics import SCORINGS
 
 
 def render_markdown(result: dict[str, Any]) -> str:
     """Return the tables of a result: scores, tasks, time and memory, and what they rest on."""
-    manifest, arms = result["manifest"], result["arms"]
-    variant = manifest["variant"]
+    manifest, variants = result["manifest"], result["variants"]
+    scoring = manifest["scoring"]
     parts = [
-        _scores(arms, variant),
-        _tasks(arms, variant),
-        _costs(arms),
+        _scores(variants, scoring),
+        _tasks(variants, scoring),
+        _costs(variants),
         _basis(result),
     ]
     return "\n".join(parts)
 
 
-def _scores(arms: dict[str, Any], variant: str) -> str:
-    differ = any(arm["variants_differ"] for arm in arms.values())
-    variants = VARIANTS if differ else (variant,)
-    head = ["arm", *variants, "visual tokens", "before merging", "evidence in top 3 (chance)",
+def _scores(variants: dict[str, Any], scoring: str) -> str:
+    differ = any(variant["scorings_differ"] for variant in variants.values())
+    scorings = SCORINGS if differ else (scoring,)
+    head = ["variant", *scorings, "visual tokens", "before merging", "evidence in top 3 (chance)",
             "evidence shown", "answered"]  # fmt: skip
     rows = []
-    for name, arm in arms.items():
-        tokens, found = arm["tokens"], arm["retrieval"]
+    for name, variant in variants.items():
+        tokens, found = variant["tokens"], variant["retrieval"]
         named = bool(found["named"])
         rows.append(
             [
                 name,
-                *(_interval(arm["scores"][v]["overall"]) for v in variants),
+                *(_interval(variant["scores"][v]["overall"]) for v in scorings),
                 _number(tokens["visual_tokens"]),
                 _number(tokens["visual_tokens_before"]),
                 f"{_percent(found['recall_at_3'])} ({_percent(found['chance_at_3'])})"
                 if named
                 else "",
                 "" if found["evidence_shown"] is None else _percent(found["evidence_shown"]),
-                f"{arm['answered']} of {arm['questions']}",
+                f"{variant['answered']} of {variant['questions']}",
             ]
         )
     return _table(head, rows)
 
 
-def _tasks(arms: dict[str, Any], variant: str) -> str:
-    """One row a task and tag, one column an arm."""
+def _tasks(variants: dict[str, Any], scoring: str) -> str:
+    """One row a task and tag, one column a variant."""
     rows = []
     for table in ("tasks", "tags"):
-        names = sorted({n for arm in arms.values() for n in arm["scores"][variant][table]})
+        names = sorted(
+            {n for variant in variants.values() for n in variant["scores"][scoring][table]}
+        )
         for name in names:
-            cells = [arm["scores"][variant][table].get(name) for arm in arms.values()]
+            cells = [variant["scores"][scoring][table].get(name) for variant in variants.values()]
             num = next(c["num"] for c in cells if c)
             label = name if table == "tasks" else f"*{name}*"
             rows.append([label, str(num), *(_percent(c["mean"]) if c else "" for c in cells)])
-    return _table(["task", "questions", *arms], rows)
+    return _table(["task", "questions", *variants], rows)
 
 
-def _costs(arms: dict[str, Any]) -> str:
-    steps = list(dict.fromkeys(s for arm in arms.values() for s in arm["seconds"]))
-    head = ["arm", *(f"{s} ms" for s in steps), "prefill ms", "token ms", "KV cache KiB"]
+def _costs(variants: dict[str, Any]) -> str:
+    steps = list(dict.fromkeys(s for variant in variants.values() for s in variant["seconds"]))
+    head = ["variant", *(f"{s} ms" for s in steps), "prefill ms", "token ms", "KV cache KiB"]
     rows = []
-    for name, arm in arms.items():
-        alone = arm["alone_s"]
+    for name, variant in variants.items():
+        alone = variant["alone_s"]
         rows.append(
             [
                 name,
-                *(_ms(arm["seconds"].get(s), "mean") for s in steps),
+                *(_ms(variant["seconds"].get(s), "mean") for s in steps),
                 _ms(alone.get("prefill"), "p50"),
                 _ms(alone.get("token"), "p50"),
-                _number((arm["memory"]["kv_cache_bytes"] or 0) / 1024),
+                _number((variant["memory"]["kv_cache_bytes"] or 0) / 1024),
             ]
         )
     return _table(head, rows)

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from marc_core.evaluation.scoring.metrics import Variant
+from marc_core.evaluation.scoring.metrics import Scoring
 from marc_core.evaluation.scoring.stats import bootstrap
 
 
@@ -30,7 +30,7 @@ class Scored:
 
 def summarise(
     rows: Sequence[Scored],
-    variant: Variant,
+    scoring: Scoring,
     *,
     by_video: bool = False,
     resamples: int = 2000,
@@ -57,7 +57,7 @@ def summarise(
 
     regression = [r for r in rows if r.problem_type == "regression"]
     other = [r for r in rows if r.problem_type != "regression"]
-    weights = vsi_weights(rows) if macro_headline(rows, variant) else None
+    weights = vsi_weights(rows) if macro_headline(rows, scoring) else None
     return {
         "overall": interval(rows, weights),
         "mean_acc": interval(other),
@@ -68,10 +68,10 @@ def summarise(
     }
 
 
-def macro_headline(rows: Sequence[Scored], variant: Variant) -> bool:
+def macro_headline(rows: Sequence[Scored], scoring: Scoring) -> bool:
     """True where the overall number is the mean of tasks: VSI-Bench, official, tasks known."""
     vsi = bool(rows) and all(r.benchmark == "vsi-bench" and r.task for r in rows)
-    return vsi and variant == "official"
+    return vsi and scoring == "official"
 
 
 def vsi_weights(rows: Sequence[Scored]) -> dict[str, float]:

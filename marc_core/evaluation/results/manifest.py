@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("marc-video", "torch", "transformers", "ray", "numpy", "pyarrow", "av", "lancedb")
 _OPERATIONAL = ("output", "workers", "worker_gpus", "batch_size", "resamples", "probe_videos",
-                "by_video", "variant")  # fmt: skip
+                "by_video", "scoring")  # fmt: skip
 """Settings that change no answer."""
 
 
@@ -44,18 +44,18 @@ def make_manifest(
         "judged_by_rule": sum(judged_by_rule(s) for s in samples),
         "prompt": style,
         "prompt_hash": fingerprint(THINK_TEMPLATE, TYPE_TEMPLATE) if style == "video-r1" else None,
-        "variant": config.variant,
+        "scoring": config.scoring,
         "student": config.student.model,
         "student_fingerprint": student_fingerprint,
         "encoder": config.encoder.model,
         "encoder_fingerprint": encoder_fingerprint,
-        "frames": {n: a.frames for n, a in config.chosen_arms().items()},
+        "frames": {n: a.frames for n, a in config.chosen_variants().items()},
         "sample_fps": config.video.sample_fps,
         "frame_max_pixels": config.student.frame_max_pixels,
         "max_new_tokens": config.student.max_new_tokens,
         "temperature": config.student.temperature,
         "seed": config.seed,
-        "arms": {n: dataclasses.asdict(a) for n, a in config.chosen_arms().items()},
+        "variants": {n: dataclasses.asdict(a) for n, a in config.chosen_variants().items()},
         "settings": settings(config),
         "run": run_fingerprint(config, data_hash, student_fingerprint, encoder_fingerprint),
         "versions": versions(),
@@ -67,7 +67,7 @@ def make_manifest(
 def settings(config: EvaluateConfig) -> dict[str, Any]:
     """Return the configuration without what changes no answer and without secrets."""
     plain = dataclasses.asdict(config)
-    for name in (*_OPERATIONAL, "arms", "only_arms", "data", "videos"):
+    for name in (*_OPERATIONAL, "variants", "only_variants", "data", "videos"):
         plain.pop(name)
     plain["world_files"] = config.benchmark == "world" and bool(config.videos)
     plain["memory"].pop("storage_options")
@@ -82,8 +82,8 @@ def run_fingerprint(
     student_fingerprint: str,
     encoder_fingerprint: str | None,
 ) -> str:
-    """Return what decides a single answer besides question and arm: a rerun with the same one
-    resumes, another starts afresh. Arms are not part of it, so that arms can be added."""
+    """Return what decides a single answer besides question and variant: a rerun with the same one
+    resumes, another starts afresh. Variants are not part of it, so that variants can be added."""
     plain = settings(config)
     return fingerprint(
         plain, prompt_style(config), data_hash, student_fingerprint, encoder_fingerprint

@@ -1,4 +1,4 @@
-"""What became of one question under one arm: the row that every table is made of.
+"""What became of one question under one variant: the row that every table is made of.
 
 Rows are written as Parquet shards, one a video, and read back by a rerun, the report and
 `compare`; OUTCOMES is their schema.
@@ -17,7 +17,7 @@ import pyarrow as pa
 from marc_core.evaluation.datasets.sample import Sample
 from marc_core.evaluation.results.aggregate import Scored
 from marc_core.evaluation.scoring import metrics
-from marc_core.evaluation.scoring.metrics import VARIANTS, Variant
+from marc_core.evaluation.scoring.metrics import SCORINGS, Scoring
 
 ANSWERED, MISSING, FAILED = "answered", "missing", "failed"
 """Values of `status`. missing: the video file is not there. failed: `error` says why."""
@@ -25,9 +25,9 @@ ANSWERED, MISSING, FAILED = "answered", "missing", "failed"
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One question under one arm.
+    """One question under one variant.
 
-    scores: by metric variant, in [0, 1]; empty unless answered.
+    scores: by scoring, in [0, 1]; empty unless answered.
     events: indices of the events that the student saw, in order of time.
     evidence_rank: rank of the best event with evidence in the retrieval, from 1; 0 where the
         question does not name one event or nothing was retrieved; -1 where no event holds it.
@@ -40,7 +40,7 @@ class Prediction:
     """
 
     problem_id: str
-    arm: str
+    variant: str
     video: str
     benchmark: str
     task: str
@@ -65,33 +65,35 @@ class Prediction:
     kv_cache_bytes: int = 0
     error: str = ""
 
-    def score(self, variant: Variant) -> float | None:
-        """Return the score under `variant`, or None where there is no answer."""
-        return self.scores.get(variant)
+    def score(self, scoring: Scoring) -> float | None:
+        """Return the score under `scoring`, or None where there is no answer."""
+        return self.scores.get(scoring)
 
     @property
     def differs(self) -> bool:
-        """True where the two metric variants do not agree."""
+        """True where the two scorings do not agree."""
         return len(set(self.scores.values())) > 1
 
 
-def answered(sample: Sample, arm: str, text: str, **facts: Any) -> Prediction:
-    """Return the prediction of an answer, scored under both variants."""
+def answered(sample: Sample, variant: str, text: str, **facts: Any) -> Prediction:
+    """Return the prediction of an answer, scored under both scorings."""
     scores: dict[str, float] = {
-        variant: metrics.score(sample, text, variant) for variant in VARIANTS
+        scoring: metrics.score(sample, text, scoring) for scoring in SCORINGS
     }
-    return Prediction(**_identity(sample, arm), status=ANSWERED, text=text, scores=scores, **facts)
+    return Prediction(
+        **_identity(sample, variant), status=ANSWERED, text=text, scores=scores, **facts
+    )
 
 
-def unanswered(sample: Sample, arm: str, status: str, error: str) -> Prediction:
+def unanswered(sample: Sample, variant: str, status: str, error: str) -> Prediction:
     """Return the prediction of a question that could not be asked, with the reason."""
-    return Prediction(**_identity(sample, arm), status=status, error=error[:2000])
+    return Prediction(**_identity(sample, variant), status=status, error=error[:2000])
 
 
-def _identity(sample: Sample, arm: str) -> dict[str, Any]:
+def _identity(sample: Sample, variant: str) -> dict[str, Any]:
     return {
         "problem_id": sample.problem_id,
-        "arm": arm,
+        "variant": variant,
         "video": sample.path,
         "benchmark": sample.benchmark,
         "task": sample.task,
@@ -101,11 +103,11 @@ def _identity(sample: Sample, arm: str) -> dict[str, Any]:
     }
 
 
-def scored(predictions: Iterable[Prediction], variant: Variant) -> list[Scored]:
+def scored(predictions: Iterable[Prediction], scoring: Scoring) -> list[Scored]:
     """Return the answered predictions as the tables need them."""
     rows = []
     for prediction in predictions:
-        value = prediction.score(variant)
+        value = prediction.score(scoring)
         if value is not None:
             rows.append(
                 Scored(

@@ -1,6 +1,6 @@
-"""The JSON result of a run: manifest, one summary an arm, one compact row an answer.
+"""The JSON result of a run: manifest, one summary a variant, one compact row an answer.
 
-{"format": 1, "manifest": {...}, "arms": {name: summary}, "rows": [...], "seconds": ...}
+{"format": 2, "manifest": {...}, "variants": {name: summary}, "rows": [...], "seconds": ...}
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from marc_core.errors import MarcError
 from marc_core.evaluation.config import EvaluateConfig
 from marc_core.evaluation.results.aggregate import summarise
 from marc_core.evaluation.results.prediction import ANSWERED, FAILED, MISSING, Prediction, scored
-from marc_core.evaluation.scoring.metrics import VARIANTS
+from marc_core.evaluation.scoring.metrics import SCORINGS
+from marc_core.evaluation.variants.evidence import TOP
 
-FORMAT = 1
-TOP = (1, 3)
-"""Ranks k at which retrieval is scored, as in `arms.TOP`."""
+FORMAT = 2
 
 SAME_TO_COMPARE = ("benchmark", "data_hash", "questions", "prompt")
 """Manifest fields that must agree before two results can be compared question by question."""
@@ -39,14 +38,16 @@ def make_result(
     seconds: float,
 ) -> dict[str, Any]:
     """Return the result as plain JSON values. seconds: wall-clock time of this run."""
-    order = {name: i for i, name in enumerate(config.chosen_arms())}
-    rows = sorted(predictions, key=lambda o: (order[o.arm], o.problem_id))
-    by_arm = {arm: [o for o in rows if o.arm == arm] for arm in order}
+    order = {name: i for i, name in enumerate(config.chosen_variants())}
+    rows = sorted(predictions, key=lambda o: (order[o.variant], o.problem_id))
+    by_variant = {variant: [o for o in rows if o.variant == variant] for variant in order}
     result = {
         "format": FORMAT,
         "manifest": manifest,
         "seconds": seconds,
-        "arms": {arm: summary(config, part) for arm, part in by_arm.items() if part},
+        "variants": {
+            variant: summary(config, part) for variant, part in by_variant.items() if part
+        },
         "rows": [_row(o) for o in rows],
     }
     # A fresh result equals the same one read back from its file, lists for tuples included.
@@ -54,7 +55,7 @@ def make_result(
 
 
 def summary(config: EvaluateConfig, predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Return one arm's tables: scores by variant, counts, tokens, seconds, memory, retrieval."""
+    """Return one variant's tables: scores, counts, tokens, seconds, memory, retrieval."""
     done = [o for o in predictions if o.status == ANSWERED]
     failed = Counter(o.error.split(":", 1)[0] for o in predictions if o.status == FAILED)
     return {
@@ -63,16 +64,16 @@ def summary(config: EvaluateConfig, predictions: Sequence[Prediction]) -> dict[s
         "missing": sum(o.status == MISSING for o in predictions),
         "failed": dict(failed),
         "scores": {
-            variant: summarise(
-                scored(done, variant),
-                variant,
+            scoring: summarise(
+                scored(done, scoring),
+                scoring,
                 by_video=config.by_video,
                 resamples=config.resamples,
                 seed=config.seed,
             )
-            for variant in VARIANTS
+            for scoring in SCORINGS
         },
-        "variants_differ": sum(o.differs for o in done),
+        "scorings_differ": sum(o.differs for o in done),
         "tokens": {
             name: mean([float(getattr(o, name)) for o in done])
             for name in ("visual_tokens", "visual_tokens_before", "prompt_tokens",

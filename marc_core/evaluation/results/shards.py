@@ -1,6 +1,6 @@
 """Where predictions wait until a run is complete: Parquet files, one a video, written whole.
 
-    <output>/shards/<run fingerprint>/<hash of video and arms>-<attempt>.parquet
+    <output>/shards/<run fingerprint>/<hash of video and variants>-<attempt>.parquet
 
 The name is derived from what the shard holds and the attempt that made it, so a repeated write
 replaces it, and an attempt can tell its own predictions from those it was to improve. Folder or
@@ -35,8 +35,8 @@ class Shards:
 
     def write(self, predictions: Sequence[Prediction]) -> None:
         """Write the predictions of one video, all at once."""
-        arms = sorted({o.arm for o in predictions})
-        text = "\0".join([predictions[0].video, *arms])
+        variants = sorted({o.variant for o in predictions})
+        text = "\0".join([predictions[0].video, *variants])
         name = hashlib.sha256(text.encode()).hexdigest()[:20]
         sink = io.BytesIO()
         pq.write_table(to_table(predictions), sink)
@@ -47,7 +47,7 @@ class Shards:
         best: dict[tuple[str, str], Prediction] = {}
         for data in self.files.read_all(self.folder, self.suffix if own else ".parquet"):
             for prediction in from_table(pq.read_table(io.BytesIO(data))):
-                key = (prediction.problem_id, prediction.arm)
+                key = (prediction.problem_id, prediction.variant)
                 if key not in best or prediction.status == ANSWERED:
                     best[key] = prediction
         return list(best.values())

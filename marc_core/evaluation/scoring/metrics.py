@@ -1,4 +1,4 @@
-"""Scores of one answer, in two named variants.
+"""Scores of one answer, in two named scorings.
 
 `video-r1`: as the paper's evaluation script scores all six benchmarks (exact strings; numbers
 only where both or neither have a decimal mark; MRA with a strict "<", in 32-bit arithmetic).
@@ -23,8 +23,8 @@ from marc_core.evaluation.datasets.sample import Sample, option_text
 from marc_core.evaluation.scoring import parse
 from marc_core.evaluation.scoring.textscore import rouge_mean, word_error_rate
 
-Variant = Literal["official", "video-r1"]
-VARIANTS: tuple[Variant, ...] = ("official", "video-r1")
+Scoring = Literal["official", "video-r1"]
+SCORINGS: tuple[Scoring, ...] = ("official", "video-r1")
 
 VSI_NUMERICAL = frozenset(
     {"object_abs_distance", "object_counting", "object_size_estimation", "room_size_estimation"}
@@ -32,9 +32,9 @@ VSI_NUMERICAL = frozenset(
 """VSI-Bench tasks that are scored by mean relative accuracy; the others have letters."""
 
 
-def score(sample: Sample, text: str, variant: Variant) -> float:
+def score(sample: Sample, text: str, scoring: Scoring) -> float:
     """Return the score of one answer in [0, 1]; an empty or unreadable answer is 0."""
-    if variant == "video-r1":
+    if scoring == "video-r1":
         return score_video_r1(sample, text)
     return OFFICIAL.get(sample.benchmark, score_default)(sample, text)
 

@@ -17,17 +17,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from marc_core.compress import CompressedVideo, compress_across, merge_plan
+from marc_core.compress import CompressedVideo, compress_across, groups_for_tokens, merge_plan
 from marc_core.compress.stages import join_events
 from marc_core.config import CompressConfig
-from marc_core.evaluation.config import ArmConfig
+from marc_core.evaluation.config import VariantConfig
+from marc_core.prepare import Compressor, Uncut
 from marc_core.types import EventFeatures
 
 if TYPE_CHECKING:
@@ -36,25 +36,29 @@ if TYPE_CHECKING:
 MOVIECHAT_WINDOW, MOVIECHAT_KEPT = 8, 2
 """Groups of the short memory, and what remains of it (16 frames to 2, as its authors merge)."""
 
-Frames = list[tuple[int, "NDArray[np.int64]"]]
+FRAME_BASELINES = frozenset({"uniform_frame", "fewer_frames", "low_resolution"})
+
+Frames = list[tuple[str, "NDArray[np.int64]"]]
+_WHOLE = CompressConfig(mode="none")
 
 
-def pick_frames(frames: Frames, arm: ArmConfig, tokens: int) -> Frames:
-    """Return the frames that the control encodes, as (event, positions) of one grid row each.
+def pick_frames(frames: Frames, variant: VariantConfig, tokens: int) -> Frames:
+    """Return the frames that the baseline encodes, as (event id, positions) of a grid row each.
 
     tokens: visual tokens of a group of full-size frames.
     """
-    if arm.control not in ("uniform_frame", "fewer_frames", "low_resolution"):
+    if variant.baseline not in FRAME_BASELINES:
         return frames
-    owner = np.concatenate([np.full(len(p), e) for e, p in frames])
-    all_positions = np.concatenate([p for _, p in frames])
-    if arm.control == "low_resolution":
-        most = 2 * arm.budget_groups * tokens  # one token a group is the least there is
-        return [(int(owner[0]), all_positions[_spread(len(owner), most)])]
-    a_group = 1 if arm.control == "uniform_frame" else 2
-    chosen = _spread(len(owner), arm.budget_groups * a_group)
+    owner = [event for event, positions in frames for _ in positions]
+    all_positions = np.concatenate([positions for _, positions in frames])
+    groups = groups_for_tokens(variant.budget_tokens, (1, tokens))
+    if variant.baseline == "low_resolution":
+        most = 2 * groups * tokens  # one token a group is the least there is
+        return [(owner[0], all_positions[_spread(len(owner), most)])]
+    a_group = 1 if variant.baseline == "uniform_frame" else 2
+    chosen = _spread(len(owner), groups * a_group)
     rows = [chosen[i : i + a_group] for i in range(0, len(chosen), a_group)]
-    return [(int(owner[row[0]]), all_positions[row]) for row in rows]
+    return [(owner[row[0]], all_positions[row]) for row in rows]
 
 
 def _spread(num: int, most: int) -> NDArray[np.int64]:
@@ -64,12 +68,13 @@ def _spread(num: int, most: int) -> NDArray[np.int64]:
     return np.asarray((np.arange(most) + 0.5) * num / most, dtype=np.int64)
 
 
-def small_pixels(arm: ArmConfig, groups: int, tokens: int, unit: int) -> int:
+def small_pixels(variant: VariantConfig, groups: int, tokens: int, unit: int) -> int:
     """Return the pixels of a shrunken frame such that `groups` of them fit the budget, 0 for
     frames as they are. unit: pixels on a side of one token."""
-    if arm.control != "low_resolution":
+    if variant.baseline != "low_resolution":
         return 0
-    return max(1, arm.budget_groups * tokens // max(1, groups)) * unit * unit
+    budget = groups_for_tokens(variant.budget_tokens, (1, tokens)) * tokens
+    return max(1, budget // max(1, groups)) * unit * unit
 
 
 def shrink(frames_FHWC: NDArray[np.uint8], max_pixels: int, unit: int) -> NDArray[np.uint8]:
@@ -83,22 +88,32 @@ def shrink(frames_FHWC: NDArray[np.uint8], max_pixels: int, unit: int) -> NDArra
     return np.ascontiguousarray(small.permute(0, 2, 3, 1).numpy())
 
 
-def apply(events: Sequence[EventFeatures], arm: ArmConfig, *, seed: str) -> CompressedVideo:
-    """Return the tokens that the control keeps of the encoded events.
+def compressor(variant: VariantConfig, *, seed: int) -> Compressor | None:
+    """Return what takes the merge's place, None where nothing does.
 
-    Frame controls were applied before encoding: all of their tokens are kept. seed: decides the
-    random groups of one question.
+    Frame baselines have acted before encoding: all of their tokens are kept. seed: decides,
+    together with the question and its events, the random groups.
     """
-    identity = CompressConfig(mode="none")
-    if arm.control in ("uniform_frame", "fewer_frames", "low_resolution"):
-        return compress_across(events, identity)
-    joined = join_events(events)
-    kept = min(arm.budget_groups, joined.groups_TPD.shape[0])
-    if arm.control == "random_groups":
-        return compress_across([_take(joined, random_rows(joined, kept, seed))], identity)
-    if arm.control == "moviechat":
-        return compress_across([_linear(joined, moviechat_plan(joined.groups_TPD, kept))], identity)
-    return compress_across([_take(joined, unique_rows(joined.groups_TPD, kept))], identity)
+    if variant.baseline == "none":
+        return None
+
+    def cut(uncut: Uncut, budget_tokens: int) -> CompressedVideo:
+        if variant.baseline in FRAME_BASELINES:
+            return compress_across(uncut.features, _WHOLE)
+        joined = join_events(uncut.features)
+        kept = min(groups_for_tokens(budget_tokens, joined.grid_hw), joined.groups_TPD.shape[0])
+        if variant.baseline == "moviechat":
+            return compress_across(
+                [_linear(joined, moviechat_plan(joined.groups_TPD, kept))], _WHOLE
+            )
+        if variant.baseline == "random_groups":
+            events = ",".join(hit.event_id for hit in uncut.chosen.hits)
+            rows = random_rows(joined, kept, f"{seed}/{uncut.chosen.question.text}/{events}")
+        else:
+            rows = unique_rows(joined.groups_TPD, kept)
+        return compress_across([_take(joined, rows)], _WHOLE)
+
+    return cut
 
 
 def random_rows(event: EventFeatures, kept: int, seed: str) -> torch.Tensor:

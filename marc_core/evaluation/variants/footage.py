@@ -23,6 +23,7 @@ import numpy as np
 
 from marc_core.errors import SourceError
 from marc_core.evaluation.datasets.sample import Sample
+from marc_core.schemas import make_video_id
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,16 +38,20 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 class Footage:
     """Sampled frames and events of one video.
 
+    video_id, uri: as `marc index` would name it. start_s: where its 0:00 is on its own clock.
     times_S: (S,) seconds. frames_SHWC: (S, H, W, 3) uint8 RGB. spans: [start_s, end_s) of every
     event. positions: for every event, indices of its sampled frames, at least one.
     embeddings_SD: (S, D) unit vectors of the frames where they were needed already.
     timings_s: {"decode": seconds, ...} of the loading.
     """
 
+    video_id: str
+    uri: str
     times_S: NDArray[np.float64]
     frames_SHWC: NDArray[np.uint8]
     spans: tuple[tuple[float, float], ...]
     positions: tuple[NDArray[np.int64], ...]
+    start_s: float = 0.0
     embeddings_SD: NDArray[np.float32] | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
 
@@ -83,12 +88,17 @@ class FileLoader:
         if Path(path).suffix.lower() in IMAGE_SUFFIXES:
             return load_image(path)
         from marc_core.indexing import cut, decode_video
+        from marc_core.video import list_videos
 
         started = time.perf_counter()
+        (source,) = list_videos([path], (), {})
         decoded = decode_video(path, self.decoder, self.detector)
         read = time.perf_counter()
         parts = cut(decoded, self.encoder, self.config.events)
         return Footage(
+            video_id=source.video_id,
+            uri=source.uri,
+            start_s=decoded.summary.start_s,
             times_S=decoded.times_s[decoded.sampled_index],
             frames_SHWC=decoded.sampled_frames,
             spans=tuple((e.start_s, e.end_s) for e in parts.events),
@@ -109,6 +119,8 @@ def load_image(path: str) -> Footage:
     except (OSError, UnidentifiedImageError) as error:
         raise SourceError(f"'{path}' cannot be read as an image: {error}.") from error
     return Footage(
+        video_id=make_video_id(path, 0, ""),
+        uri=path,
         times_S=np.zeros(1),
         frames_SHWC=frame[None],
         spans=((0.0, 1.0),),

@@ -1,17 +1,20 @@
-"""The text of a question as the model receives it.
+"""The text of a question as a benchmark's protocol has it.
 
-`video-r1` is the prompt with which the paper's six benchmarks were run (Video-R1, Apache-2.0,
-eval_bench.py); its wording is part of the protocol, and so kept word for word, including the
-missing line break before "Options:". `direct` is the prompt of MARC's own answers and presets
-(`marc_core.models.prompt.question_text`).
+`direct` is MARC's own prompt (`marc_core.models.prompt`), as `marc ask` puts it. `video-r1` is the
+prompt with which the paper's six benchmarks were run (Video-R1, Apache-2.0, eval_bench.py); its
+wording is part of the protocol, and so kept word for word, including the missing line break
+before "Options:".
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from marc_core.evaluation.config import EvaluateConfig
 from marc_core.evaluation.datasets.sample import ProblemType, Sample
+
+if TYPE_CHECKING:
+    from marc_core.models.prompt import Prompt
 
 PromptStyle = Literal["direct", "video-r1"]
 
@@ -44,49 +47,34 @@ TYPE_TEMPLATE: dict[ProblemType, str] = {
 }
 
 
-def build_prompt(
-    sample: Sample, style: PromptStyle, options_prompt: Literal["letter", "choice"] = "letter"
-) -> str:
-    """Return the user text for one sample; options only for multiple choice.
-
-    options_prompt: how `direct` puts options (`StudentConfig`).
-    """
-    return _video_r1(sample) if style == "video-r1" else _direct(sample, options_prompt)
+def shown_options(sample: Sample) -> tuple[str, ...]:
+    """Return the options that a question is asked with: those of multiple choice."""
+    return sample.options if sample.problem_type == "multiple choice" else ()
 
 
-def _video_r1(sample: Sample) -> str:
+def protocol_prompt(sample: Sample, style: PromptStyle) -> Prompt | None:
+    """Return the prompt that a protocol prescribes; None where MARC's own is used."""
+    from marc_core.models.prompt import Prompt  # it pulls in torch; loaders need not
+
+    if style == "direct":
+        return None
     question = sample.problem
     if sample.problem_type == "multiple choice":
         question += "Options:\n" + "".join(f"{option}\n" for option in sample.options)
-    return THINK_TEMPLATE.format(question=question) + TYPE_TEMPLATE[sample.problem_type]
-
-
-def build_choices(
-    sample: Sample, style: PromptStyle, options_prompt: Literal["letter", "choice"]
-) -> list[str]:
-    """Return the texts among which the answer is decoded; none where it is free."""
-    from marc_core.models.prompt import choices_of
-
-    chosen = style == "direct" and options_prompt == "choice"
-    return choices_of(sample.options) if chosen and _has_options(sample) else []
-
-
-def _has_options(sample: Sample) -> bool:
-    return sample.problem_type == "multiple choice"
-
-
-def _direct(sample: Sample, options_prompt: Literal["letter", "choice"]) -> str:
-    from marc_core.models.prompt import question_text  # it pulls in torch; loaders need not
-
-    options = sample.options if _has_options(sample) else ()
-    return question_text(sample.problem, options, template=options_prompt)
+    text = THINK_TEMPLATE.format(question=question) + TYPE_TEMPLATE[sample.problem_type]
+    return Prompt(text=text)
 
 
 def prompt_style(config: EvaluateConfig) -> PromptStyle:
-    """Return the prompt of this run: "auto" is direct for MARC's presets and wherever a memory
-    answers (as `marc ask` does), video-r1 for other students."""
+    """Return the prompt of this run. auto: what the student's own marc.json says, and direct
+    wherever a memory answers, as `marc ask` does. Raises ModelLoadError."""
+    from marc_core.models.checkpoints import local_directory
+    from marc_core.models.model_settings import model_settings
+
     if config.use_memory:
         return "direct"
     if config.prompt != "auto":
         return config.prompt
-    return "direct" if config.student.model.startswith("preset:") else "video-r1"
+    student = config.student
+    directory = local_directory("student", student.model, student.revision)
+    return model_settings(directory).evaluation_prompt

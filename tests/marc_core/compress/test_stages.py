@@ -37,7 +37,7 @@ def test_stage_1_keeps_ceil_rho_t(num, ratio, kept):
 
 
 def test_stage_2_reaches_the_budget_and_keeps_time_in_order():
-    config = CompressConfig(budget_groups=3)
+    config = CompressConfig(budget_tokens=18)
     events = [compress_event(event(8, seed=i, start_s=20.0 * i), config) for i in range(4)]
     video = compress_across(events, config)
     assert video.groups_KPD.shape == (3, 6, 8)
@@ -48,7 +48,7 @@ def test_stage_2_reaches_the_budget_and_keeps_time_in_order():
 
 
 def test_mode_none_is_the_identity_in_both_stages():
-    config = CompressConfig(mode="none", event_ratio=0.25, budget_groups=1)
+    config = CompressConfig(mode="none", event_ratio=0.25)
     first, second = event(4), event(3, seed=1, start_s=8.0)
     video = compress_across([compress_event(e, config) for e in (first, second)], config)
     assert torch.equal(video.groups_KPD, torch.cat([first.groups_TPD, second.groups_TPD]))
@@ -58,7 +58,7 @@ def test_mode_none_is_the_identity_in_both_stages():
 
 def test_weighted_remembers_what_stage_1_merged():
     """Down to one group it is the uniform mean over SOURCE groups, through both stages."""
-    config = CompressConfig(mode="weighted", event_ratio=0.25, budget_groups=1)
+    config = CompressConfig(mode="weighted", event_ratio=0.25)
     events = [event(8), event(2, seed=1, start_s=16.0)]
     video = compress_across([compress_event(e, config) for e in events], config)
     mean = torch.cat([e.groups_TPD for e in events]).mean(0, keepdim=True)
@@ -68,7 +68,7 @@ def test_weighted_remembers_what_stage_1_merged():
 
 
 def test_mixed_is_weighted_inside_and_plain_across():
-    config = CompressConfig(mode="mixed", event_ratio=0.1, budget_groups=1)
+    config = CompressConfig(mode="mixed", event_ratio=0.1)
     events = [event(8), event(2, seed=1)]
     inside = [compress_event(e, config) for e in events]
     torch.testing.assert_close(inside[0].groups_TPD[0], events[0].groups_TPD.mean(0))
@@ -78,7 +78,7 @@ def test_mixed_is_weighted_inside_and_plain_across():
 
 
 def test_deepstack_features_follow_the_same_plan():
-    config = CompressConfig(budget_groups=2)
+    config = CompressConfig(budget_tokens=12)
     e = event(8, deepstack=3)
     same = replace(e, deepstack_LTPD=e.groups_TPD[None].repeat(3, 1, 1, 1))
     video = compress_across([compress_event(same, config), compress_event(same, config)], config)
@@ -96,7 +96,7 @@ def test_restore_norm_gives_the_mean_norm_of_the_sources():
 
 def test_other_grids_are_resized_to_the_largest():
     wide, tall = event(4, grid=(2, 4), deepstack=2), event(4, grid=(3, 2), deepstack=2, seed=1)
-    video = compress_across([tall, wide], CompressConfig(budget_groups=2))
+    video = compress_across([tall, wide], CompressConfig(budget_tokens=16))
     assert video.grid_hw == (2, 4)
     assert video.groups_KPD.shape == (2, 8, 8)
     assert video.deepstack_LKPD.shape == (2, 2, 8, 8)
@@ -118,7 +118,7 @@ def test_no_event_is_a_clear_error():
 def test_stored_features_are_named_by_stage_1_settings_only():
     base = CompressConfig()
     name = stage1_fingerprint("m", base)
-    assert name == stage1_fingerprint("m", replace(base, budget_groups=9))
+    assert name == stage1_fingerprint("m", replace(base, budget_tokens=54))
     assert stage1_fingerprint("m", replace(base, mode="mixed")) == stage1_fingerprint(
         "m", replace(base, mode="weighted")
     )
@@ -137,14 +137,18 @@ def test_stored_features_are_named_by_stage_1_settings_only():
 
 def test_tokens_and_groups():
     assert tokens_of(3, (9, 9)) == 243
-    assert [groups_for_tokens(n, (9, 9)) for n in (10, 81, 161, 162)] == [1, 1, 1, 2]
+    assert [groups_for_tokens(n, (9, 9)) for n in (0, 81, 161, 162)] == [1, 1, 1, 2]
+    with pytest.raises(AnswerError, match="at least one frame's tokens, 81"):
+        groups_for_tokens(80, (9, 9))
 
 
 def test_adaptive_budget_is_a_ceiling():
     """A still event takes one group, a changing one all that the ceiling allows."""
     still = event(8)
     still = replace(still, groups_TPD=still.groups_TPD[:1].expand(8, -1, -1))
-    config = CompressConfig(mode="plain", budget_groups=4, adaptive=True, adaptive_similarity=0.999)
+    config = CompressConfig(
+        mode="plain", budget_tokens=24, adaptive=True, adaptive_similarity=0.999
+    )
     assert compress_across([still], config).groups_KPD.shape[0] == 1
     assert compress_across([event(8)], config).groups_KPD.shape[0] == 4
     assert compress_across([still], replace(config, adaptive=False)).groups_KPD.shape[0] == 4

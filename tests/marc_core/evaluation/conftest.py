@@ -29,7 +29,8 @@ class ColourEncoder:
 
 
 class ColourLoader:
-    """Videos of four one-colour events of four seconds each, with a little texture."""
+    """Videos of four one-colour events of four seconds each, with a little texture; 84 x 84
+    pixels are nine tokens of the tiny preset."""
 
     colours = ((200, 10, 10), (10, 200, 10), (10, 10, 200), (90, 90, 90))
 
@@ -47,9 +48,11 @@ class ColourLoader:
         if path in self.broken:
             raise UnreadableVideoError(f"'{path}' is broken.")
         seed = int(hashlib.sha256(path.encode()).hexdigest()[:8], 16)
-        noise = np.random.default_rng(seed).integers(0, 20, (16, 24, 32, 3), dtype=np.uint8)
+        noise = np.random.default_rng(seed).integers(0, 20, (16, 84, 84, 3), dtype=np.uint8)
         base = np.repeat(np.array(self.colours, np.uint8), 4, axis=0)[:, None, None]
         return Footage(
+            video_id=path,
+            uri=path,
             times_S=np.arange(16, dtype=np.float64),
             frames_SHWC=noise + base,
             spans=tuple((4.0 * i, 4.0 * i + 4) for i in range(4)),

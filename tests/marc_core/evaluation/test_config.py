@@ -17,13 +17,14 @@ GAP = Path(__file__).parents[3] / "jobs" / "configs" / "gap.yaml"
     ("overrides", "message"),
     [
         (["benchmark=mmvu"], "needs data=FILE"),
-        (["only_arms=[x]"], "only_arms must name arms of this run: teacher, marc"),
-        (["use_memory=true"], "Got arm 'teacher'"),
-        (["arms.marc.control=moviechat", "arms.marc.mode=none"], "mode cannot be none"),
-        (["arms.marc.control=magic"], "arms.marc.control"),
-        (["arms.marc.frames=0"], r"arms.marc.frames must be at least 1. Got 0"),
-        (["arms.marc.budget_groups=0"], "arms.marc.budget_groups must be at least 1"),
-        (["arms.a b={}"], "letters, digits, - and _"),
+        (["only_variants=[x]"], "only_variants must name variants of this run: teacher, marc"),
+        (["use_memory=true"], "Got variant 'teacher'"),
+        (["variants.marc.baseline=moviechat", "variants.marc.mode=none"], "mode cannot be none"),
+        (["variants.marc.baseline=magic"], "variants.marc.baseline"),
+        (["variants.marc.frames=0"], "frames must be at least 1"),
+        (["variants.marc.budget_tokens=-1"], "budget_tokens must be at least 0"),
+        (["variants.marc.model=nobody"], "variants.marc.model"),
+        (["variants.a b={}"], "letters, digits, - and _"),
         (["questions=-1"], "questions must be at least 0"),
         (["batch_size=0"], "batch_size must be at least 1"),
         (["nonsense=1"], "nonsense"),
@@ -34,25 +35,25 @@ def test_broken_rules_are_named(overrides: list[str], message: str) -> None:
         load_config(EvaluateConfig, overrides=overrides)
 
 
-def test_arms_can_be_added_changed_and_chosen() -> None:
+def test_variants_can_be_added_changed_and_chosen() -> None:
     config = load_config(
         EvaluateConfig,
-        overrides=["arms.marc.budget_groups=2", "arms.low.control=low_resolution",
-                   "only_arms=[marc,low]"],
+        overrides=["variants.marc.budget_tokens=18", "variants.low.baseline=low_resolution",
+                   "only_variants=[marc,low]"],
     )  # fmt: skip
-    chosen = config.chosen_arms()
+    chosen = config.chosen_variants()
     assert list(chosen) == ["marc", "low"]
-    assert chosen["marc"].budget_groups == 2
+    assert chosen["marc"].budget_tokens == 18
 
 
-def test_gap_arms_load_and_cover_the_comparison() -> None:
+def test_gap_variants_load_and_cover_the_comparison() -> None:
     config = load_config(EvaluateConfig, preset="tiny", files=[GAP])
-    arms = config.chosen_arms().values()
-    assert {a.control for a in arms} == {
+    variants = config.chosen_variants().values()
+    assert {a.baseline for a in variants} == {
         "none", "uniform_frame", "fewer_frames", "low_resolution", "random_groups", "moviechat",
         "vidcom2",
     }  # fmt: skip
-    modes = {(a.events, a.mode) for a in arms if a.control == "none"}
+    modes = {(a.events, a.mode) for a in variants if a.baseline == "none"}
     assert {(e, m) for e in ("all", "retrieved", "oracle")
             for m in ("plain", "weighted", "mixed", "none")} == modes  # fmt: skip
 

@@ -11,8 +11,9 @@ from lancedb.index import FTS, IvfFlat
 from marc_core import schemas
 from marc_core.config import MemoryConfig, RetrieveConfig
 from marc_core.errors import MemoryStoreError
-from marc_core.memory import MemoryStore, chronological, search
+from marc_core.memory import MemoryStore, search
 from marc_core.memory.retriever import fuse
+from marc_core.prepare import chronological
 from marc_core.question import EventFilter, SearchQuery
 
 CONFIG = RetrieveConfig()

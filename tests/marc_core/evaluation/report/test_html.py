@@ -9,29 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from marc_core.evaluation.report.html.html import render_report
-from marc_core.evaluation.report.html.markdown import render_markdown
 
 from marc_core.config import load_config
-from marc_core.evaluation.config import ArmConfig, EvaluateConfig
+from marc_core.evaluation.config import EvaluateConfig, VariantConfig
+from marc_core.evaluation.report.html import render_report
+from marc_core.evaluation.report.markdown import render_markdown
 from marc_core.evaluation.results.compare import changed, compare_results
 from marc_core.evaluation.results.manifest import make_manifest, run_fingerprint, settings
 from marc_core.evaluation.results.prediction import FAILED, MISSING, answered, unanswered
 from marc_core.evaluation.results.result import ResultError, load_result, make_result, step_table
 
-ARMS = {"teacher": ArmConfig(events="all", mode="none"), "marc": ArmConfig()}
+ARMS = {"teacher": VariantConfig(events="all", mode="none"), "marc": VariantConfig()}
 
 
 def run(make_sample: Any, right: dict[str, set[int]], num: int = 20, **settings: Any) -> Any:
-    """A result of `num` questions about five videos; `right` names each arm's right answers."""
-    config = EvaluateConfig(arms=ARMS, resamples=200, **settings)
+    """A result of `num` questions about five videos; `right` names each variant's right answers."""
+    config = EvaluateConfig(variants=ARMS, resamples=200, **settings)
     samples = [make_sample(str(i), task=f"t{i % 2}", path=f"{i % 5}.mp4") for i in range(num)]
     predictions = [
-        answered(s, arm, "B" if i in ids else "A", visual_tokens=9, visual_tokens_before=90,
+        answered(s, variant, "B" if i in ids else "A", visual_tokens=9, visual_tokens_before=90,
                  prompt_tokens=50, generated_tokens=2, evidence_rank=1 + i % 4,
                  recall_by_chance={"1": 0.25, "3": 0.5},
                  timings_s={"decode": 0.1, "generate": 0.2}, alone_s={"prefill": 0.1})
-        for arm, ids in right.items() for i, s in enumerate(samples)
+        for variant, ids in right.items() for i, s in enumerate(samples)
     ]  # fmt: skip
     manifest = make_manifest(
         config, samples, data_hash="d", student_fingerprint="s", encoder_fingerprint="e"
@@ -45,7 +45,7 @@ def result(make_sample: Any) -> Any:
 
 
 def test_result_has_every_table(result: Any) -> None:
-    marc = result["arms"]["marc"]
+    marc = result["variants"]["marc"]
     assert marc["scores"]["official"]["overall"]["mean"] == 0.6
     assert marc["scores"]["official"]["tasks"]["t0"]["num"] == 10
     assert marc["scores"]["official"]["tags"]["static"]["num"] == 20
@@ -58,7 +58,7 @@ def test_result_has_every_table(result: Any) -> None:
 
 
 def test_unanswered_questions_are_counted_and_shown(make_sample: Any) -> None:
-    config = EvaluateConfig(arms={"marc": ArmConfig()}, resamples=50)
+    config = EvaluateConfig(variants={"marc": VariantConfig()}, resamples=50)
     samples = [make_sample(str(i)) for i in range(3)]
     predictions = [answered(samples[0], "marc", "B"),
                 unanswered(samples[1], "marc", MISSING, "No file at 'x'."),
@@ -67,14 +67,14 @@ def test_unanswered_questions_are_counted_and_shown(make_sample: Any) -> None:
         config, samples, data_hash="d", student_fingerprint="s", encoder_fingerprint=None
     )
     result = make_result(config, manifest, predictions, 0.0)
-    marc = result["arms"]["marc"]
+    marc = result["variants"]["marc"]
     assert (marc["answered"], marc["missing"], marc["failed"]) == (1, 1, {"timeout": 1})
     assert marc["scores"]["official"]["overall"]["num"] == 1
     assert "2 of\n3 questions have no answer" in render_report(result)
 
 
 def test_nothing_answered_still_gives_a_report(make_sample: Any) -> None:
-    config = EvaluateConfig(arms={"marc": ArmConfig()})
+    config = EvaluateConfig(variants={"marc": VariantConfig()})
     sample = make_sample()
     manifest = make_manifest(
         config, [sample], data_hash="d", student_fingerprint="s", encoder_fingerprint=None
@@ -115,7 +115,7 @@ def test_report_is_one_page_without_network(result: Any) -> None:
     assert render_report(result) == html
 
 
-def test_markdown_has_every_arm_and_task(result: Any) -> None:
+def test_markdown_has_every_variant_and_task(result: Any) -> None:
     text = render_markdown(result)
     assert "| marc | 60.0 (" in text
     assert "| t0 | 10 | 90.0 | 60.0 |" in text
@@ -135,7 +135,7 @@ def test_comparison_finds_the_difference(make_sample: Any) -> None:
     a = run(make_sample, {"marc": set(range(8))})
     b = run(make_sample, {"marc": set(range(4, 20))}, seed=3)
     found = compare_results(a, b)
-    (pair,) = found["arms"]
+    (pair,) = found["variants"]
     assert pair["overall"]["difference"] == pytest.approx(0.4)
     assert (pair["overall"]["only_a"], pair["overall"]["only_b"]) == (4, 12)
     assert pair["tasks"]["t0"]["num"] == 10
@@ -144,9 +144,9 @@ def test_comparison_finds_the_difference(make_sample: Any) -> None:
     assert "finished_at" not in found["changed"]
 
 
-def test_two_arms_of_one_result(result: Any) -> None:
-    found = compare_results(result, result, arm_a="teacher", arm_b="marc")
-    (pair,) = found["arms"]
+def test_two_variants_of_one_result(result: Any) -> None:
+    found = compare_results(result, result, variant_a="teacher", variant_b="marc")
+    (pair,) = found["variants"]
     assert (pair["a"], pair["b"]) == ("teacher", "marc")
     assert pair["overall"]["difference"] == pytest.approx(-0.3)
 
@@ -156,15 +156,17 @@ def test_different_questions_are_refused(result: Any) -> None:
     other["manifest"]["data_hash"] = "x"
     with pytest.raises(ResultError, match="data_hash: d / x"):
         compare_results(result, other)
-    with pytest.raises(ResultError, match=r"second result has the arms teacher, marc\. Got 'none'"):
-        compare_results(result, result, arm_a="marc", arm_b="none")
+    with pytest.raises(
+        ResultError, match=r"second result has the variants teacher, marc\. Got 'none'"
+    ):
+        compare_results(result, result, variant_a="marc", variant_b="none")
 
 
 def test_loading_results(tmp_path: Path, result: Any) -> None:
     (tmp_path / "result.json").write_text(json.dumps(result))
     assert load_result(tmp_path) == result
     (tmp_path / "old.json").write_text('{"format": 0}')
-    with pytest.raises(ResultError, match="format 1"):
+    with pytest.raises(ResultError, match="format 2"):
         load_result(tmp_path / "old.json")
     with pytest.raises(ResultError, match="cannot be read"):
         load_result(tmp_path / "none.json")
@@ -183,7 +185,9 @@ def test_step_table_of_nothing_and_of_missing_steps() -> None:
 
 def test_run_fingerprint_ignores_what_changes_no_answer() -> None:
     base = EvaluateConfig()
-    same = dataclasses.replace(base, output="x", workers=3, only_arms=("marc",), variant="video-r1")
+    same = dataclasses.replace(
+        base, output="x", workers=3, only_variants=("marc",), scoring="video-r1"
+    )
     other = dataclasses.replace(base, world=dataclasses.replace(base.world, noise=0))
     assert run_fingerprint(base, "d", "s", "e") == run_fingerprint(same, "d", "s", "e")
     assert run_fingerprint(base, "d", "s", "e") != run_fingerprint(other, "d", "s", "e")

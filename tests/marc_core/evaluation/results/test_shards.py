@@ -38,7 +38,7 @@ def test_rerun_replaces_and_an_answer_wins(tmp_path: Path, make_sample: Any) -> 
     assert shards.read() == [right]
     teacher = answered(make_sample(), "teacher", "B")
     shards.write([failed, teacher])
-    assert sorted(o.arm for o in shards.read()) == ["marc", "teacher"]
+    assert sorted(o.variant for o in shards.read()) == ["marc", "teacher"]
     assert right in shards.read()
     assert not list(tmp_path.rglob("*.part"))
 

@@ -17,7 +17,7 @@ def make(kind: str, solution: str, *, benchmark: str = "mvbench", task: str = "t
     )  # fmt: skip
 
 
-def test_mra_differs_between_the_variants() -> None:
+def test_mra_differs_between_the_scorings() -> None:
     sample = make("regression", "4", benchmark="vsi-bench", task="object_counting")
     assert score(sample, "3", "official") == pytest.approx(0.6)
     assert score(sample, "3", "video-r1") == pytest.approx(0.5)
@@ -64,13 +64,13 @@ def test_video_r1_numbers_need_the_same_decimal_mark(
     assert score(sample, f"<answer>{answer}</answer>", "video-r1") == expected
 
 
-def test_numbers_of_the_official_variant_ignore_the_mark() -> None:
+def test_numbers_of_the_official_scoring_ignore_the_mark() -> None:
     assert score(make("numerical", "3"), "3.0", "official") == 1.0
     assert score(make("numerical", "3"), "about 3 of them", "official") == 1.0
     assert score(make("numerical", "3"), "4", "official") == 0.0
 
 
-def test_letters_in_both_variants() -> None:
+def test_letters_in_both_scorings() -> None:
     sample = make("multiple choice", "B", options=("A. cat", "B. dog"))
     assert score(sample, "(B)", "official") == 1.0
     assert score(sample, "(B)", "video-r1") == 0.0

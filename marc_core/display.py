@@ -1,0 +1,158 @@
+"""How found events and answers are shown to people: as text, and as HTML in a notebook.
+
+Times count from the video's own 0:00. Whatever came from a file, a caption or a model is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, overload
+
+if TYPE_CHECKING:
+    from marc_core.answer import Answer
+    from marc_core.archive import SearchHit
+    from marc_core.evidence import Citation
+
+Thumbnails = Callable[[Sequence[str]], Mapping[str, bytes]]
+"""JPEG files of events, by event id."""
+
+_CELL = "padding:4px 8px;vertical-align:top;text-align:left"
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as people read them: "1:02.5", "1:00:02.5"."""
+    tenths = round(seconds * 10)
+    sign, tenths = ("-" if tenths < 0 else ""), abs(tenths)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    tail = f"{rest // 10:02d}.{rest % 10}"
+    return f"{sign}{hours}:{minutes:02d}:{tail}" if hours else f"{sign}{minutes}:{tail}"
+
+
+def video_name(uri: str) -> str:
+    """Return the last component of an address."""
+    return uri.rstrip("/").rsplit("/", 1)[-1]
+
+
+def span(item: SearchHit | Citation) -> tuple[str, str]:
+    """Return where an event begins and ends, from its video's 0:00."""
+    return clock(item.start_s - item.video_start_s), clock(item.end_s - item.video_start_s)
+
+
+class Results(Sequence["SearchHit"]):
+    """Events in order, as a sequence; a notebook shows them as a table with pictures."""
+
+    def __init__(self, hits: Sequence[SearchHit], thumbnails: Thumbnails) -> None:
+        self.hits, self._thumbnails = tuple(hits), thumbnails
+
+    @overload
+    def __getitem__(self, index: int) -> SearchHit: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Results: ...
+
+    def __getitem__(self, index: int | slice) -> SearchHit | Results:
+        if isinstance(index, slice):
+            return Results(self.hits[index], self._thumbnails)
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[SearchHit]:
+        return iter(self.hits)
+
+    def __repr__(self) -> str:
+        lines = [f"{len(self)} events"]
+        lines += [_line(hit) + (f"  {hit.text}" if hit.text else "") for hit in self.hits]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        pictures = self._thumbnails([hit.event_id for hit in self.hits])
+        rows = [[*_cells(hit, pictures), hit.text or ""] for hit in self.hits]
+        return _table(["", "video", "from", "to", "score", "text"], rows)
+
+
+class Reply:
+    """An answer with the events that it rests on. `answer` has all of it; a notebook shows the
+    text and a table with pictures."""
+
+    def __init__(self, answer: Answer, thumbnails: Thumbnails) -> None:
+        self.answer, self._thumbnails = answer, thumbnails
+
+    @property
+    def text(self) -> str:
+        """The first sample's text."""
+        return self.answer.text
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of all samples."""
+        return tuple(sample.text for sample in self.answer.samples)
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """The events that the student saw, in the order in which it saw them."""
+        return self.answer.citations
+
+    def __repr__(self) -> str:
+        return "\n".join([*self.texts, *(_line(citation) for citation in self.citations)])
+
+    def _repr_html_(self) -> str:
+        pictures = self._thumbnails([c.event_id for c in self.citations])
+        said = "".join(f"<p><b>{escape(text)}</b></p>" for text in self.texts)
+        table = _table(["", "video", "from", "to", "score"],
+                       [_cells(c, pictures) for c in self.citations])  # fmt: skip
+        return f"{said}{table}<p><small>{escape(saving(self.answer))}</small></p>"
+
+
+def saving(answer: Answer) -> str:
+    """Return in one sentence what an answer read."""
+    usage = answer.usage
+    saved = 1 - usage.visual_tokens / max(usage.source_tokens, 1)
+    return (
+        f"{usage.visual_tokens} visual tokens instead of {usage.source_tokens} "
+        f"({saved:.1%} saved), features {answer.features}, events {answer.retrieval}"
+    )
+
+
+def score_text(item: SearchHit | Citation) -> str:
+    """Return the cosine, or what ranked the event where there is none."""
+    value = item.score if item.cosine is None else item.cosine
+    return "" if value is None else f"{value:.3f}"
+
+
+def _line(item: SearchHit | Citation) -> str:
+    start, end = span(item)
+    return f"  {video_name(item.uri)}  {start} - {end}  {score_text(item)}".rstrip()
+
+
+def _cells(item: SearchHit | Citation, pictures: Mapping[str, bytes]) -> list[Any]:
+    start, end = span(item)
+    picture = _Picture(pictures.get(item.event_id, b""))
+    return [picture, video_name(item.uri), start, end, score_text(item)]
+
+
+class _Picture:
+    """A JPEG inside a table."""
+
+    def __init__(self, jpeg: bytes) -> None:
+        self.jpeg = jpeg
+
+    def html(self) -> str:
+        if not self.jpeg:
+            return ""
+        data = base64.b64encode(self.jpeg).decode("ascii")
+        return f'<img src="data:image/jpeg;base64,{data}" style="max-width:160px" alt="">'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    def cell(value: Any) -> str:
+        inner = value.html() if isinstance(value, _Picture) else escape(str(value))
+        return f'<td style="{_CELL}">{inner}</td>'
+
+    titles = "".join(f'<th style="{_CELL}">{escape(name)}</th>' for name in head)
+    body = "".join(f"<tr>{''.join(cell(v) for v in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"

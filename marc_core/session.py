@@ -1,0 +1,314 @@
+"""An open memory with the models that it was indexed with: what a notebook and `marc ask` hold.
+
+    session = marc_core.open("runs/memory")
+    session.search("a red circle")          text encoder
+    session.ask("What moves left?")         and student
+    session.events("clip.mp4")              nothing
+
+Models are loaded when they are first needed: a search loads no language model, a list of events no
+model at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marc_core.answer import Answerer
+from marc_core.config import AnswerConfig
+from marc_core.configure import load_config, quoted
+from marc_core.display import Reply, Results, video_name
+from marc_core.errors import AnswerError, ConfigError
+from marc_core.prepare import Preparer, PrepareSettings
+from marc_core.question import EventFilter, Question, Sampling, SearchQuery, Turn
+
+if TYPE_CHECKING:
+    from marc_core.embed import DualEncoder
+    from marc_core.memory import MemoryStore
+    from marc_core.memory.archive import MemoryArchive
+    from marc_core.models.student_files import StudentFiles
+    from marc_core.models.transformers_engine import TransformersEngine
+    from marc_core.models.vision_tower import VisionTower
+
+EVERY_EVENT = 100_000
+"""Most events that `Session.events` returns (our choice: a video has a few thousand at most)."""
+
+
+class Session:
+    """A memory that can be searched and asked. Made by `open_session`."""
+
+    def __init__(self, store: MemoryStore, config: AnswerConfig) -> None:
+        self.store, self.config = store, config
+
+    def __repr__(self) -> str:
+        return f"<marc memory {self.config.memory.uri!r}, student {self.config.student.model!r}>"
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: bytes | str | Path | None = None,
+        like: str | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        **where: Any,
+    ) -> Results:
+        """Return the events that fit, best first: a description, an example picture (a file or
+        its bytes), or the id of an event to find more like.
+
+        where: see `filter`. Raises AnswerError.
+        """
+        query = SearchQuery(
+            text=text,
+            image=read_image(image),
+            event_id=like,
+            filter=self.filter(**where),
+            limit=limit,
+            offset=offset,
+        )
+        return Results(self.preparer.search([query])[0], self.archive.thumbnails)
+
+    def ask(
+        self,
+        text: str,
+        *,
+        options: Sequence[str] = (),
+        history: Sequence[tuple[str, str] | Turn] = (),
+        k: int | None = None,
+        budget_tokens: int | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        n: int = 1,
+        **where: Any,
+    ) -> Reply:
+        """Return the answer to a question, with the events that it rests on.
+
+        options: of a multiple-choice question, in order A, B, .... history: earlier turns as
+        (role, text), role "user" or "assistant". The rest as in `Question`; where: see `filter`.
+        Raises AnswerError.
+        """
+        question = Question(
+            text=text,
+            options=tuple(options),
+            history=tuple(h if isinstance(h, Turn) else _turn(*h) for h in history),
+            filter=self.filter(**where),
+            k=k,
+            budget_tokens=budget_tokens,
+            sampling=Sampling(
+                temperature=temperature, max_tokens=max_tokens, seed=seed, stop=tuple(stop), n=n
+            ),
+        )
+        return Reply(self.answerer.answer([question])[0], self.archive.thumbnails)
+
+    def events(
+        self, video: str | None = None, *, limit: int = EVERY_EVENT, **where: Any
+    ) -> Results:
+        """Return the events of a video, or all that pass the filter, in order of time."""
+        found = self.archive.events(self.filter(video=video, **where), limit=limit)
+        return Results(found, self.archive.thumbnails)
+
+    def filter(
+        self,
+        *,
+        video: str | Sequence[str] | None = None,
+        folder: str | None = None,
+        camera: str | None = None,
+        tags: Sequence[str] = (),
+        since: str | dt.datetime | None = None,
+        until: str | dt.datetime | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+    ) -> EventFilter:
+        """Return the filter of what people write.
+
+        video: id, address or file name of one video or several. since, until: wall clock, as ISO
+        8601 with an offset from UTC. start_s, end_s: seconds from the video's own 0:00. The rest
+        as in `EventFilter`. Raises AnswerError for an unknown video and a time without offset.
+        """
+        names = [video] if isinstance(video, str) else video
+        return EventFilter(
+            video_ids=None if names is None else tuple(self.video_id(name) for name in names),
+            folder=folder,
+            camera=camera,
+            tags=tuple(tags),
+            recorded_from=moment("since", since),
+            recorded_to=moment("until", until),
+            start_s=start_s,
+            end_s=end_s,
+        )
+
+    def video_id(self, name: str) -> str:
+        """Return the id of a video named by id, address, path or file name. Raises AnswerError."""
+        for candidate in (name, os.path.abspath(name)):
+            row = self.store.get_video(candidate)
+            if row is not None:
+                return str(row["video_id"])
+        rows = self.store.videos(columns=["video_id", "uri"]).to_pylist()
+        same = [row for row in rows if video_name(row["uri"]) == name]
+        if len(same) == 1:
+            return str(same[0]["video_id"])
+        if same:
+            raise AnswerError(
+                f"The memory has {len(same)} videos called '{name}', such as "
+                f"{same[0]['uri']} and {same[1]['uri']}. Name one by its id or uri."
+            )
+        raise AnswerError(
+            f"The memory has no video '{name}'. `marc status` counts what it holds; name a video "
+            "by its id or uri."
+        )
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes and threads of models that were loaded. The session is over then."""
+        if "engine" in self.__dict__:
+            self.engine.close()
+        if "archive" in self.__dict__:
+            self.archive.close()
+
+    # Models, each loaded when it is first needed
+
+    @cached_property
+    def encoder(self) -> DualEncoder:
+        """The dual encoder that events were embedded with."""
+        from marc_core.embed import load_encoder
+
+        _ = self.files  # what it says of threads holds for the encoder, too
+        return load_encoder(self.config.encoder)
+
+    @cached_property
+    def files(self) -> StudentFiles:
+        """The student without its weights."""
+        from marc_core.models.student_files import StudentFiles
+
+        files = StudentFiles(self.config.student)
+        if files.settings.is_small:
+            _suit_small_models(files.settings.threads)
+        return files
+
+    @cached_property
+    def archive(self) -> MemoryArchive:
+        """The memory as an Archive."""
+        from marc_core.memory.archive import MemoryArchive
+
+        return MemoryArchive(self.store, self.config)
+
+    @cached_property
+    def preparer(self) -> Preparer:
+        """The half of the question path that needs no language model."""
+        return Preparer(
+            self.archive,
+            self.encoder,
+            self.files,
+            PrepareSettings.of(self.config, self.files.settings.options_prompt),
+            tower=self._load_tower,
+        )
+
+    @cached_property
+    def answerer(self) -> Answerer:
+        """The whole question path."""
+        return Answerer(self.preparer, self.engine, self.config)
+
+    @cached_property
+    def engine(self) -> TransformersEngine:
+        """The student."""
+        from marc_core.models.transformers_engine import TransformersEngine
+
+        return TransformersEngine(self.config.student)
+
+    def _load_tower(self) -> VisionTower:
+        return self._tower
+
+    @cached_property
+    def _tower(self) -> VisionTower:
+        from marc_core.models.vision_tower import VisionTower
+
+        return VisionTower(self.config.student)
+
+
+def open_session(
+    uri: str | Path | None = None,
+    *,
+    preset: str | None = None,
+    files: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+) -> Session:
+    """Open the memory at `uri` (a folder or a bucket's address) with its models.
+
+    The memory knows the configuration that it was indexed with, so nothing else need be named:
+    the models are those of the last indexing run unless `preset`, `files` (YAML) or `overrides`
+    (key=value) say more. Raises MemoryStoreError, ConfigError.
+    """
+    from marc_core.memory import MemoryStore
+
+    given = [*overrides]
+    if uri is not None:
+        given.append(f"memory.uri={quoted(str(uri))}")
+    first = load_config(AnswerConfig, preset=preset or "tiny", files=files, overrides=given)
+    store = MemoryStore.open(first.memory)
+    if preset is not None:
+        return Session(store, first)
+    stored = store.last_config()
+    if stored is None:
+        raise ConfigError(
+            f"The memory '{first.memory.uri}' records no indexing run, so its models are "
+            "unknown. Name them with --preset, or index into it first."
+        )
+    config = load_config(AnswerConfig, stored=stored, files=files, overrides=given)
+    return Session(store, dataclasses.replace(config, memory=first.memory))
+
+
+def _suit_small_models(threads: int) -> None:
+    """Use as many threads as a small student wants, and show no bar while it loads."""
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    torch.set_num_threads(threads)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def moment(name: str, value: str | dt.datetime | None) -> dt.datetime | None:
+    """Return a point in time from ISO 8601 text. Raises AnswerError, also without an offset."""
+    if value is None:
+        return None
+    try:
+        found = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise AnswerError(
+            f"{name} must be a time in ISO 8601, like 2026-05-01T08:00:00+02:00. Got '{value}'."
+        ) from None
+    if found.tzinfo is None:
+        raise AnswerError(
+            f"{name} must have an offset from UTC, like 2026-05-01T08:00:00+02:00 or ...Z. Got "
+            f"'{value}': whose clock it is cannot be known."
+        )
+    return found
+
+
+def read_image(image: bytes | str | Path | None) -> bytes | None:
+    """Return the bytes of an image given as a file or as bytes. Raises AnswerError."""
+    if image is None or isinstance(image, bytes):
+        return image
+    try:
+        return Path(image).read_bytes()
+    except OSError as error:
+        raise AnswerError(f"The image '{image}' cannot be read: {error.strerror}.") from error
+
+
+def _turn(role: str, text: str) -> Turn:
+    if role == "user":
+        return Turn(role="user", text=text)
+    if role == "assistant":
+        return Turn(role="assistant", text=text)
+    raise AnswerError(f"A turn's role must be user or assistant. Got '{role}'.")

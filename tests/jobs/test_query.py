@@ -1,0 +1,115 @@
+"""`marc search` and `marc ask` on a small real memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from jobs.query import save_thumbnails
+from tests.marc_core.memories import CAPTION, ODD_NAME
+
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def memory(small_memory: Path) -> Path:
+    return small_memory / "runs" / "memory"
+
+
+def run(*arguments: str, ok: bool = True) -> Any:
+    result = runner.invoke(app, list(arguments), terminal_width=200, env={"COLUMNS": "200"})
+    assert (result.exit_code == 0) is ok, result.output
+    return result
+
+
+def found(memory: Path, *arguments: str) -> list[dict[str, Any]]:
+    output = run("search", *arguments, "--memory", str(memory), "--json").stdout
+    hits: list[dict[str, Any]] = json.loads(output)
+    return hits
+
+
+def test_names_and_captions_are_shown_as_they_are(memory: Path) -> None:
+    output = run("search", "needle", "--memory", str(memory), "-k", "15").output
+    assert ODD_NAME in output
+    assert CAPTION in output
+
+
+def test_an_answer_shows_names_as_they_are(memory: Path) -> None:
+    options = ["-o", "[red]left[/red]", "-o", "[/nothing]"]
+    output = run("ask", "Which way?", *options, "--memory", str(memory)).output
+    assert any(text in output for text in ("[red]left[/red]", "[/nothing]"))
+    assert ODD_NAME in output
+    assert "visual tokens instead of" in output
+
+
+def test_pictures_of_equal_names_are_kept_apart(memory: Path, tmp_path: Path) -> None:
+    hits = found(memory, "a circle", "-k", "15", "--thumbnails", str(tmp_path))
+    assert {hit["uri"].rsplit("/", 2)[1] for hit in hits} == {"a", "b", "archive"}
+    files = [Path(hit["thumbnail"]) for hit in hits]
+    assert len(set(files)) == len(hits) == 15
+    assert all(file.read_bytes().startswith(b"\xff\xd8") for file in files)
+
+
+def test_pictures_of_one_name_and_second_do_not_meet(tmp_path: Path) -> None:
+    items = [SimpleNamespace(event_id=f"v{i}:0000:00000", uri="x/a.mp4") for i in range(2)]
+    pictures = {item.event_id: item.event_id.encode() for item in items}
+    paths = save_thumbnails(items, tmp_path, lambda ids: pictures)
+    assert [path.read_bytes() for path in paths if path] == list(pictures.values())
+    assert save_thumbnails(items, tmp_path, lambda ids: {}) == [None, None]
+
+
+def test_search_by_picture_and_by_event(memory: Path, tmp_path: Path) -> None:
+    (first,) = found(memory, "a circle", "-k", "1", "--thumbnails", str(tmp_path))
+    (same,) = found(memory, "--image", first["thumbnail"], "-k", "1")
+    assert same["event_id"] == first["event_id"]
+    like = found(memory, "--like", first["event_id"], "-k", "3", "--offset", "1")
+    assert len(like) == 3
+    assert first["event_id"] not in {hit["event_id"] for hit in like}
+    assert all(hit["cosine"] is not None for hit in like)
+    run("search", "--like", first["event_id"], "retrieve.nprobes=7", "--memory", str(memory))
+
+
+def test_filters_narrow_the_search(memory: Path) -> None:
+    folder = str(memory.parents[1] / "archive" / "a")
+    hits = found(memory, "a circle", "-k", "9", "--folder", folder, "--to", "3")
+    assert hits
+    assert {hit["uri"] for hit in hits} == {f"{folder}/{ODD_NAME}"}
+    assert all(hit["start_s"] - hit["video_start_s"] < 3 for hit in hits)
+    assert found(memory, "a circle", "--since", "2000-01-01T00:00Z") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["search", "x", "--since", "2026-05-01T08:00"], "offset from UTC"),
+        (["search"], "exactly one of text, image and event_id"),
+        (["search", "x", "--image", "nowhere.jpg"], "nowhere.jpg"),
+        (["ask", "x", "--video", ODD_NAME], "2 videos called"),
+        (["ask", "x", "--video", "none.mp4"], "no video 'none.mp4'"),
+        (["ask", "x", "--budget-tokens", "8"], "one frame's tokens, 9"),
+        (["ask", "x", "--temperature", "-1"], "temperature of a question must be 0 or more"),
+        (["ask", "x", "-k", "99"], "retrieve.max_k, 64. Got 99"),
+    ],
+)
+def test_wrong_requests_are_one_line(memory: Path, arguments: list[str], words: str) -> None:
+    result = run(*arguments, "--memory", str(memory), ok=False)
+    assert words in result.output.replace("\n", " ")
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_sampling_from_the_command_line(memory: Path) -> None:
+    asked = ["--temperature", "1.5", "--max-tokens", "1", "--seed", "3", "-n", "4"]
+    more = ["--budget-tokens", "20", "--memory", str(memory), "--json"]
+    answer = json.loads(run("ask", "What happens in the video?", *asked, *more).stdout)
+    assert [s["tokens"] for s in answer["samples"]] == [1, 1, 1, 1]
+    assert answer["finish_reason"] == "length"
+    assert answer["usage"]["visual_tokens"] == 18
+    sampling = answer["question"]["sampling"]
+    assert (sampling["temperature"], sampling["n"]) == (1.5, 4)
+    assert {"start_s", "video_start_s", "cosine"} <= set(answer["citations"][0])

@@ -1,0 +1,56 @@
+"""Small real memories for tests: videos of the synthetic world, indexed without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from marc_core.config import IndexConfig, config_to_yaml, load_config
+from marc_core.embed import load_encoder
+from marc_core.events import ShotDetector
+from marc_core.indexing import decode_video, encode_video
+from marc_core.memory import MemoryStore
+from marc_core.models.vision_tower import VisionTower
+from marc_core.text import read_sidecar
+from marc_core.video import IsolatedDecoder, list_videos
+from marc_core.world import WorldConfig, sample_video, write_mp4
+
+ODD_NAME = "[bold red]door[blink]<b>.mp4"
+CAPTION = "[/i][music] 100% <b>&"
+"""A file name and a caption that terminals and browsers must show as they are."""
+
+FIVE_SCENES = WorldConfig(
+    min_scenes=5, max_scenes=5, scene_lengths_s=(2.2, 4.0), cut_weight=1.0, dissolve_weight=0.0,
+    slow_weight=0.0,
+)  # fmt: skip
+
+
+def world_archive(folder: Path, seeds: Sequence[int], world: WorldConfig = FIVE_SCENES) -> None:
+    """Write video1.mp4, video2.mp4, ... of these seeds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        write_mp4(sample_video(seed, world), folder / f"video{seed}.mp4")
+
+
+def index_videos(archive: Path, memory: Path, *settings: str) -> MemoryStore:
+    """Index an archive with the tiny preset, in this process; return the open memory."""
+    config = load_config(
+        IndexConfig,
+        preset="tiny",
+        overrides=[f"memory.uri='{memory}'", "events.change_points=false", *settings],
+    )
+    encoder, tower = load_encoder(config.encoder), VisionTower(config.student)
+    store = MemoryStore.open(
+        config.memory, embedding_dim=encoder.dim, encoder_fingerprint=encoder.fingerprint,
+        create=True,
+    )  # fmt: skip
+    store.record_run(config_to_yaml(config))
+    detector = ShotDetector(config.events)
+    with IsolatedDecoder(config.video) as decoder:
+        for source in list_videos([str(archive)], config.patterns, {}):
+            rows = encode_video(
+                source, decode_video(source.uri, decoder, detector), read_sidecar(source, {}),
+                config=config, encoder=encoder, tower=tower,
+            )  # fmt: skip
+            store.publish(rows.videos, rows.events, rows.features, rows.texts)
+    return store

@@ -1,0 +1,131 @@
+"""An open memory as a notebook has it: the documented example runs, and results render safely."""
+
+from __future__ import annotations
+
+import ast
+import datetime as dt
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import marc_core
+from marc_core.display import Reply, Results, clock
+from marc_core.errors import AnswerError, MarcError
+from marc_core.session import Session, moment
+from tests.marc_core.memories import CAPTION, ODD_NAME
+
+ROOT = Path(__file__).resolve().parents[2]
+CELLS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "notebook.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def session(small_memory: Path) -> Iterator[Session]:
+    with marc_core.open(small_memory / "runs" / "memory") as session:
+        yield session
+
+
+def shown(cell: str) -> str:
+    """Make a cell print what a notebook would show of its last expression."""
+    tree = ast.parse(cell)
+    last = tree.body[-1]
+    if isinstance(last, ast.Expr) and not isinstance(last.value, ast.Call):
+        source = ast.unparse(last.value)
+        show = f"shown.append(({source})._repr_html_()); repr({source})"
+        tree.body[-1:] = ast.parse(show).body
+    return ast.unparse(tree)
+
+
+def test_the_documented_notebook_runs(small_memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small_memory)
+    names: dict[str, object] = {"shown": []}
+    for cell in CELLS:
+        exec(shown(cell), names)
+    tables = names["shown"]
+    assert isinstance(tables, list)
+    assert len(tables) == 3  # events, hits, reply
+    assert all("<table>" in html and "data:image/jpeg;base64," in html for html in tables)
+
+
+def test_listing_events_loads_no_model(small_memory: Path) -> None:
+    code = (
+        "import sys, marc_core\n"
+        f"m = marc_core.open({str(small_memory / 'runs' / 'memory')!r})\n"
+        "print(len(m.events('video1.mp4')))\n"
+        "assert 'transformers' not in sys.modules and 'ray' not in sys.modules, 'too much loaded'\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) == 5
+
+
+def test_a_search_loads_no_language_model(session: Session) -> None:
+    with marc_core.open(session.config.memory.uri) as fresh:
+        assert len(fresh.search("a circle", limit=2)) == 2
+        assert not {"engine", "_tower"} & set(fresh.__dict__)
+
+
+def test_names_and_captions_are_escaped(session: Session, small_memory: Path) -> None:
+    hits = session.search("needle", limit=3)
+    assert any(CAPTION in (hit.text or "") for hit in hits)
+    html = hits._repr_html_()
+    assert "door[blink]<b>" not in html
+    assert "[bold red]door[blink]&lt;b&gt;.mp4" in html
+    assert "[/i][music] 100% &lt;b&gt;&amp; needle" in html
+    assert ODD_NAME in repr(hits)
+    video = str(small_memory / "archive" / "b" / ODD_NAME)
+    reply = session.ask("What happens?", video=video, options=["<u>a</u>", "b"])
+    assert "<u>" not in reply._repr_html_()
+    assert "door[blink]<b>" not in reply._repr_html_()
+
+
+def test_results_are_sequences(session: Session) -> None:
+    events = session.events("video1.mp4")
+    assert isinstance(events[:2], Results)
+    assert [e.index for e in events] == [0, 1, 2, 3, 4]
+    assert repr(events).startswith("5 events\n  video1.mp4  0:00.0 - ")
+    assert "nothing" not in repr(Results([], lambda ids: {}))
+
+
+def test_filters_say_what_people_write(session: Session, small_memory: Path) -> None:
+    sub = session.events(folder=str(small_memory / "archive" / "a"))
+    assert {e.uri for e in sub} == {str(small_memory / "archive" / "a" / ODD_NAME)}
+    with pytest.raises(AnswerError, match="2 videos called"):
+        session.events(ODD_NAME)
+    early = session.events("video1.mp4", end_s=2.0)
+    assert [e.index for e in early] == [0]
+    with pytest.raises(AnswerError, match="offset from UTC"):
+        session.events(since="2026-05-01T08:00")
+    with pytest.raises(AnswerError, match="ISO 8601"):
+        session.events(until="yesterday")
+    assert moment("since", "2026-05-01T08:00Z") == dt.datetime(2026, 5, 1, 8, tzinfo=dt.UTC)
+    assert len(session.events(since="1970-01-01T00:00Z")) == 0  # nothing has a wall clock
+
+
+def test_replies_show_every_sample(session: Session) -> None:
+    reply = session.ask("What happens?", n=2, temperature=1.0, seed=5, max_tokens=4)
+    assert isinstance(reply, Reply)
+    assert len(reply.texts) == 2
+    assert repr(reply).splitlines()[0] == reply.text
+    assert "visual tokens instead of" in reply._repr_html_()
+
+
+def test_a_memory_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(MarcError) as error:
+        marc_core.open(tmp_path / "nowhere")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00.0"), (62.46, "1:02.5"), (59.96, "1:00.0"), (3600, "1:00:00.0"), (-1.5, "-0:01.5")],
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
