@@ -164,7 +164,8 @@ def make_evidence() -> Callable[..., Evidence]:
         rng = np.random.default_rng(seed)
         frames = rng.integers(0, 256, (2 * groups + 4, *size, 3), dtype=np.uint8)
         features = tower.encode_events([(frames, np.arange(len(frames), dtype=np.float64))])
-        compress = CompressConfig(budget_groups=groups, event_ratio=1.0)
+        budget_tokens = groups * features[0].groups_TPD.shape[1]
+        compress = CompressConfig(budget_tokens=budget_tokens, event_ratio=1.0)
         return files.evidence(text, compress_across(features, compress), **shown)
 
     return make
