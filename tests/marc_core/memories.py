@@ -20,7 +20,7 @@ CAPTION = "[/i][music] 100% <b>&"
 """A file name and a caption that terminals and browsers must show as they are."""
 
 FIVE_SCENES = WorldConfig(
-    min_scenes=5, max_scenes=5, scene_lengths_s=(2.2, 4.0), cut_weight=1.0, dissolve_weight=0.0,
+    min_scenes=5, max_scenes=5, scene_lengths_s=(2.2, 2.6), cut_weight=1.0, dissolve_weight=0.0,
     slow_weight=0.0,
 )  # fmt: skip
 
