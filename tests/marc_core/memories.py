@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from marc_core.config import IndexConfig, config_to_yaml, load_config
 from marc_core.embed import load_encoder
-from marc_core.events import ShotDetector
 from marc_core.indexing import decode_video, encode_video
 from marc_core.memory import MemoryStore
 from marc_core.models.vision_tower import VisionTower
@@ -19,10 +20,33 @@ ODD_NAME = "[bold red]door[blink]<b>.mp4"
 CAPTION = "[/i][music] 100% <b>&"
 """A file name and a caption that terminals and browsers must show as they are."""
 
+CHANGE, DARK = 12.0, 10.0
+"""Mean difference of a cut, and mean value of a black frame, of 255."""
+
 FIVE_SCENES = WorldConfig(
     min_scenes=5, max_scenes=5, scene_lengths_s=(2.2, 2.6), cut_weight=1.0, dissolve_weight=0.0,
     slow_weight=0.0,
 )  # fmt: skip
+
+
+class PictureChange:
+    """A shot detector for tests whose subject begins behind the cuts: a frame that differs much
+    from the one before is a transition. Like TransNetV2 on clean cuts, at a hundredth of its time.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._frames: list[np.ndarray] = []
+
+    def push(self, frames_FHWC: np.ndarray) -> None:
+        self._frames.append(frames_FHWC)
+
+    def finish_with_dark(self) -> tuple[np.ndarray, np.ndarray]:
+        frames = np.concatenate(self._frames).astype(np.float32)
+        change_F = np.abs(np.diff(frames, axis=0, prepend=frames[:1])).mean((1, 2, 3))
+        return (change_F > CHANGE).astype(np.float32), frames.mean((1, 2, 3)) < DARK
 
 
 def world_archive(folder: Path, seeds: Sequence[int], world: WorldConfig = FIVE_SCENES) -> None:
@@ -45,7 +69,7 @@ def index_videos(archive: Path, memory: Path, *settings: str) -> MemoryStore:
         create=True,
     )  # fmt: skip
     store.record_run(config_to_yaml(config))
-    detector = ShotDetector(config.events)
+    detector = PictureChange()
     with IsolatedDecoder(config.video) as decoder:
         for source in list_videos([str(archive)], config.patterns, {}):
             rows = encode_video(

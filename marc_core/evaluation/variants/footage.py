@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from marc_core.config import MethodConfig
     from marc_core.embed import DualEncoder
+    from marc_core.events import ShotDetector
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
@@ -69,15 +70,20 @@ class Loader(Protocol):
 
 
 class FileLoader:
-    """Decodes files in a child process and cuts them into events, as indexing does."""
+    """Decodes files in a child process and cuts them into events, as indexing does.
 
-    def __init__(self, config: MethodConfig, encoder: DualEncoder) -> None:
+    detector: in place of TransNetV2.
+    """
+
+    def __init__(
+        self, config: MethodConfig, encoder: DualEncoder, *, detector: ShotDetector | None = None
+    ) -> None:
         from marc_core.events import ShotDetector
         from marc_core.video import IsolatedDecoder
 
         self.config, self.encoder = config, encoder
         self.decoder = IsolatedDecoder(config.video)
-        self.detector = ShotDetector(config.events)
+        self.detector = ShotDetector(config.events) if detector is None else detector
 
     def exists(self, path: str) -> bool:
         """Return whether the file is there."""

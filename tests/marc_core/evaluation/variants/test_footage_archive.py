@@ -24,6 +24,7 @@ from marc_core.models.vision_tower import VisionTower
 from marc_core.question import EventFilter, Question
 from marc_core.session import Session
 from tests.marc_core.engines import EchoEngine
+from tests.marc_core.memories import PictureChange
 
 ASKED = ("What colour is the background?", "Which way does the red circle move?", "How many?")
 VARIANTS = {
@@ -76,7 +77,7 @@ def setting(small_memory: Path) -> Setting:
 
 @pytest.fixture(scope="module")
 def footage_source(setting: Setting) -> Iterator[FootageSource]:
-    loader = FileLoader(setting.config, setting.encoder)
+    loader = FileLoader(setting.config, setting.encoder, detector=PictureChange())
     yield FootageSource(setting.config, loader, setting.encoder, setting.reader)
     loader.decoder.close()
 
@@ -120,14 +121,14 @@ def assert_same(first: list[Evidence], second: list[Evidence]) -> None:
 
 def test_a_black_gap_is_cut_as_indexing_cuts_it(setting: Setting, tmp_path: Path) -> None:
     """The dark frames reach the cut: a gap in black joins no event, and makes none of its own."""
-    from marc_core.events import ShotDetector, segment
+    from marc_core.events import segment
     from marc_core.indexing import decode_video
 
     path = tmp_path / "gap.mp4"
     write_gap(path)
-    loader = FileLoader(setting.config, setting.encoder)
+    loader = FileLoader(setting.config, setting.encoder, detector=PictureChange())
     footage = loader.load(str(path))
-    decoded = decode_video(str(path), loader.decoder, ShotDetector(setting.config.events))
+    decoded = decode_video(str(path), loader.decoder, PictureChange())
     loader.decoder.close()
     assert decoded.dark.any()
     indexed = segment(
