@@ -92,7 +92,7 @@ def search(
     from marc_core.session import open_session
 
     overrides = [*memory_override(memory), *(settings or ())]
-    if query is not None and (image or like):  # there are no words: what stands there is a setting
+    if query is not None and "=" in query and (image or like):  # no words, but a setting
         query, overrides = None, [*overrides, query]
     with clear_errors():
         session = open_session(preset=preset, files=config or (), overrides=overrides)

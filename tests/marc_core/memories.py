@@ -17,7 +17,7 @@ from marc_core.video import IsolatedDecoder, list_videos
 from marc_core.world import WorldConfig, sample_video, write_mp4
 
 ODD_NAME = "[bold red]door[blink]<b>.mp4"
-CAPTION = "[/i][music] 100% <b>&"
+CAPTION = "[/i][music] 100% 1 < 2 &"
 """A file name and a caption that terminals and browsers must show as they are."""
 
 CHANGE, DARK = 12.0, 10.0
