@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from marc_core.config import IndexConfig, config_to_yaml, load_config
+from marc_core.config import EventConfig, IndexConfig, config_to_yaml, load_config
 from marc_core.embed import load_encoder
 from marc_core.indexing import decode_video, encode_video
 from marc_core.memory import MemoryStore
@@ -34,7 +34,8 @@ class PictureChange:
     from the one before is a transition. Like TransNetV2 on clean cuts, at a hundredth of its time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: EventConfig) -> None:
+        self.config = config
         self.reset()
 
     def reset(self) -> None:
@@ -69,7 +70,7 @@ def index_videos(archive: Path, memory: Path, *settings: str) -> MemoryStore:
         create=True,
     )  # fmt: skip
     store.record_run(config_to_yaml(config))
-    detector = PictureChange()
+    detector = PictureChange(config.events)
     with IsolatedDecoder(config.video) as decoder:
         for source in list_videos([str(archive)], config.patterns, {}):
             rows = encode_video(

@@ -77,7 +77,9 @@ def setting(small_memory: Path) -> Setting:
 
 @pytest.fixture(scope="module")
 def footage_source(setting: Setting) -> Iterator[FootageSource]:
-    loader = FileLoader(setting.config, setting.encoder, detector=PictureChange())
+    loader = FileLoader(
+        setting.config, setting.encoder, detector=PictureChange(setting.config.events)
+    )
     yield FootageSource(setting.config, loader, setting.encoder, setting.reader)
     loader.decoder.close()
 
@@ -121,20 +123,18 @@ def assert_same(first: list[Evidence], second: list[Evidence]) -> None:
 
 def test_a_black_gap_is_cut_as_indexing_cuts_it(setting: Setting, tmp_path: Path) -> None:
     """The dark frames reach the cut: a gap in black joins no event, and makes none of its own."""
-    from marc_core.events import segment
-    from marc_core.indexing import decode_video
+    from marc_core.indexing import cut, decode_video
 
     path = tmp_path / "gap.mp4"
     write_gap(path)
-    loader = FileLoader(setting.config, setting.encoder, detector=PictureChange())
+    loader = FileLoader(
+        setting.config, setting.encoder, detector=PictureChange(setting.config.events)
+    )
     footage = loader.load(str(path))
-    decoded = decode_video(str(path), loader.decoder, PictureChange())
+    decoded = decode_video(str(path), loader.decoder, PictureChange(setting.config.events))
     loader.decoder.close()
     assert decoded.dark.any()
-    indexed = segment(
-        decoded.times_s, decoded.shot_scores, decoded.sampled_index, footage.embeddings_SD,
-        setting.config.events, dark_F=decoded.dark,
-    )  # fmt: skip
+    indexed = cut(decoded, setting.encoder, setting.config.events).events
     assert footage.spans == tuple((e.start_s, e.end_s) for e in indexed)
     assert len(footage.spans) == 2
 
