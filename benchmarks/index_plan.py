@@ -72,7 +72,7 @@ def rows(count: int) -> pa.Table:
 
 def plan(count: int, states: pa.Table) -> dict[str, Any]:
     """Return seconds of listing, planning and dealing `count` videos."""
-    config, started = IndexConfig(), time.perf_counter()
+    config, started, cpu = IndexConfig(), time.perf_counter(), time.process_time()
     found = collect(listed(count))
     after_listing = time.perf_counter()
     made = plan_work(found, states, lambda state: verdict(state, NOW, config))
@@ -83,6 +83,7 @@ def plan(count: int, states: pa.Table) -> dict[str, Any]:
         "listing_s": round(after_listing - started, 2),
         "plan_s": round(after_plan - after_listing, 2),
         "deal_s": round(ended - after_plan, 2),
+        "cpu_s": round(time.process_time() - cpu, 2),
         "work": made.work.num_rows,
         "blocks": len(blocks),
         "why": dict(made.why),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from marc_core.filenames import stream_of
@@ -55,7 +55,7 @@ class VideoSource:
 
     def to_json(self) -> str:
         """Return JSON for `from_json`."""
-        return json.dumps(asdict(self))
+        return json.dumps({name: getattr(self, name) for name in self.__slots__})
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> VideoSource:

@@ -14,7 +14,7 @@ from pipelines.parcels import wrap
 
 MOST_VIDEOS = 64
 """Videos of a block at most (our choice): what a worker that dies makes others do again."""
-MOST_BYTES = 64 * 1024**2
+MOST_BYTES = 256 * 1024**2
 """Work of a block at most, in bytes of video (our choice); a larger file is alone."""
 BLOCKS_PER_ACTOR = 4
 """Blocks an actor at least (our choice), so that all of them end at about the same time."""
