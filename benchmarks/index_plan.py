@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def plan(count: int, states: pa.Table) -> dict[str, Any]:
     config, started, cpu = IndexConfig(), time.perf_counter(), time.process_time()
     found = collect(listed(count))
     after_listing = time.perf_counter()
-    made = plan_work(found, states, lambda state: verdict(state, NOW, config))
+    made = plan_work(found, states, partial(verdict, NOW, config))
     after_plan = time.perf_counter()
     blocks = deal(made.work, ACTORS)
     ended = time.perf_counter()
@@ -110,9 +111,9 @@ def one(count: int, kind: str) -> dict[str, Any]:
 
 
 def _state_columns() -> list[str]:
-    from marc_core.memory.store import _STATES
+    from marc_core.memory.store import STATES
 
-    return list(_STATES)
+    return list(STATES)
 
 
 def write_memory(config: MemoryConfig, count: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ from jobs.options import (
 from jobs.prune import YesOption, check_can_ask, remove_vanished
 from jobs.terminal import console, say
 from marc_core.config import IndexConfig, config_to_yaml, load_config
-from marc_core.errors import ConfigError
+from marc_core.errors import ConfigError, ModelLoadError
 from marc_core.video import list_videos
 
 LOG_INTERVAL_S = 15.0
@@ -47,6 +48,12 @@ def index(
         str | None,
         typer.Option(help="Ray cluster to join, or local; default: RAY_ADDRESS, or a local Ray."),
     ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="features: redo what a student reads of indexed videos, without a new cut."
+        ),
+    ] = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Then remove what is gone, as `marc prune` does.")
     ] = False,
@@ -67,10 +74,12 @@ def index(
     from marc_core.memory import MemoryStore
 
     with clear_errors(bar.how_far):
-        resolved = _resolve(arguments or [], memory, preset, config or [])
+        resolved = _resolve(arguments or [], memory, preset, config or [], only)
         if dry_run:
             sys.stdout.write(config_to_yaml(resolved))
             sys.stdout.write("".join(f"# {line}\n" for line in needs_lines(resolved)))
+            if resolved.archive:
+                sys.stdout.writelines(f"# {line}\n" for line in plan_lines(resolved))
             return
         if not resolved.archive:
             raise ConfigError("No archive given. Name a folder: marc index ~/videos")
@@ -86,7 +95,11 @@ def index(
 
 
 def _resolve(
-    arguments: list[str], memory: str | None, preset: str | None, files: list[Path]
+    arguments: list[str],
+    memory: str | None,
+    preset: str | None,
+    files: list[Path],
+    only: str | None = None,
 ) -> IndexConfig:
     archive, overrides = split_arguments(arguments)
     named = [f"archive=[{', '.join(quoted(a) for a in archive)}]"] if archive else []
@@ -94,8 +107,28 @@ def _resolve(
         IndexConfig,
         preset=preset,
         files=files,
-        overrides=[*named, *memory_override(memory), *overrides],
+        overrides=[
+            *named,
+            *memory_override(memory),
+            *([f"only={only}"] if only else []),
+            *overrides,
+        ],
     )
+
+
+def plan_lines(config: IndexConfig) -> Iterator[str]:
+    """Yield what a run with this configuration would do, and why."""
+    from pipelines.index import preview
+
+    try:
+        plan = preview(config)
+    except ModelLoadError as error:
+        yield f"What would be done is known once the models are here: {error}"
+        return
+    yield f"{plan.found.num_rows:,} videos found; {plan.work.num_rows:,} would be indexed, "
+    yield f"{plan.redo.num_rows:,} would get new features without a new cut."
+    for why, count in sorted(plan.why.items()):
+        yield f"{count:>9,} {why}"
 
 
 def _run(config: IndexConfig, address: str | None, bar: progress_bar, as_json: bool) -> bool:

@@ -45,6 +45,11 @@ def report_lines(report: IndexReport, memory: str) -> Iterator[tuple[str, str]]:
         yield f"{report.moved:>8,} moved, events kept without decoding", ""
     if report.texts_updated:
         yield f"{report.texts_updated:>8,} with changed files beside them, texts read again", ""
+    if report.features_redone:
+        yield f"{report.features_redone:>8,} with new features, without a new cut", "green"
+    if report.features_kept:
+        line = f"{report.features_kept:>8,} could not be read again and keep their old features"
+        yield line, "red"
     yield from _left_out(report)
     if report.warnings:
         yield f"{report.warnings:>8,} with warnings: marc status -m {memory} --warnings", "yellow"

@@ -62,6 +62,10 @@ class MemoryStoreError(MarcError):
     """The memory cannot be opened, or its tables do not fit this version or configuration."""
 
 
+class MissingMemoryError(MemoryStoreError):
+    """There is no memory at the address."""
+
+
 class ModelLoadError(MarcError):
     """A model directory or hub id cannot be loaded. The message names it and the remedy."""
 

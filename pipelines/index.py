@@ -16,23 +16,37 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import ray
 from ray.data import DataContext, Dataset
 
+from marc_core import schemas
 from marc_core.config import IndexConfig, config_to_yaml
-from marc_core.embed import encoder_facts
+from marc_core.embed import EncoderFacts, encoder_facts
+from marc_core.errors import MissingMemoryError
 from marc_core.fingerprints import Fingerprints, fingerprints_of
 from marc_core.memory import MemoryStore
+from marc_core.memory.store import STATES
 from marc_core.models.vision_tower import vision_fingerprint
-from marc_core.video import list_videos, require_decord
+from marc_core.video import Listing, list_videos, require_decord
 from pipelines.blocks import alone, deal
 from pipelines.kept import keep_moved, read_texts_again
-from pipelines.plan import collect, plan_work, record_lost, verdict, without_outcome
+from pipelines.plan import (
+    Plan,
+    collect,
+    plan_work,
+    record_lost,
+    verdict,
+    without_features,
+    without_outcome,
+)
 from pipelines.pools import ENCODER_CPUS, Pools, capacity, pool_sizes
+from pipelines.redo import redo_chain
 from pipelines.report import IndexReport, make_report
 from pipelines.retry import in_rounds
 from pipelines.stages import DecodeStage, EncodeStage
@@ -49,12 +63,8 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
     is wrong with a single video becomes its row instead.
     """
     started = time.monotonic()
-    if config.video.backend == "decord":
-        require_decord()
-    listing = list_videos(config.archive, config.patterns, config.archive_options)
+    listing, encoder, fingerprints = survey(config)
     found = collect(listing)
-    encoder = encoder_facts(config.encoder)
-    tower = vision_fingerprint(config.student) if config.memory.store_features else None
     store = MemoryStore.open(
         config.memory,
         embedding_dim=encoder.dim,
@@ -62,48 +72,84 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         create=True,
     )
     store.record_run(config_to_yaml(without_credentials(config)))
-    fingerprints = fingerprints_of(config, encoder.fingerprint, tower)
     moved = keep_moved(store, found, fingerprints, config)
-    plan = plan_work(
-        found, store.video_states(), lambda state: verdict(state, fingerprints, config)
+    plan = plan_work(found, store.video_states(), partial(verdict, fingerprints, config))
+    count = Counter(progress, plan.work.num_rows + plan.redo.num_rows)
+    run = partial(run_chain, config=config, embedding_dim=encoder.dim, count=count)
+    lost = in_rounds(
+        plan.work,
+        partial(run, make=partial(chain, config=config, fingerprints=fingerprints)),
+        lambda left: without_outcome(left, store.video_states(), fingerprints),
     )
-    if plan.work.num_rows:
-        count = counter(progress, plan.work.num_rows)
-        lost = in_rounds(
-            plan.work,
-            lambda left, turn: run_chain(left, turn, config, encoder.dim, fingerprints, count),
-            lambda left: without_outcome(left, store.video_states(), fingerprints),
-        )
-        record_lost(lost, fingerprints, config, store.record_failures)
+    record_lost(lost, fingerprints, config, store.record_failures)
+    kept = in_rounds(
+        plan.redo,
+        partial(run, make=partial(redo_chain, config=config, name=str(fingerprints.features))),
+        lambda left: without_features(left, store.video_states(), fingerprints),
+    )
+    if count.total:
         store.optimize()
-    updated = read_texts_again(store, found, config)
-    ids = plan.found["video_id"], plan.work["video_id"]
-    wall_s = time.monotonic() - started
-    return make_report(store, *ids, wall_s, listing, moved=moved, texts_updated=updated)
+    return make_report(
+        store,
+        plan.found["video_id"],
+        plan.work["video_id"],
+        time.monotonic() - started,
+        listing,
+        moved=moved,
+        texts_updated=read_texts_again(store, found, config),
+        features_redone=plan.redo.num_rows - kept.num_rows,
+        features_kept=kept.num_rows,
+    )
 
 
-def counter(progress: Progress, total: int) -> Done:
-    """Return what counts written videos and reports the sums."""
-    done = failed = 0
-    progress(0, 0, total)
+def preview(config: IndexConfig) -> Plan:
+    """Return what `index_archive` would do; nothing is written, and no Ray is needed.
 
-    def count(videos: int, bad: int) -> None:
-        nonlocal done, failed
-        done, failed = done + videos, failed + bad
-        progress(done, failed, total)
+    Raises what `index_archive` raises before its first video.
+    """
+    listing, encoder, fingerprints = survey(config)
+    found = collect(listing)
+    try:
+        store = MemoryStore.open(config.memory, encoder_fingerprint=encoder.fingerprint)
+        states = store.video_states()
+    except MissingMemoryError:
+        states = schemas.VIDEOS.empty_table().select(STATES)
+    return plan_work(found, states, partial(verdict, fingerprints, config))
 
-    return count
+
+def survey(config: IndexConfig) -> tuple[Listing, EncoderFacts, Fingerprints]:
+    """Return the archive's listing, and what the configured models make of its videos."""
+    if config.video.backend == "decord":
+        require_decord()
+    listing = list_videos(config.archive, config.patterns, config.archive_options)
+    encoder = encoder_facts(config.encoder)
+    tower = vision_fingerprint(config.student) if config.memory.store_features else None
+    return listing, encoder, fingerprints_of(config, encoder.fingerprint, tower)
+
+
+class Counter:
+    """Counts written videos, and tells how far a run is."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.total, self.done, self.failed = progress, total, 0, 0
+        progress(0, 0, total)
+
+    def __call__(self, videos: int, failed: int) -> None:
+        """Count a commit."""
+        self.done, self.failed = self.done + videos, self.failed + failed
+        self.progress(self.done, self.failed, self.total)
 
 
 def run_chain(
     work: pa.Table,
     turn: int,
+    *,
+    make: Callable[..., Dataset],
     config: IndexConfig,
     embedding_dim: int,
-    fingerprints: Fingerprints,
     count: Done,
 ) -> None:
-    """Index these videos; return when the last commit is done.
+    """Run the chain that `make` returns over these videos, until its last commit is done.
 
     In the second turn each video is a block of its own: one that takes its worker along takes
     nothing else.
@@ -111,11 +157,14 @@ def run_chain(
     pools = pool_sizes(config, capacity())
     blocks = deal(work, pools.decoders.most) if turn == 0 else alone(work)
     commits = Commits(lambda: start_writer(config, embedding_dim), config, count)
+    # A block that dies with its worker is not repeated at once, because one of its videos may have
+    # killed it: the next turn takes its videos one by one, and there Ray may repeat each once.
+    survive = {"max_restarts": -1, "max_task_retries": min(turn, 1)}
     try:
-        with warnings.catch_warnings():
+        with DataContext.current(_context()), warnings.catch_warnings():
             # Ray 2.60 has no other way to bound an actor task's retries; pinned below 2.64.
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-            dataset = chain(blocks, config, fingerprints, pools, last_turn=turn > 0)
+            dataset = make(blocks, pools=pools, survive=survive)
         commits.run(dataset.iter_internal_ref_bundles())
     finally:
         commits.stop()
@@ -128,39 +177,33 @@ def without_credentials(config: IndexConfig) -> IndexConfig:
 
 def chain(
     blocks: Sequence[pa.Table],
+    *,
     config: IndexConfig,
     fingerprints: Fingerprints,
     pools: Pools,
-    *,
-    last_turn: bool = False,
+    survive: Mapping[str, int],
 ) -> Dataset:
     """Return the lazy chain from blocks of WORK parcels to INDEXED parcels."""
-    # A block that dies with its worker is not repeated at once, because one of its videos may have
-    # killed it: the next turn takes its videos one by one, and there Ray may repeat each once.
-    survive = {"max_restarts": -1, "max_task_retries": int(last_turn)}
-    with DataContext.current(_context()):
-        return (
-            ray.data.from_blocks(list(blocks))
-            .map_batches(
-                DecodeStage,
-                fn_constructor_args=(config,),
-                batch_size=None,
-                batch_format="pyarrow",
-                num_cpus=config.decode_cpus,  # below 1: leaves room for encoder and writer
-                compute=pools.decoders.strategy(len(blocks), ahead=1 if last_turn else 2),
-                **survive,
-            )
-            .map_batches(
-                EncodeStage,
-                fn_constructor_args=(config, fingerprints),
-                batch_size=None,
-                batch_format="pyarrow",
-                num_cpus=ENCODER_CPUS,  # mostly waits: for frames, or for its GPU
-                num_gpus=pools.encode_gpus,
-                compute=pools.encoders.strategy(len(blocks), ahead=1 if last_turn else 2),
-                **survive,
-            )
+    ahead = 1 if survive["max_task_retries"] else 2
+    common: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", **survive}
+    return (
+        ray.data.from_blocks(list(blocks))
+        .map_batches(
+            DecodeStage,
+            fn_constructor_args=(config,),
+            num_cpus=config.decode_cpus,  # below 1: leaves room for encoder and writer
+            compute=pools.decoders.strategy(len(blocks), ahead=ahead),
+            **common,
         )
+        .map_batches(
+            EncodeStage,
+            fn_constructor_args=(config, fingerprints),
+            num_cpus=ENCODER_CPUS,  # mostly waits: for frames, or for its GPU
+            num_gpus=pools.encode_gpus,
+            compute=pools.encoders.strategy(len(blocks), ahead=ahead),
+            **common,
+        )
+    )
 
 
 def _context() -> DataContext:

@@ -40,35 +40,59 @@ _LISTED_AT_ONCE = 65_536
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What becomes of a video in this run. attempt: number of this attempt; None: left alone."""
+    """What becomes of a video in this run. attempt: number of this attempt; None: left alone.
+
+    features_only: its cuts and embeddings stay; only what a student reads is computed anew, from
+    the frames that its events show.
+    """
 
     attempt: int | None
     why: str
+    features_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run found and will do. work: rows of WORK and `load_bytes`; why: counts by reason."""
+    """What a run found and will do.
+
+    work: videos to index; redo: videos whose features alone are redone (both rows of WORK and
+    `load_bytes`). why: counts by reason, of all that were found.
+    """
 
     found: pa.Table
     work: pa.Table
+    redo: pa.Table
     why: Mapping[str, int]
 
 
 def verdict(
-    state: Mapping[str, Any] | None, fingerprints: Fingerprints, config: IndexConfig
+    fingerprints: Fingerprints, config: IndexConfig, state: Mapping[str, Any] | None
 ) -> Verdict:
     """Return what becomes of a video of which the memory knows `state`, None: nothing.
 
     Left alone: videos indexed under these fingerprints, quarantined ones, and ones that failed for
     a reason of their own under them (both taken again with `retry_failed`).
     """
+    made = _verdict(fingerprints, config, state)
+    if config.only == "features" and made.attempt is not None and not made.features_only:
+        return Verdict(attempt=None, why=f"left alone by only=features: {made.why}")
+    return made
+
+
+def _verdict(
+    fingerprints: Fingerprints, config: IndexConfig, state: Mapping[str, Any] | None
+) -> Verdict:
     if state is None:
         return Verdict(attempt=1, why="new")
     differs = [name for name, value in fingerprints.columns().items() if state[name] != value]
+    indexed = state["status"] == schemas.INDEXED
+    if indexed and differs == ["features_fingerprint"]:
+        if fingerprints.features is None:  # it has some, and none are asked for
+            return Verdict(attempt=None, why="indexed")
+        return Verdict(attempt=state["attempts"], why="features differ", features_only=True)
     if differs:
         return Verdict(attempt=1, why=f"{_what(differs)} differ")
-    if state["status"] == schemas.INDEXED:
+    if indexed:
         return Verdict(attempt=None, why="indexed")
     again = state["status"] == schemas.FAILED and state["error_class"] in TRANSIENT_KINDS
     if config.retry_failed or again:
@@ -113,7 +137,14 @@ def plan_work(
     for count in counts:
         reason = verdicts[count["values"]].why
         why[reason] = why.get(reason, 0) + count["counts"]
-    return Plan(found=found, work=work.filter(pc.is_valid(work["attempts"])), why=why)
+    again = pa.array([v.features_only for v in verdicts]).take(number.combine_chunks())
+    taken = pc.is_valid(work["attempts"])
+    return Plan(
+        found=found,
+        work=work.filter(pc.and_(taken, pc.invert(again))),
+        redo=work.filter(pc.and_(taken, again)),
+        why=why,
+    )
 
 
 def _decided(
@@ -143,6 +174,12 @@ def without_outcome(work: pa.Table, states: pa.Table, fingerprints: Fingerprints
         ours = ours.filter(pc.is_null(column) if value is None else pc.equal(column, value))
     ended = ours.select(["video_id", "attempts"])
     return work.join(ended, keys=["video_id", "attempts"], join_type="left anti")
+
+
+def without_features(redo: pa.Table, states: pa.Table, fingerprints: Fingerprints) -> pa.Table:
+    """Return the rows of `redo` whose features are still others."""
+    ours = states.filter(pc.equal(states["features_fingerprint"], fingerprints.features))
+    return redo.join(ours.select(["video_id"]), keys="video_id", join_type="left anti")
 
 
 def record_lost(

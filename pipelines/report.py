@@ -27,8 +27,9 @@ class IndexReport:
     an earlier run and not tried again, because nothing that could help has changed. quarantined:
     left alone after stalling or killing the decoder. failures: reasons of all that are not indexed.
     warnings: videos that have some. ignored: files that look like videos and fit no pattern.
-    texts_updated: videos whose sidecars changed. events, video_hours, tokens_stored: of the videos
-    indexed by this run.
+    texts_updated: videos whose sidecars changed. features_redone: without a new cut;
+    features_kept: those of another model, because the video could not be read. events,
+    video_hours, tokens_stored: of the videos indexed by this run.
     """
 
     found: int
@@ -42,6 +43,8 @@ class IndexReport:
     ignored: int = 0
     ignored_names: tuple[str, ...] = ()
     texts_updated: int = 0
+    features_redone: int = 0
+    features_kept: int = 0
     moved: int = 0
     events: int = 0
     video_hours: float = 0.0

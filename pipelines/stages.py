@@ -57,7 +57,8 @@ INDEXED = pa.schema(
         ("features", pa.large_binary()),
     ]
 )
-"""A video's rows, by table, as Arrow IPC streams; all but `videos` null on failure."""
+"""A video's rows, by table, as Arrow IPC streams; all but `videos` null on failure. Where features
+alone are redone, all but `features` are null, and that too on failure."""
 
 
 def recorded(work: Callable[[], T]) -> tuple[T | None, str | None]:

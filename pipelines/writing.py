@@ -71,6 +71,11 @@ class Writer:
 
     def commit(self, rows: list[dict[str, Any]]) -> None:
         """Publish these INDEXED rows, and look after the memory from time to time."""
+        redone = [row for row in rows if row["videos"] is None]
+        rows = [row for row in rows if row["videos"] is not None]
+        if any(not row["failed"] for row in redone):
+            tables = [from_ipc(row["features"]) for row in redone if not row["failed"]]
+            self.store.publish_features(pa.concat_tables(tables))
         done = [row for row in rows if not row["failed"]]
         if done:
             features = [from_ipc(row["features"]) for row in done if row["features"] is not None]

@@ -31,7 +31,7 @@ from marc_core.memory.tables import (
 )
 from marc_core.types import EventFeatures, VideoSource
 
-_STATES = (
+STATES = (
     "video_id", "uri", "status", "attempts", "error_class",
     "cuts_fingerprint", "embeddings_fingerprint", "features_fingerprint", "texts_fingerprint",
 )  # fmt: skip
@@ -224,7 +224,7 @@ class MemoryStore:
         """Return what a rerun needs to know of every video: id, uri, status, attempts,
         error_class and the four fingerprints."""
         self.refresh()
-        return scan(self.tables.videos, _STATES)
+        return scan(self.tables.videos, STATES)
 
     def videos(
         self, *, status: str | None = None, columns: Sequence[str] | None = None

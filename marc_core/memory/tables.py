@@ -22,7 +22,7 @@ from lancedb.index import FTS
 
 from marc_core import schemas
 from marc_core.config import MemoryConfig
-from marc_core.errors import MemoryStoreError
+from marc_core.errors import MemoryStoreError, MissingMemoryError
 
 FORMAT_VERSION = 2
 _META_KEY = b"marc"
@@ -84,7 +84,7 @@ def open_tables(
     Raises MemoryStoreError when it is missing, unreachable, of another format, or holds
     embeddings of another dimension or encoder than asked for.
     """
-    missing = MemoryStoreError(
+    missing = MissingMemoryError(
         f"There is no memory at '{config.uri}'. Run `marc index` first, or check memory.uri."
     )
     if not create and "://" not in config.uri and not Path(config.uri).is_dir():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from ray.data import DataContext
 
 from marc_core.config import IndexConfig, load_config
 from marc_core.fingerprints import Fingerprints
@@ -41,7 +43,7 @@ def test_downstream_starts_before_a_block_ends(
     plan = plan_work(
         collect(list_videos([str(tmp_path)], config.patterns, {})),
         pa_states(),
-        lambda state: verdict(state, NOW, config),
+        partial(verdict, NOW, config),
     )
     monkeypatch.setattr("pipelines.blocks.BLOCKS_PER_ACTOR", 1)
     monkeypatch.setattr("pipelines.blocks.MOST_BYTES", 2**40)
@@ -51,7 +53,10 @@ def test_downstream_starts_before_a_block_ends(
     one = Pool(now=1, most=1)
     pools = Pools(decoders=one, encoders=one, encode_gpus=0.0)
     came_s = []
-    for bundle in chain(blocks, config, NOW, pools).iter_internal_ref_bundles():
+    survive = {"max_restarts": -1, "max_task_retries": 0}
+    with DataContext.current(index._context()):
+        dataset = chain(blocks, config=config, fingerprints=NOW, pools=pools, survive=survive)
+    for bundle in dataset.iter_internal_ref_bundles():
         came_s += [time.monotonic()] * len(bundle.block_refs)
     assert len(came_s) == 5
     assert came_s[-1] - came_s[0] > 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pyarrow as pa
 import pytest
 
@@ -63,6 +65,6 @@ def state(status: str, error: str | None = None, attempts: int = 1, fingerprint:
 def test_plan(known: list, retry_failed: bool, attempt: int | None) -> None:
     config = IndexConfig(retry_failed=retry_failed)
     states = pa.Table.from_pylist(known, schema=STATES)
-    plan = plan_work(collect([SOURCE]), states, lambda state: verdict(state, NOW, config))
+    plan = plan_work(collect([SOURCE]), states, partial(verdict, NOW, config))
     assert plan.work["attempts"].to_pylist() == ([] if attempt is None else [attempt])
     assert sum(plan.why.values()) == 1

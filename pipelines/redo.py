@@ -1,0 +1,172 @@
+"""Features of indexed videos, computed anew without a new cut: one Ray Data chain.
+
+    videos whose cuts and embeddings stay --> ReadStage --> FeatureStage --> Commits --> Writer
+                                              CPU actors:   GPU or CPU:      features replaced,
+                                              the frames    the vision       one commit for many
+                                              of events     tower            videos
+
+The frames are those that the events show, read at the times that the memory holds. A video that
+cannot be read keeps its row and its features as they are; the run reports it, the next tries again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import Dataset
+
+from marc_core import schemas
+from marc_core.config import IndexConfig
+from marc_core.indexing import cap_frames
+from marc_core.memory import MemoryStore
+from marc_core.types import VideoSource
+from pipelines.parcels import handed_on
+from pipelines.pools import ENCODER_CPUS, Pools
+from pipelines.stages import INDEXED, WORK, recorded, to_ipc
+
+READ = pa.schema(
+    [
+        *WORK,
+        ("failure", pa.string()),
+        ("event_ids", pa.list_(pa.string())),
+        ("times_s", pa.list_(pa.list_(pa.float64()))),
+        ("frames", pa.large_binary()),
+        ("frames_shape", pa.list_(pa.int64())),
+    ]
+)
+"""A video's events and their frames, one after the other, or the reason why not."""
+
+
+class ReadStage:
+    """Holds one decoding child process and the open memory, for the times of events."""
+
+    def __init__(self, config: IndexConfig) -> None:
+        from marc_core.video import IsolatedDecoder
+
+        self.config = config
+        self.decoder = IsolatedDecoder(config.video)
+        self.store = MemoryStore.open(config.memory, cache_bytes=64 * 1024**2)
+
+    def __call__(self, parcels: pa.Table) -> Iterator[pa.Table]:
+        """Map parcels of WORK rows to parcels of READ rows."""
+        yield from handed_on(parcels, self.one)
+
+    def one(self, batch: pa.Table) -> pa.Table:
+        """Map a WORK row to a READ row."""
+        (row,) = batch.to_pylist()
+        read, failure = recorded(lambda: self.read(VideoSource.from_json(row["source"])))
+        return pa.Table.from_pylist([{**row, **(read or {}), "failure": failure}], schema=READ)
+
+    def read(self, source: VideoSource) -> dict[str, Any]:
+        """Return the events' ids, the times of their frames, and the frames."""
+        from marc_core.video import local_copy
+
+        columns = ["event_id", "frame_times_s"]
+        events = self.store.events_of(source.video_id, columns=columns).to_pylist()
+        most = self.config.student.max_frames
+        times_s = [cap_frames(np.asarray(e["frame_times_s"]), most) for e in events]
+        with local_copy(source, self.config.archive_options) as path:
+            wanted = np.concatenate(times_s).tolist()
+            frames = np.stack(self.decoder.read_frames(path, wanted, stream=source.stream))
+        return {
+            "event_ids": [e["event_id"] for e in events],
+            "times_s": [t.tolist() for t in times_s],
+            "frames": frames.tobytes(),
+            "frames_shape": list(frames.shape),
+        }
+
+
+class FeatureStage:
+    """Holds the student's vision tower."""
+
+    def __init__(self, config: IndexConfig, name: str) -> None:
+        import torch
+
+        from marc_core.models.vision_tower import VisionTower
+
+        if not torch.cuda.is_available():
+            torch.set_num_threads(1)
+        self.config, self.name = config, name
+        self.tower = VisionTower(config.student)
+
+    def __call__(self, parcels: pa.Table) -> Iterator[pa.Table]:
+        """Map parcels of READ rows to parcels of INDEXED rows that hold features alone."""
+        yield from handed_on(parcels, self.one)
+
+    def one(self, batch: pa.Table) -> pa.Table:
+        """Map a READ row to an INDEXED row."""
+        (row,) = batch.to_pylist()
+        failure, features = row["failure"], None
+        if failure is None:
+            features, failure = recorded(lambda: self.encode(row))
+        if failure is not None:
+            reason, uri = json.loads(failure), json.loads(row["source"])["uri"]
+            logging.getLogger(__name__).warning("Features of %s stay: %s", uri, reason)
+        cells = {
+            "video_id": row["video_id"],
+            "failed": features is None,
+            "features": None if features is None else to_ipc(features),
+        }
+        return pa.Table.from_pylist([cells], schema=INDEXED)
+
+    def encode(self, row: dict[str, Any]) -> pa.Table:
+        """Return the FEATURES rows of a video's events."""
+        import torch
+
+        from marc_core.compress import compress_event
+        from marc_core.feature_rows import features_row
+
+        frames = np.frombuffer(row["frames"], np.uint8).reshape(row["frames_shape"])
+        times_s = [np.asarray(times) for times in row["times_s"]]
+        starts = np.cumsum([len(times) for times in times_s])[:-1]
+        with torch.inference_mode():
+            encoded = self.tower.encode_events(
+                list(zip(np.split(frames, starts), times_s, strict=True))
+            )
+            rows = [
+                features_row(
+                    event_id,
+                    row["video_id"],
+                    self.name,
+                    compress_event(features, self.config.compress),
+                )
+                for event_id, features in zip(row["event_ids"], encoded, strict=True)
+            ]
+        return pa.Table.from_pylist(rows, schema=schemas.FEATURES)
+
+
+def redo_chain(
+    blocks: Sequence[pa.Table],
+    *,
+    config: IndexConfig,
+    name: str,
+    pools: Pools,
+    survive: Mapping[str, int],
+) -> Dataset:
+    """Return the lazy chain from blocks of WORK parcels to INDEXED parcels with features alone."""
+    ahead = 1 if survive["max_task_retries"] else 2
+    common: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", **survive}
+    return (
+        ray.data.from_blocks(list(blocks))
+        .map_batches(
+            ReadStage,
+            fn_constructor_args=(config,),
+            num_cpus=config.decode_cpus,  # below 1: leaves room for tower and writer
+            compute=pools.decoders.strategy(len(blocks), ahead=ahead),
+            **common,
+        )
+        .map_batches(
+            FeatureStage,
+            fn_constructor_args=(config, name),
+            num_cpus=ENCODER_CPUS,  # mostly waits: for frames, or for its GPU
+            num_gpus=pools.encode_gpus,
+            compute=pools.encoders.strategy(len(blocks), ahead=ahead),
+            **common,
+        )
+    )
