@@ -26,7 +26,7 @@ from jobs.options import (
 from jobs.prune import YesOption, check_can_ask, remove_vanished
 from jobs.terminal import console, say
 from marc_core.config import IndexConfig, config_to_yaml, load_config
-from marc_core.errors import ConfigError, ModelLoadError
+from marc_core.errors import ConfigError, MarcError
 from marc_core.video import list_videos
 
 LOG_INTERVAL_S = 15.0
@@ -122,8 +122,8 @@ def plan_lines(config: IndexConfig) -> Iterator[str]:
 
     try:
         plan = preview(config)
-    except ModelLoadError as error:
-        yield f"What would be done is known once the models are here: {error}"
+    except MarcError as error:  # an archive that only the cluster sees, a model not here yet
+        yield f"What would be done cannot be told from here: {' '.join(str(error).split())}"
         return
     yield f"{plan.found.num_rows:,} videos found; {plan.work.num_rows:,} would be indexed, "
     yield f"{plan.redo.num_rows:,} would get new features without a new cut."
