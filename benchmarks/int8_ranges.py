@@ -22,7 +22,8 @@ from benchmarks.shots import small_frames
 from marc_core.config import EventConfig
 from marc_core.errors import VideoError
 from marc_core.events.quantized import RANGES_FILE, Ranges
-from marc_core.events.transnet import TransNetV2, load_transnet
+from marc_core.events.transnet import TransNetV2
+from marc_core.events.weights import load_transnet
 
 PIECE, EVERY, SHORTEST, MARGIN = 60, 125, 50, 1.1
 

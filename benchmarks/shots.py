@@ -29,7 +29,7 @@ from marc_core.config import EventConfig, VideoConfig
 from marc_core.errors import VideoError
 from marc_core.events import ShotDetector, transitions
 from marc_core.events.shots import WINDOW
-from marc_core.events.transnet import shot_precision
+from marc_core.events.weights import shot_precision
 from marc_core.video import decode
 
 ROUNDS, SPEED_FRAMES, RECHECK = 3, 2000, 0.04

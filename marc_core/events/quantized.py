@@ -23,13 +23,9 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from marc_core.events.transnet import DilatedBlock, Stage, TransNetV2
 
 Ranges = dict[str, tuple[float, float]]
 """Module of a float32 TransNetV2 -> least and greatest value of its output (after its ReLU)."""
@@ -128,32 +124,6 @@ class QuantizedConv2d(nn.Module):
             self._bias, *self._geometry, 1, out.scale, out.zero, dtype, self._attr, [], "",
         )  # fmt: skip
         return answer
-
-
-def quantize(network: TransNetV2, ranges: Ranges) -> None:
-    """Turn a float32 network's first stage into bfloat16 and the others into 8 bits, in place.
-
-    Raises KeyError for a range that is missing.
-    """
-    network.stages[0].to(torch.bfloat16)
-    stages = cast("list[Stage]", list(network.stages))
-    for i, stage in enumerate(stages[1:], start=1):
-        given = Affine.of(*ranges[f"stages.{i - 1}"])
-        middle = Affine.of(*ranges[f"stages.{i}.first"])
-        stage.scales = given.scale, middle.scale
-        _quantize_block(stage.first, f"stages.{i}.first", ranges, given, middle)
-        _quantize_block(stage.second, f"stages.{i}.second", ranges, middle, None)
-
-
-def _quantize_block(
-    block: DilatedBlock, name: str, ranges: Ranges, given: Affine, answered: Affine | None
-) -> None:
-    spatial, temporal = (cast(list[nn.Conv2d], list(m)) for m in (block.spatial, block.temporal))
-    for i in range(len(spatial)):
-        between = Affine.of(*ranges[f"{name}.spatial.{i}"])
-        block.spatial[i] = QuantizedConv2d(spatial[i], given, between, relu=False)
-        block.temporal[i] = QuantizedConv2d(temporal[i], between, answered, relu=True)
-        block.silence[i] = between.zero
 
 
 def read_ranges() -> Ranges:

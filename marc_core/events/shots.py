@@ -33,8 +33,8 @@ from marc_core.events.transnet import (
     StageState,
     TransNetV2,
     color_histograms,
-    load_transnet,
 )
+from marc_core.events.weights import load_transnet
 
 WINDOW = 100
 STEP = 50

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from marc_core.config import EventConfig
 from marc_core.errors import ConfigError
-from marc_core.events import transnet
+from marc_core.events import weights
 from marc_core.events.quantized import (
     RANGES_FILE,
     Affine,
@@ -88,7 +88,7 @@ def test_a_convolution_of_codes_is_the_integer_sum(kernel, dilation, zero):
 def test_committed_ranges_are_those_of_the_network():
     names = set(read_ranges())
     with torch.device("meta"):
-        modules = {name for name, _ in transnet.TransNetV2().named_modules()}
+        modules = {name for name, _ in weights.TransNetV2().named_modules()}
     assert names <= modules
     assert len(names) == 2 * (2 + 2 * 4)
     assert all(low <= 0 < high for low, high in read_ranges().values())
@@ -105,22 +105,22 @@ def test_features_are_close_to_float32_also_at_both_ends_of_a_video():
     answers = []
     with torch.inference_mode():
         for precision in ("fp32", "int8"):
-            network = transnet.load_transnet(EventConfig(shot_precision=precision))
+            network = weights.load_transnet(EventConfig(shot_precision=precision))
             unit, _ = network.features(frames, network.new_state(), last=True)
             answers.append(unit)
     assert (answers[0] * answers[1]).sum(dim=-1).min() > 0.99
 
 
 def test_eight_bits_without_the_instructions_are_refused(monkeypatch):
-    monkeypatch.setattr(transnet, "is_fast", lambda: False)
+    monkeypatch.setattr(weights, "is_fast", lambda: False)
     auto = EventConfig(shot_precision="auto")
-    monkeypatch.setattr(transnet, "has_bf16", lambda: True)
-    assert transnet.shot_precision(auto) == "bf16"
-    monkeypatch.setattr(transnet, "has_bf16", lambda: False)
-    assert transnet.shot_precision(auto) == "fp32"
+    monkeypatch.setattr(weights, "has_bf16", lambda: True)
+    assert weights.shot_precision(auto) == "bf16"
+    monkeypatch.setattr(weights, "has_bf16", lambda: False)
+    assert weights.shot_precision(auto) == "fp32"
     with pytest.raises(ConfigError, match="shot_precision=int8 needs a CPU with the VNNI"):
-        transnet.shot_precision(EventConfig(shot_precision="int8"))
-    monkeypatch.setattr(transnet, "is_fast", lambda: True)
-    assert transnet.shot_precision(auto) == "int8"
-    assert transnet.shot_precision(auto, "cuda") == "bf16"
-    assert transnet.shot_precision(EventConfig(shot_precision="fp32"), "cuda") == "fp32"
+        weights.shot_precision(EventConfig(shot_precision="int8"))
+    monkeypatch.setattr(weights, "is_fast", lambda: True)
+    assert weights.shot_precision(auto) == "int8"
+    assert weights.shot_precision(auto, "cuda") == "bf16"
+    assert weights.shot_precision(EventConfig(shot_precision="fp32"), "cuda") == "fp32"

