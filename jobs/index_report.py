@@ -66,6 +66,12 @@ def _left_out(report: IndexReport) -> Iterator[tuple[str, str]]:
             f"({shown}{more}): patterns=[...] takes them"
         )
         yield line, "yellow"
+    if report.more_streams:
+        line = (
+            f"{report.more_streams:>8,} {_videos(report.more_streams)} with further video streams "
+            "that were left out: video.streams=all takes each"
+        )
+        yield line, "yellow"
 
 
 def _work(report: IndexReport) -> str:

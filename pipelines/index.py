@@ -35,7 +35,7 @@ from marc_core.memory.store import STATES
 from marc_core.models.vision_tower import vision_fingerprint
 from marc_core.video import Listing, list_videos, require_decord
 from pipelines.blocks import alone, deal
-from pipelines.kept import keep_moved, read_texts_again
+from pipelines.kept import forget_readable_folders, keep_moved, read_texts_again
 from pipelines.plan import (
     Plan,
     collect,
@@ -50,6 +50,7 @@ from pipelines.redo import redo_chain
 from pipelines.report import IndexReport, make_report
 from pipelines.retry import in_rounds
 from pipelines.stages import DecodeStage, EncodeStage
+from pipelines.streams import with_further_streams
 from pipelines.writing import Commits, Done, start_writer
 
 Progress = Callable[[int, int, int], None]
@@ -73,15 +74,19 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
     )
     store.record_run(config_to_yaml(without_credentials(config)))
     moved = keep_moved(store, found, fingerprints, config)
-    plan = plan_work(found, store.video_states(), partial(verdict, fingerprints, config))
+    states = store.video_states()
+    forget_readable_folders(store, found, states, listing)
+    plan = plan_archive(found, states, fingerprints, config)
     count = Counter(progress, plan.work.num_rows + plan.redo.num_rows)
     run = partial(run_chain, config=config, embedding_dim=encoder.dim, count=count)
-    lost = in_rounds(
-        plan.work,
-        partial(run, make=partial(chain, config=config, fingerprints=fingerprints)),
-        lambda left: without_outcome(left, store.video_states(), fingerprints),
-    )
-    record_lost(lost, fingerprints, config, store.record_failures)
+    index = partial(index_work, run=run, store=store, fingerprints=fingerprints, config=config)
+    index(plan.work)
+    found, tried = plan.found, plan.work
+    if config.video.streams == "all" and plan.work.num_rows:
+        met = plan_archive(found, store.video_states(), fingerprints, config, from_row=len(found))
+        count.total += met.work.num_rows
+        index(met.work)
+        found, tried = pa.concat_tables([found, met.found]), pa.concat_tables([tried, met.work])
     kept = in_rounds(
         plan.redo,
         partial(run, make=partial(redo_chain, config=config, name=str(fingerprints.features))),
@@ -91,10 +96,11 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         store.optimize()
     return make_report(
         store,
-        plan.found["video_id"],
-        plan.work["video_id"],
+        found["video_id"],
+        tried["video_id"],
         time.monotonic() - started,
         listing,
+        every_stream=config.video.streams == "all",
         moved=moved,
         texts_updated=read_texts_again(store, found, config),
         features_redone=plan.redo.num_rows - kept.num_rows,
@@ -114,7 +120,41 @@ def preview(config: IndexConfig) -> Plan:
         states = store.video_states()
     except MissingMemoryError:
         states = schemas.VIDEOS.empty_table().select(STATES)
-    return plan_work(found, states, partial(verdict, fingerprints, config))
+    return plan_archive(found, states, fingerprints, config)
+
+
+def plan_archive(
+    found: pa.Table,
+    states: pa.Table,
+    fingerprints: Fingerprints,
+    config: IndexConfig,
+    *,
+    from_row: int = 0,
+) -> Plan:
+    """Return what is to be done of `found`, and of the further streams of its files if all count.
+
+    from_row: where the rows begin that are planned; len(found) for streams met meanwhile.
+    """
+    if config.video.streams == "all":
+        found = with_further_streams(found, states)
+    return plan_work(found.slice(from_row), states, partial(verdict, fingerprints, config))
+
+
+def index_work(
+    work: pa.Table,
+    *,
+    run: Callable[..., None],
+    store: MemoryStore,
+    fingerprints: Fingerprints,
+    config: IndexConfig,
+) -> None:
+    """Index these videos, in rounds; record those that came to no end."""
+    lost = in_rounds(
+        work,
+        partial(run, make=partial(chain, config=config, fingerprints=fingerprints)),
+        lambda left: without_outcome(left, store.video_states(), fingerprints),
+    )
+    record_lost(lost, fingerprints, config, store.record_failures)
 
 
 def survey(config: IndexConfig) -> tuple[Listing, EncoderFacts, Fingerprints]:

@@ -1,4 +1,5 @@
-"""What an indexing run keeps without decoding: moved videos, and texts that are read again."""
+"""What an indexing run settles without decoding: moved videos, texts that are read again, folders
+that can be listed again."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from marc_core.memory import MemoryStore
 from marc_core.text.refresh import refresh_texts
 from marc_core.types import VideoSource
 from marc_core.vanished import find_moved
+from marc_core.video.listing import Listing
 
 
 def keep_moved(
@@ -40,6 +42,16 @@ def read_texts_again(store: MemoryStore, found: pa.Table, config: IndexConfig) -
     stale = stale_texts(found, store.video_states())
     sources = (VideoSource.from_json(source.as_py()) for source in stale["source"])
     return refresh_texts(store, sources, config.archive_options)
+
+
+def forget_readable_folders(
+    store: MemoryStore, found: pa.Table, states: pa.Table, listing: Listing
+) -> None:
+    """Remove the failed rows of folders that could be listed this time, or are gone."""
+    folders = states.filter(pc.ends_with(states["uri"], "/"))
+    old = folders.filter(pc.invert(pc.is_in(folders["video_id"], found["video_id"])))
+    ids = zip(old["video_id"].to_pylist(), old["uri"].to_pylist(), strict=True)
+    store.delete_videos([video_id for video_id, uri in ids if listing.covers(uri)])
 
 
 def stale_texts(found: pa.Table, states: pa.Table) -> pa.Table:

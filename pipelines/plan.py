@@ -33,7 +33,7 @@ FOUND = pa.schema(
 )
 """A listed video: VideoSource as JSON, how much work it is, in bytes of video, and the
 fingerprint of the files beside it."""
-_OF_ONE_VIDEO = ("video_id", "uri", "texts_fingerprint")
+_OF_ONE_VIDEO = ("video_id", "uri", "num_streams", "texts_fingerprint")
 """Columns of `video_states` that no rule looks at: they differ from video to video."""
 _LISTED_AT_ONCE = 65_536
 

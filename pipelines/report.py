@@ -14,7 +14,9 @@ from marc_core import schemas
 from marc_core.memory import MemoryStore
 from marc_core.video.listing import Listing
 
-_COLUMNS = ["video_id", "status", "error_class", "warnings", "num_events", "duration_s"]
+_COLUMNS = [
+    "video_id", "status", "error_class", "warnings", "num_events", "duration_s", "num_streams",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class IndexReport:
     an earlier run and not tried again, because nothing that could help has changed. quarantined:
     left alone after stalling or killing the decoder. failures: reasons of all that are not indexed.
     warnings: videos that have some. ignored: files that look like videos and fit no pattern.
+    more_streams: files with video streams that were left out.
     texts_updated: videos whose sidecars changed. features_redone: without a new cut;
     features_kept: those of another model, because the video could not be read. events,
     video_hours, tokens_stored: of the videos indexed by this run.
@@ -42,6 +45,7 @@ class IndexReport:
     warnings: int = 0
     ignored: int = 0
     ignored_names: tuple[str, ...] = ()
+    more_streams: int = 0
     texts_updated: int = 0
     features_redone: int = 0
     features_kept: int = 0
@@ -76,6 +80,8 @@ def make_report(
     tried: Collection[str] | pa.ChunkedArray,
     wall_s: float,
     listing: Listing | None = None,
+    *,
+    every_stream: bool = False,
     **counts: int,
 ) -> IndexReport:
     """Return how the videos `found` ended, of which this run tried some (both video ids)."""
@@ -94,15 +100,20 @@ def make_report(
         still_failing=ends[schemas.FAILED, False],
         quarantined=ends[schemas.QUARANTINED, True] + ends[schemas.QUARANTINED, False],
         failures=dict(Counter(bad["error_class"].to_pylist())),
-        warnings=int(pc.sum(pc.greater(pc.list_value_length(rows["warnings"]), 0)).as_py() or 0),
+        warnings=_count(pc.greater(pc.list_value_length(rows["warnings"]), 0)),
         ignored=listing.ignored if listing else 0,
         ignored_names=tuple(listing.ignored_names) if listing else (),
+        more_streams=0 if every_stream else _count(pc.greater(rows["num_streams"], 1)),
         events=int(pc.sum(ours["num_events"]).as_py() or 0),
         video_hours=float(pc.sum(ours["duration_s"]).as_py() or 0.0) / 3600,
         wall_s=wall_s,
         tokens_stored=store.count_tokens(ours["video_id"].to_pylist()),
         **counts,
     )
+
+
+def _count(mask: pa.ChunkedArray) -> int:
+    return int(pc.sum(mask).as_py() or 0)
 
 
 def _ids(ids: Collection[str] | pa.ChunkedArray) -> pa.Array:

@@ -32,7 +32,7 @@ from marc_core.memory.tables import (
 from marc_core.types import EventFeatures, VideoSource
 
 STATES = (
-    "video_id", "uri", "status", "attempts", "error_class",
+    "video_id", "uri", "num_streams", "status", "attempts", "error_class",
     "cuts_fingerprint", "embeddings_fingerprint", "features_fingerprint", "texts_fingerprint",
 )  # fmt: skip
 _OF_AN_ATTEMPT = (

@@ -67,6 +67,11 @@ class Listing:
         self.ignored = 0
         self.ignored_names: list[str] = []
 
+    def covers(self, uri: str) -> bool:
+        """Return whether `uri` lies in one of the listed folders, or is one."""
+        roots = (f"{place.uri_of(place.path)}/" for place in self._folders)
+        return any(f"{uri.rstrip('/')}/".startswith(root) for root in roots)
+
     def __iter__(self) -> Iterator[VideoSource]:
         for _, place in sorted(self._named.items()):
             yield from self._file(place)

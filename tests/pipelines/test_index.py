@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from marc_core.config import IndexConfig, load_config
+from marc_core.fingerprints import Fingerprints
+from marc_core.indexing import failure_row
 from marc_core.memory import MemoryStore
+from marc_core.video.source import unreadable_folder
 from pipelines.index import index_archive
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -112,3 +115,77 @@ def whoever_opens_dies(path: Path) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_folder_s_row_goes_once_it_can_be_listed(tmp_path: Path, clip_writer) -> None:
+    archive = tmp_path / "archive"
+    clip_writer(archive / "clip.mp4", seconds=2.0)
+    config = configure(archive, tmp_path / "memory")
+    index_archive(config)
+    store = MemoryStore.open(config.memory)
+    shut, elsewhere = f"{archive}/sub", f"{tmp_path}/other"
+    for folder in (shut, elsewhere):
+        row = failure_row(
+            unreadable_folder(folder, "Permission denied"),
+            attempts=1,
+            max_attempts=3,
+            fingerprints=Fingerprints(cuts="", embeddings="", features=None),
+            kind="source",
+            message="cannot be listed",
+        )
+        store.record_failures(row)
+    (archive / "sub").mkdir()
+    index_archive(config)
+    uris = [row["uri"] for row in MemoryStore.open(config.memory).videos().to_pylist()]
+    assert uris == [str(archive / "clip.mp4"), f"{elsewhere}/"]
+
+
+def two_cameras(path: Path) -> None:
+    """Write a file with a red and a blue video stream."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as out:
+        streams = [out.add_stream("libx264", rate=10) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for stream, colour in zip(streams, ((220, 30, 30), (30, 30, 220)), strict=True):
+            picture = np.full((64, 96, 3), colour, np.uint8)
+            for _ in range(20):
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            out.mux(stream.encode())
+
+
+def test_every_stream_gets_its_row_once(tmp_path: Path, clip_writer) -> None:
+    archive = tmp_path / "archive"
+    two_cameras(archive / "cameras.mp4")
+    clip_writer(archive / "one.mp4", seconds=2.0)
+    first = configure(archive, tmp_path / "memory")
+    report = index_archive(first)
+    assert (report.found, report.indexed, report.more_streams) == (2, 2, 1)
+    rows = rows_by_name(first)
+    assert rows.keys() == {"cameras.mp4", "one.mp4"}
+    assert "1 more video stream" in rows["cameras.mp4"]["warnings"][0]
+
+    every = configure(archive, tmp_path / "memory", "video.streams=all")
+    report = index_archive(every)
+    assert (report.found, report.indexed, report.already) == (3, 1, 2), "only what is missing"
+    assert report.more_streams == 0
+    again = rows_by_name(every)
+    assert again.keys() == {"cameras.mp4", "cameras.mp4#1", "one.mp4"}
+    assert again["cameras.mp4"]["indexed_at"] == rows["cameras.mp4"]["indexed_at"]
+    assert index_archive(every).indexed == 0
+
+    at_once = configure(archive, tmp_path / "at_once", "video.streams=all")
+    report = index_archive(at_once)
+    assert (report.found, report.indexed) == (3, 3)
+    rows = rows_by_name(at_once)
+    assert rows.keys() == again.keys()
+    assert rows["cameras.mp4#1"]["num_streams"] == 2
+    assert rows["cameras.mp4"]["warnings"] == []
+    assert index_archive(at_once).indexed == 0
+
+
+def rows_by_name(config: IndexConfig) -> dict[str, dict]:
+    rows = MemoryStore.open(config.memory).videos().to_pylist()
+    return {Path(row["uri"]).name: row for row in rows}
