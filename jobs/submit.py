@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import time
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,9 @@ EXCLUDES = [
     "**/__pycache__", ".*_cache",
 ]  # fmt: skip
 """Not uploaded, neither of a checkout nor of the packages."""
+
+AGENT_WAIT_S = 60.0
+"""The job server answers before the agent that starts jobs is up."""
 
 
 def uploads(root: Path, working_dir: Path | None) -> dict[str, Any]:
@@ -91,7 +95,8 @@ def submit(
         environment = uploads(root, working_dir and working_dir.resolve())
         client = _client(address)
         say(_describe(environment))
-        job_id = client.submit_job(
+        job_id = submit_when_ready(
+            client,
             entrypoint="python -m jobs.cli " + shlex.join(arguments),
             submission_id=submission_id,
             runtime_env=environment,
@@ -104,6 +109,27 @@ def submit(
         print_json({"job_id": job_id, "status": status})
     if wait and status != "SUCCEEDED":
         raise typer.Exit(1)
+
+
+def submit_when_ready(client: Any, *, wait_s: float = AGENT_WAIT_S, **job: Any) -> str:
+    """Submit the job and return its id; a head that has just started gets `wait_s` seconds.
+
+    Raises MarcError when the head has no agent by then, or refuses the job.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return str(client.submit_job(**job))
+        except RuntimeError as error:  # the job client knows no other class
+            if "No available agent" not in str(error):
+                first = str(error).strip().splitlines()[0]
+                raise MarcError(f"The head refused the job: {first}") from error
+            if time.monotonic() > deadline:
+                raise MarcError(
+                    f"The head has no agent that starts jobs, {wait_s:.0f} s after the first try. "
+                    "Look at the nodes with `ray status`, and at dashboard_agent.log on the head."
+                ) from error
+            time.sleep(min(1.0, wait_s))
 
 
 def _client(address: str):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.submit import PACKAGES, uploads
-from marc_core.errors import ConfigError
+from jobs.submit import PACKAGES, submit_when_ready, uploads
+from marc_core.errors import ConfigError, MarcError
 from tests.head import running_head
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,3 +112,35 @@ def test_exclusions_take_nothing_of_the_packages() -> None:
     assert not lost
     assert spec.match_file("docs/index.md")
     assert spec.match_file("marc_core/__pycache__/a.pyc")
+
+
+class StartingHead:
+    """A job client whose head gets its agent after `refusals` tries."""
+
+    def __init__(self, refusals: int, reason: str = "No available agent to submit job") -> None:
+        self.refusals, self.reason, self.tries = refusals, reason, 0
+
+    def submit_job(self, *, entrypoint: str) -> str:
+        self.tries += 1
+        if self.tries <= self.refusals:
+            raise RuntimeError(f"Request failed with status code 500: {self.reason}.")
+        return f"job of {entrypoint}"
+
+
+def test_a_head_that_has_just_started_is_waited_for() -> None:
+    head = StartingHead(refusals=1)
+    assert submit_when_ready(head, entrypoint="x", wait_s=0.01) == "job of x"
+    assert head.tries == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("No available agent to submit job", "no agent that starts jobs.*ray status"),
+        ("Job with submission_id a already exists", "refused the job.*a already exists"),
+    ],
+)
+def test_a_head_that_takes_no_job_is_one_line(reason: str, message: str) -> None:
+    with pytest.raises(MarcError, match=message) as caught:
+        submit_when_ready(StartingHead(10_000, reason), entrypoint="x", wait_s=0.01)
+    assert "\n" not in str(caught.value)

@@ -30,12 +30,14 @@ class Installed:
     site: Path
     home: Path
 
-    def marc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def marc(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `marc` from an empty folder, with nothing of the checkout on the path."""
-        return subprocess.run(
+        done = subprocess.run(
             [self.bin / "marc", *arguments], cwd=self.home, env=self.env(),
-            capture_output=True, text=True, timeout=240, check=check,
+            capture_output=True, text=True,
         )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
 
     def env(self) -> dict[str, str]:
         return {
