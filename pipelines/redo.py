@@ -23,7 +23,7 @@ from ray.data import Dataset
 
 from marc_core import schemas
 from marc_core.config import IndexConfig
-from marc_core.indexing import cap_frames
+from marc_core.indexing import cap_frames, event_features
 from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from pipelines.parcels import handed_on
@@ -117,27 +117,17 @@ class FeatureStage:
 
     def encode(self, row: dict[str, Any]) -> pa.Table:
         """Return the FEATURES rows of a video's events."""
-        import torch
-
-        from marc_core.compress import compress_event
         from marc_core.feature_rows import features_row
 
         frames = np.frombuffer(row["frames"], np.uint8).reshape(row["frames_shape"])
         times_s = [np.asarray(times) for times in row["times_s"]]
         starts = np.cumsum([len(times) for times in times_s])[:-1]
-        with torch.inference_mode():
-            encoded = self.tower.encode_events(
-                list(zip(np.split(frames, starts), times_s, strict=True))
-            )
-            rows = [
-                features_row(
-                    event_id,
-                    row["video_id"],
-                    self.name,
-                    compress_event(features, self.config.compress),
-                )
-                for event_id, features in zip(row["event_ids"], encoded, strict=True)
-            ]
+        events = zip(np.split(frames, starts), times_s, strict=True)
+        encoded = event_features(self.tower, events, self.config)
+        rows = [
+            features_row(event_id, row["video_id"], self.name, features)
+            for event_id, features in zip(row["event_ids"], encoded, strict=True)
+        ]
         return pa.Table.from_pylist(rows, schema=schemas.FEATURES)
 
 
