@@ -26,6 +26,7 @@ from marc_core import schemas
 from marc_core.config import EventConfig, IndexConfig, MethodConfig
 from marc_core.digest import content_digest
 from marc_core.fingerprints import Fingerprints, features_name, fingerprints_of
+from marc_core.frame_cap import cap_frames
 from marc_core.text_rows import joined_texts, recorded_columns, sidecar_rows
 from marc_core.types import DecodeSummary, Event, EventFeatures, VideoSource
 
@@ -436,14 +437,6 @@ def _embedding_rows(
         for event, vector in zip(events, vectors, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=pa.schema([schema.field(name) for name in names]))
-
-
-def cap_frames(positions: NDArray[Any], most: int) -> NDArray[Any]:
-    """Return at most `most` of the positions (or times), evenly spread, first and last included."""
-    if len(positions) <= most:
-        return positions
-    picked: NDArray[Any] = positions[np.linspace(0, len(positions) - 1, most).round().astype(int)]
-    return picked
 
 
 def thumbnail(frame_HWC: NDArray[np.uint8]) -> bytes:

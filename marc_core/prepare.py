@@ -26,7 +26,7 @@ import torch
 from marc_core.compress import CompressedVideo, compress_across, compress_event
 from marc_core.errors import AnswerError, MissingFeaturesError
 from marc_core.evidence import Citation, Evidence, clock_time
-from marc_core.indexing import cap_frames
+from marc_core.frame_cap import cap_frames
 from marc_core.models.prompt import Prompt, PromptTemplate, direct_prompt
 from marc_core.question import SearchQuery
 

@@ -10,7 +10,7 @@ from marc_core import schemas
 from marc_core.config import IndexConfig
 from marc_core.fingerprints import Fingerprints
 from marc_core.memory import MemoryStore
-from marc_core.text.refresh import refresh_texts
+from marc_core.refresh import refresh_texts
 from marc_core.types import VideoSource
 from marc_core.vanished import find_moved
 from marc_core.video.listing import Listing

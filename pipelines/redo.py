@@ -23,7 +23,8 @@ from ray.data import Dataset
 
 from marc_core import schemas
 from marc_core.config import IndexConfig
-from marc_core.indexing import cap_frames, event_features
+from marc_core.frame_cap import cap_frames
+from marc_core.indexing import event_features
 from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from pipelines.parcels import handed_on

@@ -103,7 +103,7 @@ class MemoryArchive:
 
         At most `student.max_frames` of them. Raises VideoError or SourceError.
         """
-        from marc_core.indexing import cap_frames
+        from marc_core.frame_cap import cap_frames
         from marc_core.video import local_copy
 
         found = self.store.events_by_id([hit.event_id], columns=["frame_times_s"])

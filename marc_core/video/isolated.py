@@ -25,7 +25,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import marc_core
 from marc_core import errors
 from marc_core.errors import DecoderCrashError, DecodeTimeoutError, VideoError
 from marc_core.filenames import shown
@@ -313,7 +312,7 @@ class _Child:
 
 def _environment() -> dict[str, str]:
     """Return the child's environment: finds this very package, keeps libraries single-threaded."""
-    root = str(Path(marc_core.__file__).parents[1])
+    root = str(Path(errors.__file__).parents[1])
     known = os.environ.get("PYTHONPATH")
     return {
         **os.environ,

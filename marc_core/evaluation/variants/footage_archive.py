@@ -25,7 +25,8 @@ from marc_core.archive import SearchHit
 from marc_core.compress import compress_event
 from marc_core.config import CompressConfig, fingerprint
 from marc_core.errors import AnswerError
-from marc_core.indexing import cap_frames, event_embedding, thumbnail
+from marc_core.frame_cap import cap_frames
+from marc_core.indexing import event_embedding, thumbnail
 from marc_core.prepare import Chosen, Uncut
 from marc_core.schemas import make_event_id
 

@@ -14,7 +14,7 @@ from marc_core.config import MemoryConfig
 from marc_core.fingerprints import Fingerprints
 from marc_core.indexing import base_row
 from marc_core.memory import MemoryStore
-from marc_core.text.refresh import refresh_texts
+from marc_core.refresh import refresh_texts
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
 
