@@ -13,14 +13,7 @@ from marc_core.config import StudentConfig, fingerprint
 from marc_core.errors import ModelLoadError
 from marc_core.models.checkpoints import local_directory, weights_digests
 from marc_core.models.preprocess import pixel_settings
-from marc_core.models.student import Student
-from marc_core.models.student_files import load_tokenizer
-from marc_core.models.vision_tower import (
-    device_of,
-    dtype_of,
-    load_model_config,
-    vision_fingerprint,
-)
+from marc_core.models.vision_tower import device_of, dtype_of, load_model_config
 
 
 def load_model(config: StudentConfig) -> tuple[Any, torch.device, torch.dtype]:
@@ -43,19 +36,6 @@ def load_model(config: StudentConfig) -> tuple[Any, torch.device, torch.dtype]:
             "config.json, tokenizer files and safetensors weights (save_pretrained)."
         ) from error
     return model.to(device).eval(), device, dtype
-
-
-def load_student(config: StudentConfig) -> Student:
-    """Return the student that `config.model` names, in eval mode on `config.device`."""
-    directory = local_directory("student", config.model, config.revision)
-    model, _, _ = load_model(config)
-    return Student(
-        model,
-        load_tokenizer(directory, config.model),
-        config,
-        fingerprint=vision_fingerprint(config, directory),
-        directory=directory,
-    )
 
 
 def student_fingerprint(config: StudentConfig, directory: Path | None = None) -> str:

@@ -116,11 +116,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def make_student(student_config: Callable[..., StudentConfig]) -> Callable[..., Any]:
-    """Factory: make_student("qwen2_5_vl", max_new_tokens=3) -> Student."""
-    from marc_core.models.loading import load_student
+def make_tower(student_config: Callable[..., StudentConfig]) -> Callable[..., Any]:
+    """Factory: make_tower("qwen2_5_vl") -> VisionTower of a tiny saved student."""
+    from marc_core.models.vision_tower import VisionTower
 
-    return lambda family="qwen2_5_vl", **settings: load_student(student_config(family, **settings))
+    return lambda family="qwen2_5_vl", **settings: VisionTower(student_config(family, **settings))
 
 
 @pytest.fixture

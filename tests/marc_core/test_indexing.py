@@ -274,34 +274,33 @@ def test_a_video_shorter_than_a_second(index, tmp_path):
     assert decoded.summary.end_s == pytest.approx(0.12)
 
 
-def test_events_encoded_together_equal_events_encoded_alone(make_student, make_frames):
-    student = make_student()
-    config = MethodConfig(student=student.config)
+def test_events_encoded_together_equal_events_encoded_alone(make_tower, make_frames):
+    tower = make_tower()
+    config = MethodConfig(student=tower.config)
     events = [make_frames(n, seed=n) for n in (1, 2, 7, 30, 64, 70, 3)]
-    together = event_features(student, events, config)
+    together = event_features(tower, events, config)
     for event, features in zip(events, together, strict=True):
-        (alone,) = event_features(student, [event], config)
+        (alone,) = event_features(tower, [event], config)
         assert torch.equal(alone.groups_TPD, features.groups_TPD)
         assert torch.equal(alone.times_T, features.times_T)
-    assert max(f.num_source_groups for f in together) == student.config.max_frames // 2
+    assert max(f.num_source_groups for f in together) == tower.config.max_frames // 2
 
 
-def test_embeddings_and_features_are_redone_without_a_new_cut(make_student, tmp_path):
+def test_embeddings_and_features_are_redone_without_a_new_cut(make_tower, tmp_path):
     """From the frames at the stored times, equal to what indexing computed."""
-    student = make_student()
-    student.fingerprint = "tower"
-    config = IndexConfig(student=student.config, events=EVENTS)
+    tower = make_tower()
+    config = IndexConfig(student=tower.config, events=EVENTS)
     film, given, _ = short_shots(20, 4)
     path = write_stamped(tmp_path / "clip.mkv", film, given)
     source = VideoSource(video_id="v", uri=str(path), size_bytes=1, version="1")
     with IsolatedDecoder(VideoConfig(sample_fps=0.25)) as decoder:
         decoded = decode_video(str(path), decoder, ColourChanges())
         indexed = encode_video(
-            source, decoded, Sidecar(), config=config, encoder=MeanColours(), tower=student
+            source, decoded, Sidecar(), config=config, encoder=MeanColours(), tower=tower
         )
         rows = indexed.events.select(["event_id", "video_id", "frame_times_s"]).to_pylist()
         both = reencode(
-            str(path), rows, decoder=decoder, config=config, encoder=MeanColours(), tower=student
+            str(path), rows, decoder=decoder, config=config, encoder=MeanColours(), tower=tower
         )
         neither = reencode(str(path), rows[:2], decoder=decoder, config=config)
     assert len(rows) >= 10
