@@ -32,13 +32,15 @@ _OTHER_VIDEO = frozenset({
 _UNFINISHED = frozenset({"part", "crdownload", "download", "filepart", "tmp", "bak", "old"})
 """Endings that are put behind a video's own one."""
 
-_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 _STREAM_END = re.compile(r"#([1-9]\d*)$")
+_ENCODED = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]|" + _STREAM_END.pattern
+)
 
 
 def uri_of_path(path: str) -> str:
     """Return the address of a local path: printable, on one line, and reversible."""
-    if _UNPRINTABLE.search(path) or _STREAM_END.search(path):
+    if _ENCODED.search(path):
         return "file://" + quote(os.fsencode(path))
     return path
 

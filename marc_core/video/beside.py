@@ -40,7 +40,8 @@ def files_beside(names: Iterable[str], videos: Iterable[str]) -> dict[str, list[
     Videos that have none are absent. Sorted by name.
     """
     by_stem: dict[str, list[str]] = {}
-    for video in videos:
+    names = [name for name in names if name.lower().endswith(_ENDINGS)]
+    for video in videos if names else ():
         by_stem.setdefault(os.path.splitext(video)[0], []).append(video)
     found: dict[str, list[str]] = {}
     for name in sorted(names):

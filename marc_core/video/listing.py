@@ -99,7 +99,7 @@ class Listing:
             beside = files_beside(names, wanted)
             for name in wanted:
                 path = os.path.join(folder, name)
-                if place.uri_of(path) not in self._named:
+                if not self._named or place.uri_of(path) not in self._named:
                     yield local_source(path, beside.get(name, ()))
             if error is not None:
                 yield unreadable_folder(place.uri_of(folder), error.strerror or str(error))

@@ -132,8 +132,7 @@ def local_source(path: str, beside: Iterable[str] = ()) -> VideoSource:
         stat = os.stat(path)
     except OSError:  # a link that leads nowhere: listed, so that it ends as a failure row
         return make_source(uri_of_path(path), 0, "missing")
-    folder = os.path.dirname(path)
-    sidecars = [file for name in beside for file in _local_sidecar(os.path.join(folder, name))]
+    sidecars = [f for n in beside for f in _local_sidecar(os.path.join(os.path.dirname(path), n))]
     return make_source(uri_of_path(path), stat.st_size, str(stat.st_mtime_ns), sidecars)
 
 
