@@ -32,6 +32,7 @@ class Slow(DecodeStage):
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.filterwarnings("ignore:`ray_remote_args` is deprecated")  # see run_chain
 def test_downstream_starts_before_a_block_ends(
     tmp_path: Path, clip_writer: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
