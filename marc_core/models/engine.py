@@ -119,7 +119,8 @@ class StudentEngine(Protocol):
     ) -> None:
         """Replace the language model's weights (all of them, or a LoRA adapter) between two steps.
 
-        Samples under way go on with the new weights. Raises ModelLoadError.
+        Samples under way go on with the new weights, or are finished with the old ones first.
+        Raises ModelLoadError.
         """
         ...
 

@@ -88,6 +88,14 @@ def log_probs(
     return scaled_RV.masked_fill(blocked, -torch.inf).log_softmax(-1)
 
 
+def keep_only(logits_V: torch.Tensor, ids: Sequence[int]) -> None:
+    """Set all of a row's logits but those of `ids` to -inf, in place; none given: keep all."""
+    if ids:
+        kept = logits_V[list(ids)].clone()
+        logits_V.fill_(-torch.inf)
+        logits_V[list(ids)] = kept
+
+
 def draw(
     log_probs_RV: torch.Tensor, temperatures: Sequence[float], uniforms: Sequence[float]
 ) -> torch.Tensor:

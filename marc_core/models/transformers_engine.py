@@ -16,21 +16,19 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from marc_core.config import StudentConfig
-from marc_core.errors import AnswerError, EngineError, MarcError
+from marc_core.errors import EngineError, MarcError
 from marc_core.models.decoding import Decoder, DecodingBatch, Row, joined_waste
 from marc_core.models.engine import Completion, Delta, EngineSpec, GenerationRequest
-from marc_core.models.inputs import check_evidence
+from marc_core.models.engine_calls import Call, check_ids, rows_of
 from marc_core.models.loading import load_model
-from marc_core.models.sampling import end_ids, record_of, suppressed_ids
+from marc_core.models.sampling import end_ids, suppressed_ids
 from marc_core.models.student_files import StudentFiles
-from marc_core.models.text_stream import TextStream
 from marc_core.models.weight_update import update_weights
 
 MAX_ROWS = 64
@@ -40,22 +38,6 @@ PREFILL_TOKENS = 16_384
 MAX_WASTE = 1.25
 """A batch joins another where their padded caches are at most this multiple of their own size;
 else they take turns (our choice)."""
-
-
-class _Call:
-    """One `generate` call: where its results go, from the worker thread to its event loop."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.results: asyncio.Queue[Delta | Completion | MarcError] = asyncio.Queue()
-
-    def put(self, items: Sequence[Delta | Completion | MarcError]) -> None:
-        def deliver() -> None:
-            for item in items:
-                self.results.put_nowait(item)
-
-        with suppress(RuntimeError):  # its event loop has ended: nobody reads any more
-            self.loop.call_soon_threadsafe(deliver)
 
 
 class TransformersEngine:
@@ -84,7 +66,7 @@ class TransformersEngine:
             end_ids=self._end_ids,
         )
         self.weights_version = 0
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, Call] = {}
         self._waiting: deque[list[Row]] = deque()
         self._batches: list[DecodingBatch] = []
         self._commands: deque[tuple[Callable[[], None], Future[None]]] = deque()
@@ -113,7 +95,7 @@ class TransformersEngine:
         A caller that stops reading early takes its requests back.
         """
         samples = [self._rows(request) for request in requests]
-        call, left = _Call(), sum(map(len, samples))
+        call, left = Call(), sum(map(len, samples))
         self._submit(requests, samples, call)
         try:
             while left:
@@ -163,49 +145,27 @@ class TransformersEngine:
     # Called on the caller's thread.
 
     def _rows(self, request: GenerationRequest) -> list[Row]:
-        check_evidence(request.evidence, self.files.adapter, self.files.vision_fingerprint)
-        sampling = request.sampling.or_defaults(
-            temperature=self.config.temperature, max_tokens=self.config.max_new_tokens
-        )
-        assert sampling.temperature is not None
-        assert sampling.max_tokens is not None
-        record = record_of(
-            request.evidence.choices,
-            sampling.temperature,
-            tokenizer=self.files.tokenizer,
-            end_id=self._end_ids[0],
+        return rows_of(
+            request,
+            self.config,
+            self.files,
+            end_ids=self._end_ids,
             suppressed_ids=self._suppressed,
         )
-        return [
-            Row(
-                request_id=request.id,
-                index=i,
-                evidence=request.evidence,
-                record=record,
-                max_tokens=sampling.max_tokens,
-                generator=_generator(sampling.seed, i),
-                text=TextStream(self.files.tokenizer, sampling.stop),
-            )
-            for i in range(sampling.n)
-        ]
 
     def _submit(
-        self, requests: Sequence[GenerationRequest], samples: list[list[Row]], call: _Call
+        self, requests: Sequence[GenerationRequest], samples: list[list[Row]], call: Call
     ) -> None:
         with self._changed:
             self._check_alive()
-            ids = [request.id for request in requests]
-            if len(set(ids)) < len(ids) or any(i in self._calls for i in ids):
-                raise AnswerError(
-                    f"Ids of requests under way must be unique. Got {ids[:5]}, one of them twice."
-                )
-            self._calls.update(dict.fromkeys(ids, call))
+            check_ids(requests, self._calls)
+            self._calls.update(dict.fromkeys((request.id for request in requests), call))
             for row in (row for rows in samples for row in rows):
                 row.owner = call
             self._waiting.extend(samples)
             self._changed.notify()
 
-    def _forget(self, call: _Call, *, abort: bool) -> None:
+    def _forget(self, call: Call, *, abort: bool) -> None:
         """Free the ids of a call whose reader has left, and end what is still under way."""
         with self._changed:
             self._calls = {i: other for i, other in self._calls.items() if other is not call}
@@ -344,9 +304,9 @@ class TransformersEngine:
             call.put([error])
 
 
-def _send(items: Sequence[tuple[_Call, Delta | Completion]]) -> None:
+def _send(items: Sequence[tuple[Call, Delta | Completion]]) -> None:
     """Hand results to their calls, each call's in one go."""
-    by_call: dict[_Call, list[Delta | Completion | MarcError]] = {}
+    by_call: dict[Call, list[Delta | Completion | MarcError]] = {}
     for call, item in items:
         by_call.setdefault(call, []).append(item)
     for call, own in by_call.items():
@@ -358,13 +318,3 @@ def kv_bytes_per_token(model_config: Any, dtype: torch.dtype) -> int:
     text = model_config.get_text_config()
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return int(2 * text.num_hidden_layers * text.num_key_value_heads * head * dtype.itemsize)
-
-
-def _generator(seed: int | None, index: int) -> torch.Generator:
-    """Return the random numbers of a request's sample; without a seed fresh ones."""
-    generator = torch.Generator()
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed * 1_000_003 + index)
-    return generator

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from marc_core.errors import ModelLoadError
 from marc_core.models.weights import (
@@ -40,13 +41,41 @@ def update_weights(
         stored = {t.name: t for t in stored_tensors(weights) if "visual." not in t.name}
         new: dict[str, Any] = {_own_name(name): tensor for name, tensor in stored.items()}
     else:
-        _check_same_tower(model, weights)
+        tower = {
+            n.partition("visual.")[2]: p for n, p in model.named_parameters() if "visual." in n
+        }
+        _check_same_tower(tower, weights)
         new = {_own_name(n): tensor for n, tensor in weights.items() if "visual." not in n}
     _check_names(own, new)
     with torch.no_grad():
         for name, parameter in own.items():
             tensor = new[name]
             parameter.copy_(tensor if isinstance(tensor, torch.Tensor) else read_tensor(tensor))
+
+
+def weights_directory(
+    weights: Path | Mapping[str, torch.Tensor], *, directory: Path, scratch: Path, tied: bool
+) -> Path:
+    """Return a directory with new language weights, for an engine that reads them from files.
+
+    weights, directory: as in `update_weights`; tensors are written to `scratch` under the names of
+    `directory`. tied: the model has no output weights of its own. Raises ModelLoadError as there.
+    """
+    own = {_own_name(t.name): t for t in stored_tensors(directory) if "visual." not in t.name}
+    if tied:
+        own.pop("lm_head.weight", None)
+    if isinstance(weights, Path):
+        _check_tower(weights, directory)
+        stored = [t for t in stored_tensors(weights) if "visual." not in t.name]
+        _check_names(own, {_own_name(t.name): t for t in stored})
+        return weights
+    tower = {name: read_tensor(t) for name, t in tower_tensors(directory).items()}
+    _check_same_tower(tower, weights)
+    new = {_own_name(n): tensor for n, tensor in weights.items() if "visual." not in n}
+    _check_names(own, new)
+    whole = {own[n].name: t.detach().cpu().contiguous().clone() for n, t in new.items()}
+    save_file(whole, scratch / "model.safetensors", metadata={"format": "pt"})
+    return scratch
 
 
 def _language_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -87,8 +116,7 @@ def _check_tower(weights: Path, directory: Path) -> None:
         raise _another_tower()
 
 
-def _check_same_tower(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    own = {n.partition("visual.")[2]: p for n, p in model.named_parameters() if "visual." in n}
+def _check_same_tower(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
     for name, tensor in weights.items():
         if "visual." not in name:
             continue
