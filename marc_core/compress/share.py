@@ -29,7 +29,8 @@ def hits_within(cosines_E: NDArray[np.floating], margin: float) -> NDArray[np.in
     margin: belongs to the encoder, whose cosines may span much or little.
     """
     order = np.argsort(-cosines_E, kind="stable")
-    return order[cosines_E[order] >= cosines_E.max() - margin]
+    kept: NDArray[np.int64] = order[cosines_E[order] >= cosines_E.max() - margin]
+    return kept
 
 
 def spread_evenly(times_s: Sequence[float], most: int) -> list[int]:
