@@ -204,8 +204,10 @@ def run_chain(
         with DataContext.current(_context()), warnings.catch_warnings():
             # Ray 2.60 has no other way to bound an actor task's retries; pinned below 2.64.
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+            # Where every block of a turn dies, the next stage gets none: its outcome says so.
+            warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
             dataset = make(blocks, pools=pools, survive=survive)
-        commits.run(dataset.iter_internal_ref_bundles())
+            commits.run(dataset.iter_internal_ref_bundles())
     finally:
         commits.stop()
 
