@@ -270,6 +270,7 @@ class VllmEngine:
                 await self._engine.collective_rpc(
                     "reload_weights", kwargs={"weights_path": str(directory)}
                 )
+                await self._engine.collective_rpc("marc_refresh_head")
                 await self._engine.reset_prefix_cache()
                 await self._engine.reset_encoder_cache()
                 await self._engine.resume_generation()

@@ -20,8 +20,8 @@ from marc_core.models.sampling import end_ids
 from marc_core.models.student_files import StudentFiles
 from marc_core.models.video_grid import VideoGrid, video_grid
 
-LEAST_TEMPERATURE = 0.01
-"""vLLM raises temperatures between 0 and this one to it."""
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 2.0
+"""vLLM raises temperatures between 0 and the first to it, and refuses those above the second."""
 CHOICES = "marc_choice_ids"
 """Name under which a request's choices travel in `SamplingParams.extra_args`."""
 _FAMILIES = ("qwen2_vl", "qwen2_5_vl")
@@ -69,6 +69,7 @@ def engine_arguments(
         "enable_mm_embeds": True,
         "limit_mm_per_prompt": {"image": 0, "video": 0},
         "logits_processors": ["marc_core.models.vllm_tokens:AnswerTokens"],
+        "worker_extension_cls": "marc_core.models.vllm_worker.ReloadedHead",
         "logprobs_mode": "processed_logprobs",  # of the distribution that is drawn from
     }
     if both := sorted(own.keys() & options.keys()):
@@ -136,17 +137,22 @@ def vllm_prompt(evidence: Evidence, model_config: Any, dtype: torch.dtype) -> di
     }
 
 
+def check_temperature(temperature: float) -> None:
+    """Raise AnswerError for a temperature that vLLM would change or refuse."""
+    if temperature and not LEAST_TEMPERATURE <= temperature <= MOST_TEMPERATURE:
+        raise AnswerError(
+            f"temperature for this engine must be 0 (greedy) or from {LEAST_TEMPERATURE} to "
+            f"{MOST_TEMPERATURE}. Got {temperature}. Ask with another, or the transformers engine."
+        )
+
+
 def sampling_params(row: Row, end_ids: Sequence[int], *, seeded: bool) -> Any:
     """Return vLLM's sampling parameters of a sample. Raises AnswerError for what it cannot do."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     temperature, choices = row.record.temperature, row.record.choice_ids
-    if 0 < temperature < LEAST_TEMPERATURE:
-        raise AnswerError(
-            f"temperature for this engine must be 0 or at least {LEAST_TEMPERATURE}. Got "
-            f"{temperature}. Ask with 0 (greedy) or a higher one."
-        )
+    check_temperature(temperature)
     return SamplingParams(
         temperature=temperature,
         max_tokens=row.max_tokens,

@@ -20,6 +20,7 @@ from marc_core.models.student_files import StudentFiles
 from marc_core.models.vllm_requests import (
     check_device,
     check_family,
+    check_temperature,
     engine_arguments,
     fit_rows,
     pushed,
@@ -138,6 +139,14 @@ def test_options_cannot_replace_what_marc_relies_on(tmp_path):
     assert (found["max_model_len"], found["dtype"]) == (512, "float32")
     with pytest.raises(ConfigError, match="logprobs_mode"):
         engine_arguments(tmp_path, torch.float32, {"logprobs_mode": "raw_logprobs"})
+
+
+def test_temperatures_that_vllm_would_change_are_refused():
+    for good in (0.0, 0.01, 2.0):
+        check_temperature(good)
+    for wrong in (0.001, 2.5):
+        with pytest.raises(AnswerError, match=f"Got {wrong}"):
+            check_temperature(wrong)
 
 
 def test_the_device_is_that_of_the_build():
