@@ -1,20 +1,21 @@
 """Which tokens vLLM may draw: `marc_core.models.sampling`'s rule, inside vLLM's own process.
 
-vLLM imports this module by its name (`logits_processors`); nothing else does, since it needs vLLM.
+vLLM asks this module by name for `AnswerTokens` (`logits_processors`), a subclass of its own; the
+class is built then, so that the module can be imported without vLLM.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
-from vllm.v1.sample.logits_processor import LogitsProcessor, process_dict_updates
 
 from marc_core.models.sampling import keep_only, next_ids, suppressed_ids
 from marc_core.models.vllm_requests import CHOICES
 
 
-class AnswerTokens(LogitsProcessor):  # type: ignore[misc]  # vLLM is not installed where mypy runs
+class _AnswerTokens:
     """Rules out visual tokens, and what none of a request's choices continues with."""
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
@@ -28,6 +29,8 @@ class AnswerTokens(LogitsProcessor):  # type: ignore[misc]  # vLLM is not instal
 
     def update_state(self, batch_update: Any) -> None:
         """Follow the rows of the batch; vLLM extends each row's list of drawn ids itself."""
+        from vllm.v1.sample.logits_processor import process_dict_updates
+
         process_dict_updates(self._rows, batch_update, _row)
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
@@ -44,3 +47,16 @@ def _row(
 ) -> tuple[list[list[int]], list[int]] | None:
     choices = (params.extra_args or {}).get(CHOICES)
     return (choices, drawn) if choices else None
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AnswerTokens":
+        return _answer_tokens()
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+@cache
+def _answer_tokens() -> type:
+    from vllm.v1.sample.logits_processor import LogitsProcessor
+
+    return type("AnswerTokens", (_AnswerTokens, LogitsProcessor), {"__module__": __name__})
