@@ -150,15 +150,15 @@ def student_config(checkpoint: Callable[..., Path]) -> Callable[..., StudentConf
 def make_evidence() -> Callable[..., Evidence]:
     """Factory: make_evidence(config, "what is red ?", groups=2, seed=1) -> Evidence of random
     frames compressed to that many groups; groups=0 gives a prompt of text only."""
-    towers: dict[str, tuple[VisionTower, StudentFiles]] = {}
+    towers: dict[StudentConfig, tuple[VisionTower, StudentFiles]] = {}
 
     def make(
         config: StudentConfig, text: str = "what is red ?", *, groups: int = 1, seed: int = 0,
         size: tuple[int, int] = (24, 32), **shown: Any,
     ) -> Evidence:  # fmt: skip
-        if config.model not in towers:
-            towers[config.model] = VisionTower(config), StudentFiles(config)
-        tower, files = towers[config.model]
+        if config not in towers:
+            towers[config] = VisionTower(config), StudentFiles(config)
+        tower, files = towers[config]
         if not groups:
             return files.evidence(text, None, **shown)
         rng = np.random.default_rng(seed)
