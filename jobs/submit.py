@@ -127,7 +127,9 @@ def submit_when_ready(client: Any, *, wait_s: float = AGENT_WAIT_S, **job: Any) 
             if time.monotonic() > deadline:
                 raise MarcError(
                     f"The head has no agent that starts jobs, {wait_s:.0f} s after the first try. "
-                    "Look at the nodes with `ray status`, and at dashboard_agent.log on the head."
+                    "Look at the nodes with `ray status`, and at dashboard_agent.log on the head: "
+                    "a second Ray on its machine may hold the port "
+                    "(ray start --dashboard-agent-listen-port)."
                 ) from error
             time.sleep(min(1.0, wait_s))
 

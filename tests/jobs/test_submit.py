@@ -38,7 +38,7 @@ def test_submitted_index_writes_the_memory(
     result = run("--address", head, "--", "index", archive, "--memory", memory)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "SUCCEEDED" in result.stdout + result.stderr
-    assert "videos found" in result.stdout + result.stderr
+    assert "1 video found" in result.stdout + result.stderr
     from marc_core.config import MemoryConfig
     from marc_core.memory import MemoryStore
 
