@@ -78,6 +78,11 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _REMEDIES:
         where = f"'{error.filename}': " if error.filename else ""
         return f"{where}{error.strerror}. {_REMEDIES[error.errno]}"
+    if "timed out during startup" in str(error):  # Ray has no class for it
+        return (
+            "Ray did not start in time: this machine is too busy. Try again, or give it longer: "
+            "export RAY_raylet_start_wait_time_s=300."
+        )
     found = re.search(r"\(os error (\d+)\)", str(error))  # LanceDB's errors have no errno
     if found and int(found[1]) in _REMEDIES:
         return _REMEDIES[int(found[1])]

@@ -135,7 +135,7 @@ class Session:
         names = [video] if isinstance(video, str) else video
         return EventFilter(
             video_ids=None if names is None else tuple(self.video_id(name) for name in names),
-            folder=folder,
+            folder=_folder(folder),
             camera=camera,
             tags=tuple(tags),
             recorded_from=moment("since", since),
@@ -304,6 +304,13 @@ def read_image(image: bytes | str | Path | None) -> bytes | None:
         return Path(image).read_bytes()
     except OSError as error:
         raise AnswerError(f"The image '{image}' cannot be read: {error.strerror}.") from error
+
+
+def _folder(name: str | None) -> str | None:
+    """Return a folder as the memory writes it: absolute, where it is no address."""
+    if name is None or "://" in name:
+        return name
+    return os.path.abspath(os.path.expanduser(name))
 
 
 def _turn(role: str, text: str) -> Turn:

@@ -67,7 +67,13 @@ def _moment(name: str, value: dt.datetime) -> str:
             f"The filter's {name} must carry an offset from UTC, such as "
             f"2026-03-01T22:15:00+01:00. Got {value.isoformat()}: say in which time zone it is."
         )
-    return f"timestamp '{value.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
+    try:
+        utc = value.astimezone(dt.UTC)
+    except OverflowError:
+        raise AnswerError(
+            f"The filter's {name} must lie in the years 1 to 9999 in UTC. Got {value.isoformat()}."
+        ) from None
+    return f"timestamp '{utc:%Y-%m-%dT%H:%M:%S.%fZ}'"
 
 
 def _number(name: str, value: float) -> str:

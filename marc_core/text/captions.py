@@ -16,13 +16,16 @@ from dataclasses import dataclass, field
 from marc_core.errors import SourceError
 
 _STAMP = r"(-?)\s*(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
-_TIMING = re.compile(rf"^\s*{_STAMP}\s*-->\s*{_STAMP}(?=\s|$)")
-_LIKE_A_TIMING = re.compile(r"^\s*-?\s*[\d.,]*\d:[\d:.,-]*\s*-+>")
+_TIMING = re.compile(rf"^{_STAMP}\s*-->\s*{_STAMP}(?=\s|$)")
+_LIKE_A_TIMING = re.compile(r"^-?\s*[\d.,]*\d:[\d:.,-]*\s*-+>")
+_MOST_TIMING = 200
+"""Characters of a line that are looked at for a timing: no line may cost more than its length."""
 _VTT_BLOCK = re.compile(r"(WEBVTT|NOTE|STYLE|REGION)(\s|$)")
 _MOST_HOURS = 99
 """pysubs2 reads two digits of hours in SubRip files."""
 _TAG = re.compile(
-    r"</?(?:b|c|font|i|lang|rt|ruby|s|u|v)(?:[\s.][^>]*)?>|<[\d:.]+>|\{\\[^}]*\}", re.IGNORECASE
+    r"</?(?:b|c|font|i|lang|rt|ruby|s|u|v)(?:[\s.][^>]{0,500})?>|<[\d:.]{1,40}>|\{\\[^}]{0,500}\}",
+    re.IGNORECASE,
 )
 """What SubRip and WebVTT define: <laughs> is words."""
 _LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
@@ -127,20 +130,26 @@ def _readable_lines(lines: list[str], skipped: Skipped, *, is_vtt: bool) -> Iter
     """Yield the lines of SubRip or WebVTT that pysubs2 reads rightly; count the cues left out."""
     taken, blank_before = True, True
     for number, line in enumerate(lines):
-        timing = _TIMING.match(line)
+        timing = _TIMING.match(_head(line))
         following = lines[number + 1] if number + 1 < len(lines) else ""
-        if timing or _LIKE_A_TIMING.match(line):
+        if timing or _LIKE_A_TIMING.match(_head(line)):
             canonical = _canonical(timing, skipped)
             taken = canonical is not None
             if canonical is not None:
                 yield "\n" + canonical
         elif is_vtt and blank_before and _VTT_BLOCK.match(line):
             taken = False
-        elif blank_before and _TIMING.match(following) and (is_vtt or line.strip().isdigit()):
+        elif (
+            blank_before and _TIMING.match(_head(following)) and (is_vtt or line.strip().isdigit())
+        ):
             pass  # the name or number of the next cue
         elif taken:
             yield line
         blank_before = not line.strip()
+
+
+def _head(line: str) -> str:
+    return line.lstrip()[:_MOST_TIMING]
 
 
 def _canonical(timing: re.Match[str] | None, skipped: Skipped) -> str | None:

@@ -199,17 +199,23 @@ def parse_metadata(text: str) -> tuple[dict[str, Any], list[str]]:
 
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
+    text = text.encode(errors="replace").decode()
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def _is_text(value: Any) -> bool:
+    """Whether it is text that UTF-8 can hold: JSON may spell half of a surrogate pair."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
 def _camera(value: Any) -> str:
-    if not isinstance(value, str):
+    if not _is_text(value):
         raise ValueError("camera must be text.")
     return value
 
 
 def _tags(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+    if not isinstance(value, list) or not all(_is_text(tag) for tag in value):
         raise ValueError("tags must be a list of texts.")
     return tuple(value)
 

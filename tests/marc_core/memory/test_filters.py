@@ -144,6 +144,12 @@ def test_wall_clocks_without_an_offset_are_refused(name):
         filter_to_sql(EventFilter(**{name: DAY.replace(tzinfo=None)}))
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00"])
+def test_wall_clocks_beyond_the_calendar_are_refused(text):
+    with pytest.raises(AnswerError, match="years 1 to 9999"):
+        filter_to_sql(EventFilter(recorded_from=dt.datetime.fromisoformat(text)))
+
+
 def test_halves_of_characters_are_only_values(store, fakes):
     store.publish(*fakes.tables_of("v", "/v.mp4", 1))
     assert store.get_video("/\udc80.mp4") is None

@@ -170,3 +170,11 @@ def test_other_encodings_are_guessed(encoding: str, words: str):
 def test_bytes_that_are_no_text_are_refused(data: bytes):
     with pytest.raises(SourceError, match=r"no text|no caption"):
         parse_captions(decode_text(data), ".srt")
+
+
+@pytest.mark.timeout(60)  # the square of the length would take an hour
+@pytest.mark.parametrize("line", [" " * 200_000 + "x", "<b " * 70_000, "1:" + "-" * 200_000])
+def test_a_line_of_any_length_costs_no_more_than_its_length(line):
+    text = f"1\n00:00:01,000 --> 00:00:02,000\n{line}\n\n2\n00:00:03,000 --> 00:00:04,000\nlater\n"
+    captions, _ = parse_captions(text, ".srt")
+    assert captions[-1].text == "later"

@@ -91,6 +91,8 @@ def test_a_video_that_is_named_itself_has_its_sidecars(tmp_path: Path):
         ("clip.json", b'{"recorded_at": "2026-03-01T22:15:00"}', "UTC offset"),
         ("clip.json", b'{"recorded_at": "0001-01-01T00:00:00+14:00"}', "between the years"),
         ("clip.json", b'{"recorded_at": 12}', "UTC offset"),
+        ("clip.json", b'{"camera": "\\ud83d gate"}', "camera must be text"),
+        ("clip.json", b'{"\\ud83d": 1}', "Left out: ?"),
     ],
 )
 def test_what_cannot_be_read_is_a_warning(tmp_path: Path, name: str, content: bytes, words: str):
