@@ -107,7 +107,7 @@ def test_text_from_outside_is_shown_as_it_is(text: str, shown: str) -> None:
         (["status", "-m", "ftp://host/x"], "ftp"),
         (["status", "-m", "EMPTY"], "no memory at"),
         (["search", "dog", "-m", "EMPTY"], "no memory at"),
-        (["search", "dog", "-m", "EMPTY", "-k", "0"], "retrieve.k must be"),
+        (["search", "dog", "-m", "EMPTY", "retrieve.k=0"], "retrieve.k must be"),
     ],
 )
 def test_mistakes_of_a_user(arguments: list[str], words: str, tmp_path: Path) -> None:
