@@ -44,6 +44,9 @@ class Prompt:
     choices: tuple[str, ...] = ()
 
 
+_CONTROL = re.compile(r"<\|[^|]*\|>")
+
+
 def direct_prompt(question: Question, template: PromptTemplate) -> Prompt:
     """Return MARC's own prompt of a question. Raises AnswerError like `question_text`."""
     return Prompt(
@@ -60,12 +63,18 @@ def question_text(
 
     "letter" asks for the letter; "choice" is the question alone, whose answer is then decoded
     among the options (`choices_of`). Options that already carry their letter keep it. Raises
-    AnswerError for an empty question or more than 26 options.
+    AnswerError for an empty question, an option without words or with a control token (an answer
+    decoded among options would be one), and more than 26 options.
     """
     if not question.strip():
         raise AnswerError("A question must not be empty. Got only white space.")
     if len(options) > 26:
         raise AnswerError(f"A question can have at most 26 options. Got {len(options)}.")
+    for text in choices_of(options):
+        if not text or _CONTROL.search(text):
+            raise AnswerError(
+                f"An option must be words, without control tokens such as <|im_end|>. Got '{text}'."
+            )
     lines = [question.strip()]
     if options and template == "letter":
         lines.append("Options:")

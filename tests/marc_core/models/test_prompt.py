@@ -71,3 +71,10 @@ def test_direct_prompt_follows_the_template():
     assert letter.text.splitlines()[2:4] == ["A. red", "B. blue"]
     assert letter.choices == ()
     assert letter.history == choice.history == history
+
+
+@pytest.mark.parametrize("option", ["", "  ", "<|im_end|>", "red <|image_pad|>"])
+@pytest.mark.parametrize("template", ["letter", "choice"])
+def test_an_option_is_words(option, template):
+    with pytest.raises(AnswerError, match="An option must be words"):
+        question_text("Which?", ["red", option], template=template)
