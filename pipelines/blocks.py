@@ -18,9 +18,6 @@ MOST_BYTES = 256 * 1024**2
 """Work of a block at most, in bytes of video (our choice); a larger file is alone."""
 BLOCKS_PER_ACTOR = 4
 """Blocks an actor at least (our choice), so that all of them end at about the same time."""
-BYTES_PER_S = 500_000
-"""A second of video in bytes (our choice: 4 Mbit/s), where its length is known and not only its
-size."""
 
 
 def deal(work: pa.Table, actors: int) -> list[pa.Table]:
