@@ -99,6 +99,7 @@ def test_captions_that_come_change_and_go_later_cost_no_decode(config: IndexConf
     assert index_archive(config).texts_updated == 1
     assert texts(config, "clip1.mp4") == [None, None]
     assert texts(config, "clip0.mp4") == [None, None]
+    assert ray.is_initialized() == was_up  # no cluster was started for it
 
 
 def test_a_bad_sidecar_is_a_warning_until_it_is_corrected(config: IndexConfig) -> None:
