@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -87,17 +87,6 @@ class IndexedVideo:
     videos: pa.Table
     events: pa.Table
     texts: pa.Table
-    features: pa.Table | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reencoded:
-    """What `reencode` computed again; None where not asked for.
-
-    embeddings: columns event_id, video_id, embedding. features: rows of `features`.
-    """
-
-    embeddings: pa.Table | None
     features: pa.Table | None
 
 
@@ -255,7 +244,7 @@ def encode_video(
         times_S = decoded.times_s[decoded.sampled_index]
         pairs = ((decoded.sampled_frames[p], times_S[p]) for p in parts.positions)
         owners = [(_event_id(source, event), source.video_id) for event in parts.events]
-        features = _feature_rows(owners, pairs, tower, config)
+        features = feature_rows(owners, pairs, tower, config)
     return IndexedVideo(
         videos=pa.Table.from_pylist([video_row], schema=schemas.VIDEOS),
         events=_event_rows(source, decoded, sidecar, parts, texts),
@@ -376,13 +365,13 @@ def event_embedding(embeddings_FD: NDArray[np.float32]) -> NDArray[np.float32]:
     return mean_D / max(float(np.linalg.norm(mean_D)), 1e-12)
 
 
-def _feature_rows(
+def feature_rows(
     owners: Sequence[tuple[str, str]],
     events: Iterable[tuple[NDArray[np.uint8], NDArray[np.float64]]],
     tower: VisionTower,
     config: MethodConfig,
 ) -> pa.Table:
-    """Return the rows of `features` of events; owners: (event_id, video_id) of each."""
+    """Return the FEATURES rows of events; owners: (event_id, video_id) of each."""
     from marc_core.feature_rows import features_row
 
     name = features_name(tower.fingerprint, config)
@@ -392,51 +381,6 @@ def _feature_rows(
         for (event_id, video_id), features in zip(owners, encoded, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=schemas.FEATURES)
-
-
-def reencode(
-    path: str,
-    events: Sequence[Mapping[str, Any]],
-    *,
-    decoder: IsolatedDecoder,
-    config: MethodConfig,
-    encoder: DualEncoder | None = None,
-    tower: VisionTower | None = None,
-    stream: int = 0,
-) -> Reencoded:
-    """Compute the embeddings or features of indexed events again, without a new cut.
-
-    events: rows of `events` of one video with event_id, video_id and frame_times_s; their frames
-    are read at those times in one pass over `path`. Raises the VideoError of a file that cannot be
-    decoded or has no frame at a stored time.
-    """
-    times_s = [np.asarray(event["frame_times_s"], np.float64) for event in events]
-    frames = decoder.read_frames(path, np.concatenate(times_s).tolist(), stream=stream)
-    frames_SHWC = np.stack(frames)
-    del frames
-    ends = np.cumsum([len(times) for times in times_s])
-    parts = [slice(end - len(times), end) for times, end in zip(times_s, ends, strict=True)]
-    embeddings = features = None
-    if encoder is not None:
-        vectors_SD = encoder.encode_images(frames_SHWC)
-        embeddings = _embedding_rows(events, [event_embedding(vectors_SD[p]) for p in parts])
-    if tower is not None:
-        pairs = ((frames_SHWC[p], times) for p, times in zip(parts, times_s, strict=True))
-        owners = [(event["event_id"], event["video_id"]) for event in events]
-        features = _feature_rows(owners, pairs, tower, config)
-    return Reencoded(embeddings=embeddings, features=features)
-
-
-def _embedding_rows(
-    events: Sequence[Mapping[str, Any]], vectors: Sequence[NDArray[np.float32]]
-) -> pa.Table:
-    schema = schemas.events_schema(len(vectors[0]))
-    names = ("event_id", "video_id", "embedding")
-    rows = [
-        {"event_id": event["event_id"], "video_id": event["video_id"], "embedding": vector}
-        for event, vector in zip(events, vectors, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=pa.schema([schema.field(name) for name in names]))
 
 
 def thumbnail(frame_HWC: NDArray[np.uint8]) -> bytes:

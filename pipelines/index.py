@@ -89,7 +89,7 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         found, tried = pa.concat_tables([found, met.found]), pa.concat_tables([tried, met.work])
     kept = in_rounds(
         plan.redo,
-        partial(run, make=partial(redo_chain, config=config, name=str(fingerprints.features))),
+        partial(run, make=partial(redo_chain, config=config)),
         lambda left: without_features(left, store.video_states(), fingerprints),
     )
     if count.total:

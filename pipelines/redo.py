@@ -21,11 +21,9 @@ import pyarrow as pa
 import ray
 from ray.data import Dataset
 
-from marc_core import schemas
 from marc_core.config import IndexConfig
-from marc_core.frame_cap import cap_frames
-from marc_core.indexing import event_features
 from marc_core.memory import MemoryStore
+from marc_core.redo import EventFrames, feature_rows, read_event_frames
 from marc_core.types import VideoSource
 from pipelines.parcels import handed_on
 from pipelines.pools import ENCODER_CPUS, Pools
@@ -68,32 +66,35 @@ class ReadStage:
         """Return the events' ids, the times of their frames, and the frames."""
         from marc_core.video import local_copy
 
-        columns = ["event_id", "frame_times_s"]
+        columns = ["event_id", "video_id", "frame_times_s"]
         events = self.store.events_of(source.video_id, columns=columns).to_pylist()
-        most = self.config.student.max_frames
-        times_s = [cap_frames(np.asarray(e["frame_times_s"]), most) for e in events]
         with local_copy(source, self.config.archive_options) as path:
-            wanted = np.concatenate(times_s).tolist()
-            frames = np.stack(self.decoder.read_frames(path, wanted, stream=source.stream))
+            read = read_event_frames(
+                path,
+                events,
+                decoder=self.decoder,
+                max_frames=self.config.student.max_frames,
+                stream=source.stream,
+            )
         return {
-            "event_ids": [e["event_id"] for e in events],
-            "times_s": [t.tolist() for t in times_s],
-            "frames": frames.tobytes(),
-            "frames_shape": list(frames.shape),
+            "event_ids": [event_id for event_id, _ in read.owners],
+            "times_s": [times.tolist() for times in read.times_s],
+            "frames": read.frames_SHWC.tobytes(),
+            "frames_shape": list(read.frames_SHWC.shape),
         }
 
 
 class FeatureStage:
     """Holds the student's vision tower."""
 
-    def __init__(self, config: IndexConfig, name: str) -> None:
+    def __init__(self, config: IndexConfig) -> None:
         import torch
 
         from marc_core.models.vision_tower import VisionTower
 
         if not torch.cuda.is_available():
             torch.set_num_threads(1)
-        self.config, self.name = config, name
+        self.config = config
         self.tower = VisionTower(config.student)
 
     def __call__(self, parcels: pa.Table) -> Iterator[pa.Table]:
@@ -118,25 +119,19 @@ class FeatureStage:
 
     def encode(self, row: dict[str, Any]) -> pa.Table:
         """Return the FEATURES rows of a video's events."""
-        from marc_core.feature_rows import features_row
-
-        frames = np.frombuffer(row["frames"], np.uint8).reshape(row["frames_shape"])
-        times_s = [np.asarray(times) for times in row["times_s"]]
-        starts = np.cumsum([len(times) for times in times_s])[:-1]
-        events = zip(np.split(frames, starts), times_s, strict=True)
-        encoded = event_features(self.tower, events, self.config)
-        rows = [
-            features_row(event_id, row["video_id"], self.name, features)
-            for event_id, features in zip(row["event_ids"], encoded, strict=True)
-        ]
-        return pa.Table.from_pylist(rows, schema=schemas.FEATURES)
+        frames = np.frombuffer(row["frames"], np.uint8)
+        read = EventFrames(
+            owners=[(event_id, row["video_id"]) for event_id in row["event_ids"]],
+            times_s=[np.asarray(times) for times in row["times_s"]],
+            frames_SHWC=frames.reshape(row["frames_shape"]),
+        )
+        return feature_rows(read, self.tower, self.config)
 
 
 def redo_chain(
     blocks: Sequence[pa.Table],
     *,
     config: IndexConfig,
-    name: str,
     pools: Pools,
     survive: Mapping[str, int],
 ) -> Dataset:
@@ -154,7 +149,7 @@ def redo_chain(
         )
         .map_batches(
             FeatureStage,
-            fn_constructor_args=(config, name),
+            fn_constructor_args=(config,),
             num_cpus=ENCODER_CPUS,  # mostly waits: for frames, or for its GPU
             num_gpus=pools.encode_gpus,
             compute=pools.encoders.strategy(len(blocks), ahead=ahead),

@@ -17,8 +17,7 @@ from benchmarks.odd_times import (
     write_segments,
     write_stamped,
 )  # fmt: skip
-from marc_core.config import EventConfig, IndexConfig, MethodConfig, VideoConfig
-from marc_core.errors import UnreadableVideoError
+from marc_core.config import EventConfig, MethodConfig, VideoConfig
 from marc_core.evaluation.variants.footage import FileLoader
 from marc_core.events import ShotDetector
 from marc_core.indexing import (
@@ -26,12 +25,8 @@ from marc_core.indexing import (
     DecodedVideo,
     cut,
     decode_video,
-    encode_video,
     event_features,
-    reencode,
 )
-from marc_core.text import Sidecar
-from marc_core.types import VideoSource
 from marc_core.video import IsolatedDecoder
 
 EVENTS = EventConfig(change_points=False, min_event_s=0.5)
@@ -284,39 +279,6 @@ def test_events_encoded_together_equal_events_encoded_alone(make_tower, make_fra
         assert torch.equal(alone.groups_TPD, features.groups_TPD)
         assert torch.equal(alone.times_T, features.times_T)
     assert max(f.num_source_groups for f in together) == tower.config.max_frames // 2
-
-
-def test_embeddings_and_features_are_redone_without_a_new_cut(make_tower, tmp_path):
-    """From the frames at the stored times, equal to what indexing computed."""
-    tower = make_tower()
-    config = IndexConfig(student=tower.config, events=EVENTS)
-    film, given, _ = short_shots(20, 4)
-    path = write_stamped(tmp_path / "clip.mkv", film, given)
-    source = VideoSource(video_id="v", uri=str(path), size_bytes=1, version="1")
-    with IsolatedDecoder(VideoConfig(sample_fps=0.25)) as decoder:
-        decoded = decode_video(str(path), decoder, ColourChanges())
-        indexed = encode_video(
-            source, decoded, Sidecar(), config=config, encoder=MeanColours(), tower=tower
-        )
-        rows = indexed.events.select(["event_id", "video_id", "frame_times_s"]).to_pylist()
-        both = reencode(
-            str(path), rows, decoder=decoder, config=config, encoder=MeanColours(), tower=tower
-        )
-        neither = reencode(str(path), rows[:2], decoder=decoder, config=config)
-    assert len(rows) >= 10
-    assert both.features.equals(indexed.features)
-    assert both.embeddings.equals(indexed.events.select(["event_id", "video_id", "embedding"]))
-    assert (neither.embeddings, neither.features) == (None, None)
-
-
-def test_a_changed_file_is_not_reencoded(tmp_path):
-    path = write_film(tmp_path / "clip.mp4", ["red"] * 30)
-    rows = [{"event_id": "v:0000:00000", "video_id": "v", "frame_times_s": [0.0, 5.0]}]
-    with (
-        IsolatedDecoder(VideoConfig()) as decoder,
-        pytest.raises(UnreadableVideoError, match=r"no frame at 5\.0"),
-    ):
-        reencode(str(path), rows, decoder=decoder, config=MethodConfig(), encoder=MeanColours())
 
 
 def test_evaluation_cuts_files_as_indexing_does(index, transnet, tmp_path):

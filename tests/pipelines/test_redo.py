@@ -61,8 +61,8 @@ def through(stages, table: pa.Table) -> list[pa.Table]:
     return parcels
 
 
-def redone(config: IndexConfig, name: str, table: pa.Table) -> list[pa.Table]:
-    return through([ReadStage(config), FeatureStage(config, name)], table)
+def redone(config: IndexConfig, table: pa.Table) -> list[pa.Table]:
+    return through([ReadStage(config), FeatureStage(config)], table)
 
 
 def test_other_features_are_made_without_a_new_cut(config, monkeypatch, tmp_path) -> None:
@@ -77,7 +77,7 @@ def test_other_features_are_made_without_a_new_cut(config, monkeypatch, tmp_path
     indexed = store.load_features(ids, fingerprints.features)
 
     # The same settings give the same features: the frames are those that the events show.
-    assert writer.write(redone(config, fingerprints.features, plan.work)) == (2, 0)
+    assert writer.write(redone(config, plan.work)) == (2, 0)
     again = store.load_features(ids, fingerprints.features)
     for event_id in ids:
         torch.testing.assert_close(again[event_id].groups_TPD, indexed[event_id].groups_TPD)
@@ -88,7 +88,7 @@ def test_other_features_are_made_without_a_new_cut(config, monkeypatch, tmp_path
     assert preview(other).why == {"features differ": 2}
     _, wanted, plan = planned(other)
     assert (plan.work.num_rows, plan.redo.num_rows) == (0, 2)
-    assert writer.write(redone(other, wanted.features, plan.redo)) == (2, 0)
+    assert writer.write(redone(other, plan.redo)) == (2, 0)
     assert without_features(plan.redo, store.video_states(), wanted).num_rows == 0
     assert planned(other)[2].why == {"indexed": 2}
     assert store.tables.events.to_arrow().sort_by("event_id").equals(events)
@@ -98,7 +98,7 @@ def test_other_features_are_made_without_a_new_cut(config, monkeypatch, tmp_path
     third = replace(config, compress=replace(config.compress, window=2))
     _, wanted, plan = planned(third)
     (tmp_path / "archive" / "1.mp4").unlink()
-    assert writer.write(redone(third, wanted.features, plan.redo)) == (2, 1)
+    assert writer.write(redone(third, plan.redo)) == (2, 1)
     assert without_features(plan.redo, store.video_states(), wanted).num_rows == 1
     assert set(store.videos()["status"].to_pylist()) == {"indexed"}
 
