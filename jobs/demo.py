@@ -132,7 +132,7 @@ def pick_questions(videos: list[WorldVideo], count: int) -> list[tuple[WorldVide
 def _judge(
     answer: Answer, question: Question, video: WorldVideo, pictures: list[Path | None]
 ) -> dict[str, Any]:
-    from marc_core.evaluation.scoring.parse import extract_letter
+    from marc_core.scoring.parse import extract_letter
 
     letter = extract_letter(answer.text, question.options)
     plain = answer_to_json(answer, pictures)

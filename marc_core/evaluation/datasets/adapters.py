@@ -22,9 +22,9 @@ from marc_core.evaluation.datasets.sample import (
     Row,
     Sample,
     letter_in_range,
-    with_letters,
 )
 from marc_core.evaluation.scoring.metrics import VSI_NUMERICAL
+from marc_core.scoring.options import with_letters
 
 TASK_FIELDS = (
     "task", "original_question_type", "question_type", "sub_task", "task_type", "dim", "category",

@@ -18,14 +18,12 @@ from typing import Any, Literal, cast
 
 from marc_core.evaluation.datasets.adapters import FORMS, TASK_FIELDS
 from marc_core.evaluation.datasets.sample import (
-    PROBLEM_TYPES,
     BenchmarkError,
-    ProblemType,
     Row,
     Sample,
-    with_letters,
 )
-from marc_core.evaluation.scoring import parse
+from marc_core.scoring import parse
+from marc_core.scoring.options import PROBLEM_TYPES, ProblemType, with_letters
 
 BENCHMARKS = ("vsi-bench", "videommmu", "mmvu", "mvbench", "tempcompass", "videomme")
 """The paper's six (section 4), in its order."""

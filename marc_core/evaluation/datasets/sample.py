@@ -7,22 +7,15 @@ problem_type, options, solution, path); the benchmarks' own forms are brought to
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from marc_core.errors import MarcError
-
-ProblemType = Literal["multiple choice", "numerical", "regression", "OCR", "free-form"]
-"""Kinds of answers, with the names that Video-R1 uses."""
-
-PROBLEM_TYPES: tuple[str, ...] = get_args(ProblemType)
+from marc_core.scoring.options import ProblemType
 
 NAMES_ONE_EVENT = "names-one-event"
 """Tag of questions that name exactly one event: on these, retrieval itself is scored."""
-
-_LETTERED = re.compile(r"^\s*\(?([A-Z])\s*[.):]\s*(.*)$", re.DOTALL)
 
 
 class BenchmarkError(MarcError):
@@ -56,21 +49,6 @@ class Sample:
     tags: tuple[str, ...] = ()
     clip_start_s: float | None = None
     clip_end_s: float | None = None
-
-
-def option_text(option: str) -> str:
-    """Return an option without its letter: "B. a red cube" -> "a red cube"."""
-    match = _LETTERED.match(option)
-    return (match.group(2) if match else option).strip()
-
-
-def with_letters(options: list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """Return options as "A. text"; those that already carry their own letter stay as they are."""
-    letters = [chr(ord("A") + i) for i in range(len(options))]
-    labelled = [_LETTERED.match(o) for o in options]
-    if options and all(m and m.group(1) == x for m, x in zip(labelled, letters, strict=True)):
-        return tuple(o.strip() for o in options)
-    return tuple(f"{x}. {o.strip()}" for x, o in zip(letters, options, strict=True))
 
 
 class Row:

@@ -15,9 +15,10 @@ from typing import Literal
 import numpy as np
 
 from marc_core.config import fingerprint
-from marc_core.evaluation.datasets.sample import NAMES_ONE_EVENT, ProblemType, Sample, with_letters
+from marc_core.evaluation.datasets.sample import NAMES_ONE_EVENT, Sample
 from marc_core.evaluation.variants.footage import Footage
 from marc_core.schemas import make_video_id
+from marc_core.scoring.options import ProblemType, with_letters
 from marc_core.world import (
     Question,
     WorldConfig,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from marc_core.evaluation.scoring.metrics import SCORINGS
+from marc_core.scoring.answers import SCORINGS
 
 COLOURS = ("#2f5d8a", "#c2571a", "#3d7d5a", "#8a3f6d", "#7a6a2f", "#4a4a4a")
 _INK, _GRID = "#222222", "#d9d9d9"

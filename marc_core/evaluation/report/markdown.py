@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from marc_core.evaluation.scoring.metrics import SCORINGS
+from marc_core.scoring.answers import SCORINGS
 
 
 def render_markdown(result: dict[str, Any]) -> str:

@@ -11,8 +11,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from marc_core.evaluation.scoring.metrics import Scoring
 from marc_core.evaluation.scoring.stats import bootstrap
+from marc_core.scoring.answers import Scoring
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

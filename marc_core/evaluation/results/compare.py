@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marc_core.evaluation.results.result import SAME_TO_COMPARE, ResultError
-from marc_core.evaluation.scoring.metrics import Scoring
 from marc_core.evaluation.scoring.stats import paired
+from marc_core.scoring.answers import Scoring
 
 Rows = Mapping[str, Mapping[str, Any]]
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from marc_core.evaluation.datasets.sample import Sample
 from marc_core.evaluation.results.aggregate import Scored
 from marc_core.evaluation.scoring import metrics
-from marc_core.evaluation.scoring.metrics import SCORINGS, Scoring
+from marc_core.scoring.answers import SCORINGS, Scoring
 
 ANSWERED, MISSING, FAILED = "answered", "missing", "failed"
 """Values of `status`. missing: the video file is not there. failed: `error` says why."""

@@ -18,8 +18,8 @@ from marc_core.errors import MarcError
 from marc_core.evaluation.config import EvaluateConfig
 from marc_core.evaluation.results.aggregate import summarise
 from marc_core.evaluation.results.prediction import ANSWERED, FAILED, MISSING, Prediction, scored
-from marc_core.evaluation.scoring.metrics import SCORINGS
 from marc_core.evaluation.variants.evidence import TOP
+from marc_core.scoring.answers import SCORINGS
 
 FORMAT = 2
 

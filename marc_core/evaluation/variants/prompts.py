@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from marc_core.evaluation.config import EvaluateConfig
-from marc_core.evaluation.datasets.sample import ProblemType, Sample
+from marc_core.evaluation.datasets.sample import Sample
+from marc_core.scoring.options import ProblemType
 
 if TYPE_CHECKING:
     from marc_core.models.prompt import Prompt

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from marc_core.evaluation.datasets.benchmarks import data_hash, load_benchmark, resolve
-from marc_core.evaluation.datasets.sample import BenchmarkError, with_letters
+from marc_core.evaluation.datasets.sample import BenchmarkError
+from marc_core.scoring.options import with_letters
 
 R1_ROW = {
     "problem_id": 7, "problem": "What moves?", "data_type": "video",

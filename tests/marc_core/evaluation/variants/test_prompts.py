@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from marc_core.evaluation.datasets.sample import PROBLEM_TYPES, Sample
+from marc_core.evaluation.datasets.sample import Sample
 from marc_core.evaluation.variants.prompts import TYPE_TEMPLATE, protocol_prompt, shown_options
+from marc_core.scoring.options import PROBLEM_TYPES
 
 SAMPLE = Sample(
     problem_id="0", benchmark="mvbench", task="t", problem="What moves?", data_type="video",

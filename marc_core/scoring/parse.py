@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from marc_core.evaluation.datasets.sample import option_text
+from marc_core.scoring.options import option_text
 
 _ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
 _OPEN_ANSWER = re.compile(r"<answer>\s*(.*)$", re.DOTALL)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marc_core.evaluation.scoring import parse
+from marc_core.scoring import parse
 
 OPTIONS = ("A. red", "B. a blue cube", "C. left", "D. 12")
 
