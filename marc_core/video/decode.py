@@ -28,6 +28,7 @@ from marc_core.types import DecodeSummary, FrameChunk, VideoInfo
 from marc_core.video.clock import GAP_S, GAP_STEPS, Clock
 from marc_core.video.pyav import FrameScaler, OpenVideo, further_streams, open_video
 from marc_core.video.sampling import SHOT_HEIGHT, SHOT_WIDTH, Sampler, output_size
+from marc_core.video.wrap import Unwrap
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -181,13 +182,14 @@ def timed_frames(
     frame_bytes = 3 * video.first.width * video.first.height
     most_whole = min(max(_HELD_BYTES // frame_bytes, 1), _HELD_MOST)
     held: deque[HeldFrame] = deque()
+    unwrap = Unwrap(video.wrap_s)
     for frame in video.frames_from_here() if seeked else video.frames():
         if on_frame is not None:
             on_frame()
         held.append(HeldFrame(frame, scale, shots))
         if len(held) > most_whole:
             held[-1].shrink()
-        for time_s in clock.push(frame.time):
+        for time_s in clock.push(unwrap(frame.time)):
             yield time_s, held.popleft()
     for time_s in clock.finish():
         yield time_s, held.popleft()
@@ -242,7 +244,9 @@ def stack_frames(frames: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 def make_clock(video: OpenVideo) -> Clock:
     """Return the clock of a video; the same for every way of reading it."""
-    return Clock(step_s=video.step_s, start_s=video.start_s)
+    start_s = Unwrap(video.wrap_s)(video.start_s)
+    assert start_s is not None
+    return Clock(step_s=video.step_s, start_s=start_s)
 
 
 def shot_scaler(video: OpenVideo) -> FrameScaler:

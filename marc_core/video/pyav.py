@@ -36,6 +36,7 @@ from marc_core.filenames import shown
 from marc_core.types import VideoInfo
 from marc_core.video.encryption import check_not_encrypted, check_not_scrambled, check_packet
 from marc_core.video.orientation import Orientation, orientation_of
+from marc_core.video.wrap import wrap_after_s
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,6 +85,8 @@ class OpenVideo:
         self.first = first
         self.orientation = orientation_of(first)
         self.info = _info(container, self.stream, first, self.orientation)
+        tick = self.stream.time_base
+        self.wrap_s = wrap_after_s(container.format.name, None if tick is None else float(tick))
 
     @property
     def container(self) -> InputContainer:
@@ -98,7 +101,7 @@ class OpenVideo:
 
     @property
     def start_s(self) -> float:
-        """Start that the stream promises, for frames without any timestamp."""
+        """Start that the stream promises, as it is stamped, for frames without any timestamp."""
         base = self.stream.time_base
         start = self.stream.start_time
         return float(start * base) if start is not None and base is not None else 0.0
@@ -173,7 +176,11 @@ def open_container(name: str) -> InputContainer:
         raise UnreadableVideoError(f"'{shown(name)}' is not a file.")
     if os.path.getsize(name) == 0:
         raise UnreadableVideoError(f"'{shown(name)}' is empty (0 bytes).")
-    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": ",".join(FORMATS),
+        "correct_ts_overflow": "0",  # marc_core.video.wrap does it
+    }
     try:
         return av.open(f"file:{os.path.abspath(name)}", mode="r", options=options)
     except MemoryError as error:

@@ -201,6 +201,28 @@ def test_a_clock_that_wraps_in_mid_file(index, tmp_path):
     assert decoded.summary.end_s - start_s == pytest.approx(10.0, abs=0.01)
 
 
+@pytest.mark.parametrize("ending", ["ts", "mpg"])
+@pytest.mark.parametrize("back_s", [61.0, 3600.0, 49_990.0])
+def test_a_clock_that_steps_back_did_not_wrap(index, tmp_path, back_s, ending):
+    """FFmpeg takes a step back of more than a minute for a wrap and adds a day."""
+    starts_s = [50_000.0, 50_000.0 - back_s]
+    decoded, parts = index(write_segments(tmp_path / f"back.{ending}", scenes(), starts_s))
+    assert spans(parts) == even(50_000.0)
+    assert decoded.summary.gaps == ()
+    assert "Restarts of the clock, over which time goes on: 1." in decoded.summary.warnings
+
+
+@pytest.mark.parametrize("ending", ["ts", "mpg"])
+def test_a_clock_that_wraps_hours_after_the_beginning(index, tmp_path, ending):
+    wrap_s = 2**33 / 90_000
+    starts_s = [wrap_s - 100.0, wrap_s - 2.0]
+    decoded, _ = index(write_segments(tmp_path / f"late.{ending}", scenes(), starts_s))
+    times_s = np.concatenate([np.arange(125) * 0.04 + start_s for start_s in starts_s])
+    np.testing.assert_allclose(decoded.times_s, times_s, atol=2e-5)
+    assert decoded.summary.gaps == (pytest.approx((wrap_s - 95.0, wrap_s - 2.0)),)
+    assert "Restarts" not in "".join(decoded.summary.warnings)
+
+
 def test_a_recorder_s_clock_is_kept(index, tmp_path):
     path = write_segments(tmp_path / "recorder.ts", scenes(), [50_000.0])
     decoded, parts = index(path)
