@@ -3,7 +3,8 @@
     prompts      |pad pad  text visual text|        padded on the left,
     completions                            |answer end pad|   on the right
 
-The engine and the policy build their inputs here, so that both compute the same distribution.
+The engine builds its inputs here; the policy lays completions out otherwise
+(`marc_core.models.branches`), from the same ids and positions.
 
 Letters: B rows, S tokens of a padded prompt, N visual tokens, D channels, L deepstack layers.
 """
@@ -28,6 +29,12 @@ def full_ids(evidence: Evidence, video_id: int) -> list[int]:
     for run in evidence.runs:
         ids += [*run.ids, *[video_id] * run.num_tokens]
     return [*ids, *evidence.after_ids]
+
+
+def prompt_tokens(evidence: Evidence) -> int:
+    """Return the length of the whole prompt."""
+    text = sum(len(run.ids) for run in evidence.runs)
+    return len(evidence.before_ids) + text + evidence.num_tokens + len(evidence.after_ids)
 
 
 def full_positions(evidence: Evidence, rule: PositionRule = "max") -> torch.Tensor:
@@ -84,14 +91,21 @@ def collate(
         "attention_mask": mask.to(device),
         "position_ids": positions.to(device),
     }
+    return inputs | visual_inputs(evidences, adapter, device, dtype)
+
+
+def visual_inputs(
+    evidences: Sequence[Evidence], adapter: Adapter, device: torch.device, dtype: torch.dtype
+) -> dict[str, Any]:
+    """Return the model's argument that holds the visual tokens of a batch's rows, in order."""
     seen = [e for e in evidences if e.num_tokens]
-    if seen:
-        tokens = [e.tokens_ND.to(device, dtype) for e in seen]
-        deepstack = [
-            None if e.deepstack_LND is None else e.deepstack_LND.to(device, dtype) for e in seen
-        ]
-        inputs["mm_encoder_outputs"] = {"video": adapter.encoder_outputs(tokens, deepstack)}
-    return inputs
+    if not seen:
+        return {}
+    tokens = [e.tokens_ND.to(device, dtype) for e in seen]
+    deepstack = [
+        None if e.deepstack_LND is None else e.deepstack_LND.to(device, dtype) for e in seen
+    ]
+    return {"mm_encoder_outputs": {"video": adapter.encoder_outputs(tokens, deepstack)}}
 
 
 def check_evidence(evidence: Evidence, adapter: Adapter, fingerprint: str) -> None:

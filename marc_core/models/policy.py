@@ -1,33 +1,36 @@
 """Log-probabilities with gradients of what an engine has drawn, under the setting it drew it with.
 
-    Evidence --prompt once--> cache --repeated for its completions--> one forward pass of G rows
-      -> hidden states -> logits of a few positions at a time -> log-probabilities of the targets
+    questions with completions --branches--> a few rows, one forward pass
+      -> hidden states -> logits of a few positions at a time -> numbers per token
 
-Evidence is given once for all completions of a question, so that its prompt, by far the longest
-part, is computed once. Logits (B x C x V) never exist as a whole: each slice of positions is
-computed, reduced to one number a token, and computed again for its gradient.
+Logits (R x S x V) never exist as a whole: each slice of positions is computed, reduced to three
+numbers a token, and computed again for its gradient.
 
-Letters: B prompts, G completions in all, C tokens of a completion, D channels, V vocabulary.
+Letters: R rows, N tokens of all completions, C tokens of one, K tokens of a distribution that are
+named, D channels, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from marc_core.evidence import Evidence
 from marc_core.models.adapters import Adapter
+from marc_core.models.branches import Row, branched, row_tokens, split_rows
+from marc_core.models.divergence import Direction, TokenDistribution, divergence, stacked
 from marc_core.models.engine import SamplingRecord
-from marc_core.models.inputs import collate
 from marc_core.models.sampling import log_probs, next_ids
-from marc_core.models.vision_tower import slices
 
 LOGITS_PER_SLICE = 64 * 1024**2
 """Logits computed at once: 256 MB in float32, 440 positions of Qwen2.5-VL (our choice)."""
+ROW_TOKENS = 1024
+"""Tokens of a row that holds several completions (our choice: G = 8 answers with their reasoning
+take rows of their own, short answers share one)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +38,42 @@ class Drawn:
     """A question's completions, and how they were drawn.
 
     evidence: what the student read. completions: token ids with the end token. record: the
-    setting of all of them (Completion.sampling).
+    setting of all of them (Completion.sampling). teacher: of each completion, the teacher's
+    distribution at each token (`Policy.distributions`); none where it does not matter.
     """
 
     evidence: Evidence
     completions: Sequence[Sequence[int]]
     record: SamplingRecord
+    teacher: Sequence[TokenDistribution] = ()
+
+
+class Scored(NamedTuple):
+    """Of every completion, in order, a (C,) float32 tensor.
+
+    log_probs: of each token under the distribution that it was drawn from. entropies: of that
+    distribution, in nats, without gradients. divergences: from the teacher's distribution, 0
+    where none was given.
+    """
+
+    log_probs: list[torch.Tensor]
+    entropies: list[torch.Tensor]
+    divergences: list[torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A token to score. allowed: the ids that could have been drawn; none where all could."""
+
+    target: int
+    temperature: float
+    allowed: list[int]
 
 
 class Policy(torch.nn.Module):
     """A student as training sees it. Wrap the policy, not its model, for DDP and FSDP.
 
-    model: a whole Qwen-VL model of the library.
+    model: a whole Qwen-VL model of the library. row_tokens: see `branches.split_rows`.
     """
 
     def __init__(
@@ -56,109 +83,160 @@ class Policy(torch.nn.Module):
         *,
         pad_id: int,
         logits_per_slice: int = LOGITS_PER_SLICE,
+        row_tokens: int = ROW_TOKENS,
     ) -> None:
         super().__init__()
         self.model, self.adapter, self.pad_id = model, adapter, pad_id
-        self.logits_per_slice = logits_per_slice
+        self.logits_per_slice, self.row_tokens = logits_per_slice, row_tokens
 
-    def forward(self, drawn: Sequence[Drawn]) -> list[torch.Tensor]:
-        """Return a (C,) float32 tensor of log-probabilities for every completion, in order.
+    def forward(self, drawn: Sequence[Drawn], direction: Direction = "reverse") -> Scored:
+        """Return log-probabilities, entropies and divergences of all tokens.
 
-        Of each token under the distribution that it was drawn from: temperature, suppressed ids,
-        and choices renormalised over the ids that may follow. Gradients flow unless turned off.
-        One forward pass for all that is given: `micro_batches` divides a larger batch.
+        Under the distribution that they were drawn from: temperature, suppressed ids, and choices
+        renormalised over the ids that may follow. Gradients flow unless turned off. direction: of
+        the divergence, see `divergence`. One forward pass for all that is given: `micro_batches`
+        divides a larger batch.
         """
-        rows = [(i, list(ids)) for i, d in enumerate(drawn) for ids in d.completions]
-        assert all(ids for _, ids in rows), "a completion has at least one token"
+        tokens, teacher = _tokens(drawn), _teacher(drawn)
+        hidden_ND = self._hidden(self.rows(drawn))
+        suppressed = drawn[0].record.suppressed_ids
+
+        def compute(part: slice, states_ND: torch.Tensor) -> torch.Tensor:
+            values_NV = self._log_probs(states_ND, tokens[part], suppressed)
+            own = None if teacher is None else (teacher[0][part], teacher[1][part])
+            return _reduced(values_NV, tokens[part], own, direction)
+
+        found = []
+        for part in self._slices(len(tokens)):
+            if torch.is_grad_enabled():
+                found.append(checkpoint(compute, part, hidden_ND[part], use_reentrant=False))
+            else:
+                found.append(compute(part, hidden_ND[part]))
+        sizes = [len(ids) for d in drawn for ids in d.completions]
+        columns = torch.cat(found).unbind(1)
+        return Scored(*(list(torch.split(column, sizes)) for column in columns))
+
+    def distributions(self, drawn: Sequence[Drawn], most: int) -> list[TokenDistribution]:
+        """Return of every completion the distribution at each token, without gradients.
+
+        The `most` most probable ids, or all that could be drawn where these are fewer; on the CPU.
+        What a teacher says about a student's completions: `drawn` then holds its own evidence.
+        """
+        tokens = _tokens(drawn)
+        suppressed = drawn[0].record.suppressed_ids
+        parts = []
+        with torch.no_grad():
+            hidden_ND = self._hidden(self.rows(drawn))
+            for part in self._slices(len(tokens)):
+                values_NV = self._log_probs(hidden_ND[part], tokens[part], suppressed)
+                parts.append(values_NV.topk(min(most, values_NV.shape[1]), dim=-1))
+        values_NK = torch.cat([part.values for part in parts]).cpu()
+        ids_NK = torch.cat([part.indices for part in parts]).cpu()
+        sizes = [len(ids) for d in drawn for ids in d.completions]
+        found = []
+        for ids, values in zip(ids_NK.split(sizes), values_NK.split(sizes), strict=True):
+            used = int(values.isfinite().sum(-1).max())
+            found.append(TokenDistribution(ids_CK=ids[:, :used], log_probs_CK=values[:, :used]))
+        return found
+
+    def rows(self, drawn: Sequence[Drawn]) -> list[Row]:
+        """Return the rows in which a forward pass lays these questions out."""
+        assert all(ids for d in drawn for ids in d.completions), "a completion has a token"
         suppressed = drawn[0].record.suppressed_ids
         assert all(d.record.suppressed_ids == suppressed for d in drawn), "one student, one set"
-        hidden_GCD = self._hidden([d.evidence for d in drawn], rows)
-        hidden_ND = torch.cat([hidden_GCD[g, : len(ids)] for g, (_, ids) in enumerate(rows)])
-        tokens = [
-            (token, drawn[i].record, ids[:at]) for i, ids in rows for at, token in enumerate(ids)
+        return [
+            (d.evidence, part)
+            for d in drawn
+            for part in split_rows(d.evidence, d.completions, self.row_tokens)
         ]
-        picked = [self._picked(hidden_ND[part], tokens[part]) for part in self._slices(len(tokens))]
-        return list(torch.split(torch.cat(picked), [len(ids) for _, ids in rows]))
 
-    def _hidden(
-        self, evidences: Sequence[Evidence], rows: Sequence[tuple[int, list[int]]]
-    ) -> torch.Tensor:
-        """Return (G, C, D): the states that predict each token of each completion.
-
-        The prompt's last token predicts the first one. The completions, each without its last
-        token, are read on top of the prompts' cache, repeated for a question's completions.
-        """
-        from transformers import DynamicCache
-
+    def _hidden(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Return (N, D): the states that predict each token."""
         weight = self.model.get_input_embeddings().weight
-        inputs = collate(
-            evidences, self.adapter, pad_id=self.pad_id, device=weight.device, dtype=weight.dtype
+        made = branched(
+            rows, self.adapter, pad_id=self.pad_id, device=weight.device, dtype=weight.dtype
         )
-        cache: Any = DynamicCache()
-        prompt_BSD: torch.Tensor = self.model.model(
-            **inputs, past_key_values=cache, use_cache=True
+        hidden_RSD: torch.Tensor = self.model.model(
+            **made.inputs, use_cache=False
         ).last_hidden_state
-        origin = torch.tensor([i for i, _ in rows], device=weight.device)
-        first_G1D = prompt_BSD[origin, -1:]
-        longest = max(len(ids) for _, ids in rows) - 1
-        if longest == 0:
-            return first_G1D
-        for layer in cache.layers:
-            layer.keys, layer.values = layer.keys[origin], layer.values[origin]
-        ids_GC, mask_GC = _padded([ids[:-1] for _, ids in rows], longest, self.pad_id)
-        last_3G1 = inputs["position_ids"][:, origin, -1:]
-        more_GCD = self.model.model(
-            input_ids=ids_GC.to(weight.device),
-            attention_mask=torch.cat(
-                [inputs["attention_mask"][origin], mask_GC.to(weight.device)], dim=1
-            ),
-            position_ids=last_3G1 + 1 + torch.arange(longest, device=weight.device),
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        return torch.cat([first_G1D, more_GCD], dim=1)
+        return hidden_RSD[made.rows_N, made.columns_N]
+
+    def _log_probs(
+        self, states_ND: torch.Tensor, tokens: Sequence[_Token], suppressed: Sequence[int]
+    ) -> torch.Tensor:
+        """Return (N, V) log-probabilities, -inf for what could not be drawn."""
+        logits_NV = self.model.lm_head(states_ND)
+        temperatures = [token.temperature for token in tokens]
+        return log_probs(logits_NV, temperatures, suppressed, [token.allowed for token in tokens])
 
     def _slices(self, num_tokens: int) -> list[slice]:
         vocabulary = int(self.model.config.get_text_config().vocab_size)
         step = max(1, self.logits_per_slice // vocabulary)
         return [slice(at, at + step) for at in range(0, num_tokens, step)]
 
-    def _picked(
-        self,
-        hidden_ND: torch.Tensor,
-        tokens: Sequence[tuple[int, SamplingRecord, Sequence[int]]],
-    ) -> torch.Tensor:
-        """Return (N,) log-probabilities of tokens, given with their record and what precedes."""
-        targets_N1 = torch.tensor([[token] for token, _, _ in tokens], device=hidden_ND.device)
-        allowed = [next_ids(record.choice_ids, prefix) for _, record, prefix in tokens]
-        temperatures = [record.temperature for _, record, _ in tokens]
-        suppressed = tokens[0][1].suppressed_ids
 
-        def compute(states_ND: torch.Tensor) -> torch.Tensor:
-            logits_NV = self.model.lm_head(states_ND)
-            return log_probs(logits_NV, temperatures, suppressed, allowed).gather(1, targets_N1)
+def micro_batches(policy: Policy, drawn: Sequence[Drawn], most_tokens: int) -> list[list[int]]:
+    """Divide questions so that each part's rows, padded, hold at most `most_tokens`.
 
-        if not torch.is_grad_enabled():
-            return compute(hidden_ND)[:, 0]
-        computed: torch.Tensor = checkpoint(compute, hidden_ND, use_reentrant=False)
-        return computed[:, 0]
-
-
-def micro_batches(drawn: Sequence[Drawn], most: int) -> list[Sequence[Drawn]]:
-    """Divide questions so that each part has at most `most` completions, one question at least.
-
-    For each: `backward` on what the policy returns, before the next one is computed.
+    Returns the questions' places in `drawn`, like lengths together, one at least in each part. For
+    each: `backward` on what the policy returns, before the next one is computed.
     """
-    return [drawn[part] for part in slices([len(d.completions) for d in drawn], most)]
+    rows = [[row_tokens(*row) for row in policy.rows([d])] for d in drawn]
+    parts: list[list[int]] = []
+    longest = num_rows = 0
+    for place in sorted(range(len(drawn)), key=lambda i: max(rows[i])):
+        longest, num_rows = max(longest, *rows[place]), num_rows + len(rows[place])
+        if parts and longest * num_rows <= most_tokens:
+            parts[-1].append(place)
+        else:
+            parts.append([place])
+            longest, num_rows = max(rows[place]), len(rows[place])
+    return parts
 
 
-def _padded(
-    rows: Sequence[Sequence[int]], length: int, pad_id: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (ids, mask) of ragged rows, padded on the right."""
-    ids = torch.full((len(rows), length), pad_id)
-    mask = torch.zeros(len(rows), length, dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
-        mask[i, : len(row)] = 1
-    return ids, mask
+def freeze_vision(model: Any) -> None:
+    """Keep the vision tower as it is: evidence was made with it, and a memory holds its tokens."""
+    for name, parameter in model.named_parameters():
+        if "visual." in name:
+            parameter.requires_grad_(False)
+
+
+def _tokens(drawn: Sequence[Drawn]) -> list[_Token]:
+    return [
+        _Token(token, d.record.temperature, next_ids(d.record.choice_ids, ids[:at]))
+        for d in drawn
+        for ids in d.completions
+        for at, token in enumerate(ids)
+    ]
+
+
+def _teacher(drawn: Sequence[Drawn]) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return the teacher's (ids (N, K), log-probabilities (N, K)), or None where there is none.
+
+    Completions without a teacher have none: all of their log-probabilities are -inf.
+    """
+    if not any(d.teacher for d in drawn):
+        return None
+    found: list[TokenDistribution | int] = []
+    for d in drawn:
+        assert len(d.teacher) in (0, len(d.completions)), "a distribution for every completion"
+        found += d.teacher or [len(ids) for ids in d.completions]
+    return stacked(found)
+
+
+def _reduced(
+    values_NV: torch.Tensor,
+    tokens: Sequence[_Token],
+    teacher: tuple[torch.Tensor, torch.Tensor] | None,
+    direction: Direction,
+) -> torch.Tensor:
+    """Return (N, 3): log-probability of the target, entropy, divergence from the teacher."""
+    device = values_NV.device
+    targets_N1 = torch.tensor([[token.target] for token in tokens], device=device)
+    picked_N = values_NV.gather(1, targets_N1)[:, 0]
+    entropy_N = torch.special.entr(values_NV.detach().exp()).sum(-1)
+    apart_N = torch.zeros_like(picked_N)
+    if teacher is not None:
+        ids_NK, log_probs_NK = (x.to(device) for x in teacher)
+        apart_N = divergence(values_NV.gather(1, ids_NK), log_probs_NK, direction)
+    return torch.stack([picked_N, entropy_N, apart_N], dim=1)

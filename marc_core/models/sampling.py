@@ -78,12 +78,11 @@ def log_probs(
     blocked_V[list(suppressed)] = True
     blocked = blocked_V[None]
     if any(allowed):
-        blocked = blocked.repeat(len(logits_RV), 1)
-        for row, ids in zip(blocked, allowed, strict=True):
-            if ids:
-                free = row[list(ids)].clone()
-                row.fill_(True)
-                row[list(ids)] = free
+        pairs = [(row, i) for row, ids in enumerate(allowed) for i in ids]
+        rows_N, ids_N = torch.tensor(pairs, device=logits_RV.device).T
+        blocked = blocked_V.repeat(len(logits_RV), 1)
+        blocked[[row for row, ids in enumerate(allowed) if ids]] = True
+        blocked[rows_N, ids_N] = blocked_V[ids_N]
     scaled_RV = logits_RV.float() / heat_R1
     return scaled_RV.masked_fill(blocked, -torch.inf).log_softmax(-1)
 

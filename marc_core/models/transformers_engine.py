@@ -26,6 +26,7 @@ from marc_core.errors import EngineError, MarcError
 from marc_core.models.decoding import Decoder, DecodingBatch, Row, joined_waste
 from marc_core.models.engine import Completion, Delta, EngineSpec, GenerationRequest
 from marc_core.models.engine_calls import Call, check_ids, rows_of
+from marc_core.models.inputs import prompt_tokens
 from marc_core.models.loading import load_model
 from marc_core.models.sampling import end_ids, suppressed_ids
 from marc_core.models.student_files import StudentFiles
@@ -262,9 +263,7 @@ class TransformersEngine:
         with self._changed:
             while self._waiting and (self.join or not self._batches):
                 rows = self._waiting[0]
-                evidence = rows[0].evidence
-                size = len(evidence.before_ids) + evidence.num_tokens + len(evidence.after_ids)
-                longest = max(longest, size)
+                longest = max(longest, prompt_tokens(rows[0].evidence))
                 full = running and running + len(rows) > self.max_rows
                 if full or (taken and longest * (len(taken) + 1) > PREFILL_TOKENS):
                     break

@@ -123,7 +123,7 @@ def test_gradients_with_cached_and_with_live_features(family, live, student_conf
         video = compressed(features, ONE)
     record = SamplingRecord(temperature=1.0, suppressed_ids=())
     drawn = Drawn(evidence=files.evidence(PROMPT, video), completions=[[8, 9]], record=record)
-    (values,) = Policy(model, files.adapter, pad_id=0)([drawn])
+    (values,) = Policy(model, files.adapter, pad_id=0)([drawn]).log_probs
     (-values.sum()).backward()
     visual = [p.grad for n, p in model.named_parameters() if "visual" in n]
     language = [p.grad for n, p in model.named_parameters() if "language_model.layers" in n]
