@@ -134,7 +134,8 @@ class Policy(torch.nn.Module):
         ids_NK = torch.cat([part.indices for part in parts]).cpu()
         sizes = [len(ids) for d in drawn for ids in d.completions]
         found = []
-        for ids, values in zip(ids_NK.split(sizes), values_NK.split(sizes), strict=True):
+        parts_of = (torch.split(x, sizes) for x in (ids_NK, values_NK))
+        for ids, values in zip(*parts_of, strict=True):
             used = int(values.isfinite().sum(-1).max())
             found.append(TokenDistribution(ids_CK=ids[:, :used], log_probs_CK=values[:, :used]))
         return found
