@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from marc_core.config import MethodConfig
     from marc_core.evidence import Citation, Evidence
     from marc_core.models.engine import StudentEngine
-    from marc_core.prepare import Origin, Preparer, Retrieval, Uncut
+    from marc_core.prepare import Preparer
+    from marc_core.prepared import Origin, Retrieval, Uncut
     from marc_core.question import Question, Sampling, SearchQuery
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from marc_core.types import EventFeatures
+    from marc_core.compress import StoredFeatures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +50,14 @@ class SearchHit:
     thumbnail: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class VideoLength:
+    """A whole video: how many events it was cut into, and how long it shows."""
+
+    num_events: int
+    duration_s: float
+
+
 class Archive(Protocol):
     """Events of videos, with what a student needs of them."""
 
@@ -71,6 +79,14 @@ class Archive(Protocol):
         """Return up to `limit` events that pass the filter, in order of time within each video."""
         ...
 
+    def lengths(self, video_ids: Sequence[str]) -> dict[str, VideoLength]:
+        """Return the lengths of these videos, by id."""
+        ...
+
+    def sample_vectors(self, most: int) -> NDArray[np.float32]:
+        """Return (E, D) embeddings of at most `most` events, to learn how scores are spread."""
+        ...
+
     def neighbours(self, hit: SearchHit) -> tuple[SearchHit | None, SearchHit | None]:
         """Return the events just before and after, by start, within one video and never across a
         gap of its recording; None where there is none."""
@@ -78,7 +94,7 @@ class Archive(Protocol):
 
     def features(
         self, hits: Sequence[SearchHit], *, max_tokens: int | None = None
-    ) -> list[EventFeatures]:
+    ) -> list[StoredFeatures]:
         """Return the student's features of the events, in order.
 
         max_tokens: as many as a cut may need; None reads all. Raises MissingFeaturesError.

@@ -169,9 +169,14 @@ class TeacherConfig:
 class CompressConfig:
     """Memory-aware temporal compression (paper, section 3.2)."""
 
-    mode: Literal["plain", "weighted", "mixed", "none"] = "plain"
-    """plain: H = (Ha + Hb) / 2, the paper's. weighted: by number of groups merged. mixed:
-    weighted inside events, plain across them. none: identity (the teacher)."""
+    mode: Literal["tokens", "plain", "weighted", "mixed", "none"] = "tokens"
+    """tokens: each event's tokens in a hierarchy, cut at its share of the budget (our choice, and
+    the best: docs/compression.md). Whole groups are merged by the others. plain: H = (Ha + Hb) / 2,
+    the paper's. weighted: by number of groups merged. mixed: weighted inside events, plain across
+    them. none: identity (the teacher)."""
+    stored_tokens: int = number(96, least=1)
+    """Mode tokens: the most tokens that an event can be cut into; 2 x this - 1 nodes of it are
+    stored (our choice: about a frame's tokens of the 3B student, a quarter of stage 1's bytes)."""
     window: int = number(0, least=0)
     """Short-term memory window m of stage 1 in groups; 0 means the whole event (the paper gives
     no value)."""
@@ -179,8 +184,11 @@ class CompressConfig:
     """rho: share of an event's groups that stage 1 keeps, at least one (the paper gives no
     value; our choice)."""
     budget_tokens: int = number(0, least=0)
-    """N_target in visual tokens; 0 = one frame's tokens (paper, section 4). Whole temporal groups
-    are merged, so it holds one group at least."""
+    """N_target in visual tokens; 0 = one frame's tokens (paper, section 4). Where whole groups are
+    merged, it holds one group at least."""
+    unnamed_budget_tokens: int = number(0, least=0)
+    """Mode tokens: budget of questions that name no event, such as "how many scenes ...", and so
+    need all of them; 0 = the same as of all others (our choice)."""
     max_budget_tokens: int = number(8192, least=1)
     """Highest budget that a question may ask for (our choice: 64 frames at 128 tokens)."""
     adaptive: bool = False
@@ -198,7 +206,11 @@ class RetrieveConfig:
     """The Visual Memory Retriever (paper, section 3.1)."""
 
     k: int = number(3, least=1)
-    """Events given to the student (paper, section 4)."""
+    """Events given to the student (paper, section 4). In mode tokens: where the question names
+    some of them."""
+    hit_margin: float = number(0.0, least=0, most=2)
+    """Events whose cosine lies so close to the best one's count as named by the question (mode
+    tokens); 0 = the encoder's own, from its marc.json or from scores of unrelated texts."""
     max_k: int = number(64, least=1)
     """Highest k that a question may ask for (our choice)."""
     hybrid: bool = True

@@ -4,13 +4,18 @@ Not part of `marc_core.memory`, because who makes rows need not load LanceDB; an
 where it is used, because most of what opens a memory (writers, `marc status`) never needs it. Each
 takes longer to import than all of MARC.
 
-Shapes: L deepstack layers, T temporal groups, P tokens of a group, D channels.
+    EventFeatures (groups)  one row
+    Hierarchy (nodes)       the nodes that cuts up to `HEAD_TOKENS` need, and a second row with
+                            the rest, so that a small budget reads no more than it takes
+
+Shapes: L deepstack layers, T temporal groups, P tokens of a group, R nodes, D channels.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from marc_core.errors import MemoryStoreError
@@ -20,9 +25,35 @@ from marc_core.types import EventFeatures
 if TYPE_CHECKING:
     import torch
 
+    from marc_core.compress import Hierarchy, StoredFeatures
+
 LAYOUT_VERSION = 1
 """Of the bytes of `data`; a row of a later version is refused."""
+HEAD_TOKENS = 16
+"""Cuts up to so many tokens read an event's first row alone (our choice: 31 nodes, 127 kB for the
+3B student)."""
 _DTYPES = ("bfloat16", "float16", "float32")
+
+
+def features_rows(
+    event_id: str, video_id: str, fingerprint: str, features: StoredFeatures
+) -> list[dict[str, Any]]:
+    """Return the rows of schemas.FEATURES of an event; fingerprint: see `features_row`."""
+    if isinstance(features, EventFeatures):
+        return [features_row(event_id, video_id, fingerprint, features)]
+    split = len(features.head(HEAD_TOKENS).parents_R)
+    spans = [(0, split), (split, len(features.parents_R))]
+    return [
+        {
+            "feature_id": make_feature_id(event_id, fingerprint, piece),
+            "event_id": event_id,
+            "video_id": video_id,
+            "fingerprint": fingerprint,
+            **_node_columns(features, slice(*span)),
+        }
+        for piece, span in enumerate(spans)
+        if span[1] > span[0]
+    ]
 
 
 def features_row(
@@ -80,29 +111,78 @@ def features_columns(features: EventFeatures) -> dict[str, Any]:
     }
 
 
+def _node_columns(nodes: Hierarchy, rows: slice) -> dict[str, Any]:
+    import torch
+
+    stacked_KRD = nodes.nodes_RD[rows].unsqueeze(0)
+    if nodes.deepstack_LRD is not None:
+        stacked_KRD = torch.cat([stacked_KRD, nodes.deepstack_LRD[:, rows]])
+    positions_R3 = nodes.positions_R3[rows]
+    return {
+        "layout": "nodes",
+        "layout_version": LAYOUT_VERSION,
+        "num_rows": stacked_KRD.shape[1],
+        "num_source_groups": nodes.num_source_groups,
+        "grid_h": nodes.grid_hw[0],
+        "grid_w": nodes.grid_hw[1],
+        "dim": stacked_KRD.shape[2],
+        "num_layers": stacked_KRD.shape[0],
+        "dtype": _dtype_name(stacked_KRD.dtype),
+        "times_s": _floats(positions_R3[:, 0]),
+        "counts": [float(n) for n in nodes.counts_R[rows]],
+        "parents": [int(n) for n in nodes.parents_R[rows]],
+        "positions": _floats(positions_R3.reshape(-1)),
+        "heights": [float(h) for h in nodes.heights_R[rows]],
+        "data": _to_bytes(stacked_KRD),
+    }
+
+
+def read_features(rows: Sequence[dict[str, Any]]) -> StoredFeatures:
+    """Return what the rows of one event hold, on the CPU: all of them, or a hierarchy's first.
+
+    Raises MemoryStoreError like `read_features_row`.
+    """
+    pieces = sorted(rows, key=lambda row: str(row["feature_id"]))
+    if pieces[0]["layout"] != "nodes":
+        return read_features_row(pieces[0])
+    return _read_nodes(pieces)
+
+
+def _read_nodes(pieces: Sequence[dict[str, Any]]) -> Hierarchy:
+    import numpy as np
+    import torch
+
+    from marc_core.compress import Hierarchy
+
+    first = pieces[0]
+    stacked_KRD = torch.cat([_tensor(p, 1) for p in pieces], dim=1)
+    column = {
+        name: np.concatenate([np.asarray(p[name], kind) for p in pieces])
+        for name, kind in (("counts", np.float32), ("parents", np.int32), ("heights", np.float32))
+    }
+    positions = np.concatenate([np.asarray(p["positions"], np.float32) for p in pieces])
+    return Hierarchy(
+        nodes_RD=stacked_KRD[0],
+        parents_R=column["parents"],
+        positions_R3=torch.from_numpy(positions.reshape(-1, 3)),
+        heights_R=column["heights"],
+        counts_R=column["counts"],
+        grid_hw=(first["grid_h"], first["grid_w"]),
+        num_source_groups=first["num_source_groups"],
+        deepstack_LRD=stacked_KRD[1:] if first["num_layers"] > 1 else None,
+    )
+
+
 def read_features_row(row: dict[str, Any]) -> EventFeatures:
-    """Return the features of a row of schemas.FEATURES, on the CPU.
+    """Return the groups of a row of schemas.FEATURES, on the CPU.
 
     Raises MemoryStoreError when the bytes do not have the length that the row promises, or are
     laid out in a way that this version does not know.
     """
     import torch
 
-    if (row["layout"], row["layout_version"]) != ("groups", LAYOUT_VERSION):
-        raise MemoryStoreError(
-            f"Features '{row['feature_id']}' must have layout 'groups' of version {LAYOUT_VERSION}."
-            f" Got '{row['layout']}' of version {row['layout_version']}: a later MARC wrote them. "
-            "Update MARC, or redo them with `marc index --only features`."
-        )
-    shape = [row[c] for c in ("num_layers", "num_rows")]
-    shape += [row["grid_h"] * row["grid_w"], row["dim"]]
-    dtype = getattr(torch, row["dtype"]) if row["dtype"] in _DTYPES else None
-    if dtype is None or len(row["data"]) != math.prod(shape) * dtype.itemsize:
-        raise MemoryStoreError(
-            f"Features '{row['feature_id']}' hold {len(row['data'])} bytes of {row['dtype']} for "
-            f"shape {shape}: the row is damaged. Index its video again."
-        )
-    stacked_KTPD = torch.frombuffer(bytearray(row["data"]), dtype=dtype).reshape(shape)
+    stacked_KTPD = _tensor(row, row["grid_h"] * row["grid_w"])
+    stacked_KTPD = stacked_KTPD.unflatten(1, (row["num_rows"], -1))
     return EventFeatures(
         groups_TPD=stacked_KTPD[0],
         grid_hw=(row["grid_h"], row["grid_w"]),
@@ -111,6 +191,27 @@ def read_features_row(row: dict[str, Any]) -> EventFeatures:
         deepstack_LTPD=stacked_KTPD[1:] if row["num_layers"] > 1 else None,
         counts_T=None if row["counts"] is None else torch.tensor(row["counts"]),
     )
+
+
+def _tensor(row: dict[str, Any], tokens_a_row: int) -> torch.Tensor:
+    """Return the (1 + L, rows x tokens a row, D) numbers of a row."""
+    import torch
+
+    layout = "groups" if row["layout"] != "nodes" else "nodes"
+    if (row["layout"], row["layout_version"]) != (layout, LAYOUT_VERSION):
+        raise MemoryStoreError(
+            f"Features '{row['feature_id']}' must have layout 'groups' or 'nodes' of version "
+            f"{LAYOUT_VERSION}. Got '{row['layout']}' of version {row['layout_version']}: a later "
+            "MARC wrote them. Update MARC, or redo them with `marc index --only features`."
+        )
+    shape = [row["num_layers"], row["num_rows"] * tokens_a_row, row["dim"]]
+    dtype = getattr(torch, row["dtype"]) if row["dtype"] in _DTYPES else None
+    if dtype is None or len(row["data"]) != math.prod(shape) * dtype.itemsize:
+        raise MemoryStoreError(
+            f"Features '{row['feature_id']}' hold {len(row['data'])} bytes of {row['dtype']} for "
+            f"shape {shape}: the row is damaged. Index its video again."
+        )
+    return torch.frombuffer(bytearray(row["data"]), dtype=dtype).reshape(shape)
 
 
 def tokens_a_row(layout: str, grid_h: int, grid_w: int) -> int:

@@ -1,13 +1,16 @@
 """From questions to evidence, without a language model: what runs beside the archive.
 
-    choose      questions -> embedded together -> k events each, in order of time      [Chosen]
-    load        their stage-1 features from the archive, or from frames and the tower   [Uncut]
-    compress    stage 2: merged to a budget of tokens, beside the prompt's ids       [Evidence]
+    choose      questions -> embedded together -> their events, in order of time       [Chosen]
+    load        their features from the archive, or from frames and the tower           [Uncut]
+    compress    cut (or merged) to a budget of tokens, beside the prompt's ids       [Evidence]
+
+Mode tokens is ours: events by `marc_core.choosing`, tokens by `marc_core.compress.tokens`, places
+on one timeline by `marc_core.compress.timeline`. The other modes are the paper's top k and merge.
 
 Honest differences from the paper: a question may be about a whole archive, so events of several
-videos can meet in one prompt (in order of time within each); retrieval is skipped when one video
-is asked about and all of its events fit k; stage 1 has already run at index time, so a question's
-cap of frames (`capped`) counts the groups that stage 1 left.
+videos can meet in one prompt (in order of time within each); where groups are merged, retrieval is
+skipped when one video is asked about and all of its events fit k, and a question's cap of frames
+(`capped`) counts the groups that stage 1, which has run at index time, has left.
 
 Letters: Q questions, D channels of an embedding.
 """
@@ -17,83 +20,39 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
-from marc_core.compress import CompressedVideo, compress_across, compress_event
+from marc_core.choosing import POOL, Selection, chronological, select
+from marc_core.compress import (
+    CompressedVideo,
+    CutTokens,
+    Hierarchy,
+    capped,
+    compress_across,
+    cut_events,
+    stored_form,
+)
+from marc_core.compress.timeline import Span, is_shortened, placed_starts
 from marc_core.errors import AnswerError, MissingFeaturesError
 from marc_core.evidence import Citation, Evidence, clock_time
 from marc_core.frame_cap import cap_frames
-from marc_core.models.prompt import Prompt, PromptTemplate, direct_prompt
+from marc_core.models.prompt import Prompt, direct_prompt, event_facts
+from marc_core.prepared import Chosen, PrepareSettings, Uncut
 from marc_core.question import SearchQuery
+from marc_core.searching import Searcher
+from marc_core.types import EventFeatures
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marc_core.archive import Archive, SearchHit
-    from marc_core.config import CompressConfig, MethodConfig, RetrieveConfig
+    from marc_core.compress import StoredFeatures
     from marc_core.embed import DualEncoder
     from marc_core.question import Question, Turn
-    from marc_core.types import EventFeatures
-
-Retrieval = Literal["retrieved", "bypassed"]
-Origin = Literal["cached", "decoded"]
-"""Where features came from: the archive, or its frames and the vision tower."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PrepareSettings:
-    """What a deployment fixes about questions. Defaults stand in `marc_core.config`.
-
-    max_frames: see `capped`. template: how the student wants a question with options to be put.
-    """
-
-    retrieve: RetrieveConfig
-    compress: CompressConfig
-    max_frames: int
-    template: PromptTemplate
-
-    @classmethod
-    def of(cls, config: MethodConfig, template: PromptTemplate) -> PrepareSettings:
-        """Return the settings of a configuration and of its student."""
-        return cls(
-            retrieve=config.retrieve,
-            compress=config.compress,
-            max_frames=config.student.max_frames,
-            template=template,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """A question and its events, in the order in which they are shown.
-
-    timings_s: wall-clock seconds of the call that chose them, all its questions together.
-    """
-
-    question: Question
-    hits: tuple[SearchHit, ...]
-    retrieval: Retrieval
-    timings_s: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Uncut:
-    """A question's events with their features, before any budget: what can be cut to any budget.
-
-    features: of `chosen.hits`, in order; events that `capped` left without a group have none.
-    source_tokens: visual tokens of these events without any compression.
-    """
-
-    chosen: Chosen
-    features: tuple[EventFeatures, ...]
-    origin: Origin
-    source_tokens: int
-    timings_s: dict[str, float] = field(default_factory=dict)
-
 
 class Tower(Protocol):
     """What the fallback needs of `marc_core.models.VisionTower`."""
@@ -108,10 +67,15 @@ class Tower(Protocol):
 class PromptParts(Protocol):
     """What a preparer needs of a student: its prompt, not its weights (`StudentFiles`)."""
 
+    @property
+    def tokens_a_frame(self) -> int:
+        """Visual tokens of the largest frame that the student takes."""
+        ...
+
     def evidence(
         self,
         user_text: str,
-        video: CompressedVideo | None,
+        video: CompressedVideo | CutTokens | None,
         *,
         history: Sequence[Turn],
         **shown: Any,
@@ -121,7 +85,7 @@ class PromptParts(Protocol):
         ...
 
 
-Compressor = Callable[["Uncut", int], CompressedVideo]
+Compressor = Callable[["Uncut", int], CompressedVideo | CutTokens]
 """(uncut, budget in tokens, 0 = one frame's) -> what the student sees. Anything that cuts can take
 the merge's place: the evaluation's training-free baselines do."""
 
@@ -145,18 +109,13 @@ class Preparer:
     ) -> None:
         self.archive, self.encoder, self.parts, self.settings = archive, encoder, parts, settings
         self._tower = tower
-        self._compressor = compressor or self._merge
+        own = self._cut if settings.compress.mode == "tokens" else self._merge
+        self._compressor = compressor or own
+        self._searcher = Searcher(archive, encoder)
 
     def search(self, queries: Sequence[SearchQuery]) -> list[list[SearchHit]]:
-        """Return the page of events that each query asks for, best first.
-
-        "More like this" leaves out the event that was named. Raises AnswerError for a query that
-        is empty, names an unknown event, or whose image cannot be read.
-        """
-        vectors_QD = np.stack([self._vector(query) for query in queries])
-        widened = [_with_room_for_itself(query) for query in queries]
-        found = self.archive.search(widened, vectors_QD)
-        return [_without_itself(query, hits) for query, hits in zip(queries, found, strict=True)]
+        """Return the page of events that each query asks for, best first. Raises AnswerError."""
+        return self._searcher.search(queries)
 
     def choose(self, questions: Sequence[Question]) -> list[Chosen]:
         """Return each question's events in order of time; all questions are embedded in one call.
@@ -178,20 +137,21 @@ class Preparer:
                 found = self.archive.search(queries, vectors_QD)
         retrieved = dict(zip(left, found if left else [], strict=True))
         return [
-            _chosen(question, chosen[i], retrieved.get(i), timings)
+            self._chosen(question, chosen[i], retrieved.get(i), timings)
             for i, question in enumerate(questions)
         ]
 
-    def load(self, chosen: Sequence[Chosen]) -> list[Uncut]:
+    def load(self, chosen: Sequence[Chosen], *, max_tokens: int | None = None) -> list[Uncut]:
         """Return the events' features; an event of several questions is read once.
 
-        Raises MissingFeaturesError where the archive lacks some and there is no tower; VideoError
-        or SourceError where their source cannot be read.
+        max_tokens: the largest budget that they will be cut to; None reads all there is. Raises
+        MissingFeaturesError where the archive lacks some and there is no tower; VideoError or
+        SourceError where their source cannot be read.
         """
         timings: dict[str, float] = {}
         hits = {hit.event_id: hit for c in chosen for hit in c.hits}
         with _timed(timings, "features"), torch.inference_mode():
-            features, decoded = self._features(hits)
+            features, decoded = self._features(hits, max_tokens)
         return [self._uncut(c, features, decoded, timings) for c in chosen]
 
     def compress(
@@ -208,8 +168,7 @@ class Preparer:
         small for one group.
         """
         if prompts is None:
-            template = self.settings.template
-            prompts = [direct_prompt(u.chosen.question, template) for u in uncut]
+            prompts = [self._prompt(u.chosen) for u in uncut]
         return [
             self._evidence(u, budget_tokens, prompt)
             for u, prompt in zip(uncut, prompts, strict=True)
@@ -217,7 +176,13 @@ class Preparer:
 
     def prepare(self, questions: Sequence[Question]) -> list[Evidence]:
         """Choose, load and compress."""
-        return self.compress(self.load(self.choose(questions)))
+        chosen = self.choose(questions)
+        return self.compress(self.load(chosen, max_tokens=self.most_tokens(chosen)))
+
+    def most_tokens(self, chosen: Sequence[Chosen]) -> int | None:
+        """Return the largest budget of these questions; None where it is one frame's tokens."""
+        budgets = [self._budget(c) for c in chosen]
+        return None if 0 in budgets else max(budgets, default=None)
 
     # Choosing
 
@@ -235,6 +200,8 @@ class Preparer:
 
     def _whole_video(self, question: Question) -> list[SearchHit]:
         """Return all events of the one video that is asked about, where they fit k; else none."""
+        if self.settings.compress.mode == "tokens":
+            return []  # how well each event fits decides its share
         videos, k = question.filter.video_ids, self._k(question)
         one = videos is not None and len(videos) == 1 and question.filter.names_only_videos
         if not (one and self.settings.retrieve.bypass_when_fits):
@@ -243,37 +210,67 @@ class Preparer:
         return everything if len(everything) <= k else []
 
     def _query(self, question: Question) -> SearchQuery:
-        return SearchQuery(
-            text=question.search_text, filter=question.filter, limit=self._k(question)
+        tokens = self.settings.compress.mode == "tokens"
+        limit = max(POOL, self._k(question)) if tokens else self._k(question)
+        return SearchQuery(text=question.search_text, filter=question.filter, limit=limit)
+
+    def _chosen(
+        self,
+        question: Question,
+        whole: list[SearchHit],
+        ranked: list[SearchHit] | None,
+        timings: dict[str, float],
+    ) -> Chosen:
+        if whole:
+            return Chosen(question=question, hits=tuple(whole), retrieval="bypassed")
+        if not ranked:
+            raise AnswerError(
+                "No event of the memory passes the filters. Widen them, or index more videos."
+            )
+        shown: Sequence[SearchHit] = ranked
+        matched: Sequence[SearchHit] = ()
+        if self.settings.compress.mode == "tokens":
+            selection = self._selected(question, ranked)
+            shown, matched = selection.events, selection.matched
+        hits = tuple(chronological(shown))
+        places = {hit.event_id: place for place, hit in enumerate(hits)}
+        return Chosen(
+            question=question,
+            hits=hits,
+            retrieval="retrieved",
+            matched=tuple(places[hit.event_id] for hit in matched),
+            timings_s=timings,
         )
 
-    def _vector(self, query: SearchQuery) -> NDArray[np.float32]:
-        given = [x for x in (query.text, query.image, query.event_id) if x is not None]
-        if len(given) != 1:
-            raise AnswerError(
-                f"A search takes exactly one of text, image and event_id. Got {len(given)}."
-            )
-        if query.event_id is not None:
-            return self.archive.vector_of(query.event_id)
-        if query.image is not None:
-            return np.asarray(self.encoder.encode_images(_picture(query.image))[0])
-        if not (query.text or "").strip():
-            raise AnswerError("A search must not be empty. Got only white space.")
-        return np.asarray(self.encoder.encode_texts([query.text or ""])[0])
+    def _selected(self, question: Question, ranked: Sequence[SearchHit]) -> Selection:
+        compress = self.settings.compress
+        budget = self._asked(question) or compress.unnamed_budget_tokens or compress.budget_tokens
+        return select(
+            self.archive,
+            ranked,
+            question.filter,
+            margin=self.settings.retrieve.hit_margin or self._searcher.hit_margin,
+            k=self._k(question),
+            exact=question.k is not None,
+            most=budget or self.parts.tokens_a_frame,
+        )
 
     # Loading
 
-    def _features(self, hits: dict[str, SearchHit]) -> tuple[dict[str, EventFeatures], set[str]]:
+    def _features(
+        self, hits: dict[str, SearchHit], max_tokens: int | None
+    ) -> tuple[dict[str, StoredFeatures], set[str]]:
         """Return features by event id, and the ids of those that had to be made."""
         try:
-            stored = self.archive.features(list(hits.values()))
+            stored = self.archive.features(list(hits.values()), max_tokens=max_tokens)
             return dict(zip(hits, stored, strict=True)), set()
         except MissingFeaturesError as error:
             if self._tower is None:
                 raise
             missing = set(error.event_ids)
         kept = [hit for event_id, hit in hits.items() if event_id not in missing]
-        found = dict(zip((h.event_id for h in kept), self.archive.features(kept), strict=True))
+        stored = self.archive.features(kept, max_tokens=max_tokens)
+        found = dict(zip((h.event_id for h in kept), stored, strict=True))
         for event_id in hits:
             if event_id in missing:
                 found[event_id] = self._encode(hits[event_id])
@@ -282,48 +279,84 @@ class Preparer:
     def _uncut(
         self,
         chosen: Chosen,
-        features: dict[str, EventFeatures],
+        features: dict[str, StoredFeatures],
         decoded: set[str],
         timings: dict[str, float],
     ) -> Uncut:
         own = [features[hit.event_id] for hit in chosen.hits]
+        groups = [event for event in own if isinstance(event, EventFeatures)]
         return Uncut(
             chosen=chosen,
-            features=tuple(capped(own, self.settings.max_frames)),
+            features=tuple(capped(groups, self.settings.max_frames) if groups else own),
             origin="decoded" if any(h.event_id in decoded for h in chosen.hits) else "cached",
-            source_tokens=sum(e.num_source_groups * e.groups_TPD.shape[1] for e in own),
+            source_tokens=sum(e.num_source_groups * e.grid_hw[0] * e.grid_hw[1] for e in own),
             timings_s=timings,
         )
 
-    def _encode(self, hit: SearchHit) -> EventFeatures:
-        """Return an event's stage-1 features from its frames, as indexing makes them."""
+    def _encode(self, hit: SearchHit) -> StoredFeatures:
+        """Return an event's features from its frames, as indexing makes them."""
         assert self._tower is not None, "the caller has checked"
         frames_FHWC, times_F = self.archive.frames(hit)
         kept = cap_frames(np.arange(len(times_F)), self.settings.max_frames)
         (features,) = self._tower().encode_events([(frames_FHWC[kept], times_F[kept])])
-        return compress_event(features, self.settings.compress)
+        return stored_form(features, self.settings.compress)
 
     # Compressing
 
     def _merge(self, uncut: Uncut, budget_tokens: int) -> CompressedVideo:
-        return compress_across(uncut.features, self.settings.compress, budget_tokens=budget_tokens)
+        groups = [event for event in uncut.features if isinstance(event, EventFeatures)]
+        return compress_across(groups, self.settings.compress, budget_tokens=budget_tokens)
 
-    def _budget(self, question: Question, given: int | None) -> int:
-        compress = self.settings.compress
-        asked = question.budget_tokens if given is None else given
-        if asked is None:
-            return compress.budget_tokens
-        if not 0 <= asked <= compress.max_budget_tokens:
+    def _cut(self, uncut: Uncut, budget_tokens: int) -> CutTokens:
+        events = [event for event in uncut.features if isinstance(event, Hierarchy)]
+        cut = cut_events(events, uncut.chosen.matched, budget_tokens)
+        hits = uncut.chosen.hits
+        starts_E = placed_starts(spans_of(hits), self.settings.trained_s)
+        shift_E = starts_E - np.array([hit.start_s for hit in hits])
+        return replace(
+            cut,
+            seconds_N=cut.seconds_N + shift_E[cut.events_N],
+            frame_interval_s=self.settings.frame_interval_s,
+        )
+
+    def _prompt(self, chosen: Chosen) -> Prompt:
+        """Return MARC's own prompt, with what is said in words of where the events lie."""
+        prompt = direct_prompt(chosen.question, self.settings.template)
+        if self.settings.compress.mode != "tokens":
+            return prompt
+        spans = spans_of(chosen.hits)
+        shortened = is_shortened(spans, placed_starts(spans, self.settings.trained_s))
+        named = sorted(chosen.matched) if self.settings.facts else []
+        told = [chosen.hits[i] for i in (range(len(spans)) if shortened else named)]
+        if not told:
+            return prompt
+        facts = event_facts(told, self.archive.lengths([hit.video_id for hit in told]))
+        return replace(prompt, text=f"{facts}\n{prompt.text}")
+
+    def _asked(self, question: Question) -> int | None:
+        """Return the budget that a question asks for, None for none."""
+        asked, most = question.budget_tokens, self.settings.compress.max_budget_tokens
+        if asked is not None and not 0 <= asked <= most:
             raise AnswerError(
                 "budget_tokens must be from 0 (one frame's tokens) to compress.max_budget_tokens, "
-                f"{compress.max_budget_tokens}. Got {asked}."
+                f"{most}. Got {asked}."
             )
         return asked
 
+    def _budget(self, chosen: Chosen) -> int:
+        compress = self.settings.compress
+        asked = self._asked(chosen.question)
+        if asked is not None:
+            return asked
+        if compress.mode == "tokens" and not chosen.matched:
+            return compress.unnamed_budget_tokens or compress.budget_tokens
+        return compress.budget_tokens
+
     def _evidence(self, uncut: Uncut, budget_tokens: int | None, prompt: Prompt) -> Evidence:
         chosen = uncut.chosen
+        budget = self._budget(chosen) if budget_tokens is None else budget_tokens
         with torch.inference_mode():
-            video = self._compressor(uncut, self._budget(chosen.question, budget_tokens))
+            video = self._compressor(uncut, budget)
         scored = chosen.retrieval == "retrieved"
         return self.parts.evidence(
             prompt.text,
@@ -336,41 +369,12 @@ class Preparer:
         )
 
 
-def capped(events: Sequence[EventFeatures], most: int) -> list[EventFeatures]:
-    """Return the events with at most `most` temporal groups in all, evenly spread over them.
-
-    The cap of `student.max_frames` (paper, section 4: 64 frames): frames are capped by
-    `cap_frames` before they are encoded; a group of stored features, which stage 1 may have merged
-    from many, counts as one. Events left without a group drop out.
-    """
-    sizes = [event.groups_TPD.shape[0] for event in events]
-    if sum(sizes) <= most:
-        return list(events)
-    owner = np.repeat(np.arange(len(events)), sizes)
-    kept = cap_frames(np.arange(len(owner)), most)
-    first = np.cumsum([0, *sizes])
-    rows = [kept[owner[kept] == i] - first[i] for i in range(len(events))]
-    return [_rows(e, torch.from_numpy(r)) for e, r in zip(events, rows, strict=True) if len(r)]
-
-
-def _rows(event: EventFeatures, rows: torch.Tensor) -> EventFeatures:
-    deepstack, counts = event.deepstack_LTPD, event.counts_T
-    return replace(
-        event,
-        groups_TPD=event.groups_TPD[rows],
-        times_T=event.times_T[rows],
-        deepstack_LTPD=None if deepstack is None else deepstack[:, rows],
-        counts_T=None if counts is None else counts[rows],
-    )
-
-
-def chronological(hits: Sequence[SearchHit]) -> list[SearchHit]:
-    """Return the hits in order of time within each video (paper, section 3.1).
-
-    Videos share no clock: they keep the order of their best hit.
-    """
-    order = {v: i for i, v in enumerate(dict.fromkeys(hit.video_id for hit in hits))}
-    return sorted(hits, key=lambda hit: (order[hit.video_id], hit.start_s, hit.part, hit.index))
+def spans_of(hits: Sequence[SearchHit]) -> list[Span]:
+    """Return the events' stretches from their videos' own 0:00."""
+    return [
+        Span(hit.video_id, hit.start_s - hit.video_start_s, hit.end_s - hit.video_start_s)
+        for hit in hits
+    ]
 
 
 def citation(hit: SearchHit, *, scored: bool) -> Citation:
@@ -386,56 +390,6 @@ def citation(hit: SearchHit, *, scored: bool) -> Citation:
         score=hit.score if scored else None,
         cosine=hit.cosine if scored else None,
     )
-
-
-def _chosen(
-    question: Question,
-    whole: list[SearchHit],
-    retrieved: list[SearchHit] | None,
-    timings: dict[str, float],
-) -> Chosen:
-    if whole:
-        return Chosen(question=question, hits=tuple(whole), retrieval="bypassed")
-    if not retrieved:
-        raise AnswerError(
-            "No event of the memory passes the filters. Widen them, or index more videos."
-        )
-    return Chosen(
-        question=question,
-        hits=tuple(chronological(retrieved)),
-        retrieval="retrieved",
-        timings_s=timings,
-    )
-
-
-def _with_room_for_itself(query: SearchQuery) -> SearchQuery:
-    if query.event_id is None:
-        return query
-    return replace(query, limit=query.offset + query.limit + 1, offset=0)
-
-
-def _without_itself(query: SearchQuery, hits: list[SearchHit]) -> list[SearchHit]:
-    if query.event_id is None:
-        return hits
-    others = [hit for hit in hits if hit.event_id != query.event_id]
-    return others[query.offset : query.offset + query.limit]
-
-
-def _picture(data: bytes) -> NDArray[np.uint8]:
-    """Return an image file's bytes as (1, H, W, 3) uint8 RGB, upright. Raises AnswerError."""
-    import io
-
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            picture = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise AnswerError(
-            f"The image to search by must be a JPEG, PNG or WebP file. Got {len(data)} bytes "
-            f"that cannot be read: {error}"
-        ) from error
-    return picture[None]
 
 
 @contextmanager

@@ -43,9 +43,13 @@ def make_event_id(video_id: str, part: int, index: int) -> str:
     return f"{video_id}:{part:04d}:{index:05d}"
 
 
-def make_feature_id(event_id: str, features_fingerprint: str) -> str:
-    """Return the key of an event's features under one vision tower and one compression."""
-    return f"{event_id}@{features_fingerprint}"
+def make_feature_id(event_id: str, features_fingerprint: str, piece: int = 0) -> str:
+    """Return the key of an event's features under one vision tower and one compression.
+
+    piece: of features that are stored in several rows.
+    """
+    key = f"{event_id}@{features_fingerprint}"
+    return f"{key}+{piece}" if piece else key
 
 
 def make_text_id(event_id: str, kind: TextKind, number: int) -> str:
@@ -183,6 +187,7 @@ FEATURES = pa.schema(
 )
 """`data`: (1 + L, rows, tokens a row, D) row-major little-endian `dtype`; layer 0 the features,
 then deepstack (`num_layers` = 1 + L). A row is a temporal group of grid_h * grid_w tokens (layout
-"groups"), or a node of one token ("nodes"). `counts`: source groups behind each row, null where
-each is one. `parents` (-1: none), `positions` (3 a row: time, height, width) and `heights` are of
+"groups"), or a node of one token ("nodes", in the order in which cuts open them; the rows of an
+event are numbered on from piece to piece). `counts`: source groups, or tokens, behind each row,
+null where each is one. `parents` (-1: none), `positions` (3 a row: time, height, width) and `heights` are of
 nodes only."""

@@ -24,7 +24,8 @@ from marc_core.config import AnswerConfig
 from marc_core.configure import load_config, quoted
 from marc_core.display import Reply, Results, video_name
 from marc_core.errors import AnswerError, ConfigError
-from marc_core.prepare import Preparer, PrepareSettings
+from marc_core.prepare import Preparer
+from marc_core.prepared import PrepareSettings
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery, Turn
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ class Session:
             self.archive,
             self.encoder,
             self.files,
-            PrepareSettings.of(self.config, self.files.settings.options_prompt),
+            PrepareSettings.of(self.config, self.files.settings),
             tower=self._load_tower,
         )
 

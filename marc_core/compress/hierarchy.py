@@ -15,7 +15,7 @@ Letters: N tokens of an event, R stored nodes, D channels, L deepstack layers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +23,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from marc_core.types import EventFeatures
+
+TREE_VERSION = 1
+"""Changes with whatever changes a hierarchy; part of the name of stored features."""
 UNIQUENESS_WEIGHT = 2.0
 """A member counts exp(2 x uniqueness) in its node (our choice, measured on the synthetic world)."""
 MAX_TREE_TOKENS = 4096
@@ -39,7 +43,8 @@ class Hierarchy:
     parents_R: (R,) int32, -1 for the root. positions_R3: (R, 3) float32 seconds, row, column.
     heights_R: (R,) float32 cosine distance at which the node's children were joined, 0 for a
     single token; it never rises from a node to its children. counts_R: (R,) tokens below each node.
-    deepstack_LRD: (L, R, D), where the model has deepstack features.
+    grid_hw, num_source_groups: of the event's frames before any merging. deepstack_LRD: (L, R, D),
+    where the model has deepstack features.
     """
 
     nodes_RD: torch.Tensor
@@ -47,12 +52,56 @@ class Hierarchy:
     positions_R3: torch.Tensor
     heights_R: NDArray[np.float32]
     counts_R: NDArray[np.float32]
+    grid_hw: tuple[int, int]
+    num_source_groups: int
     deepstack_LRD: torch.Tensor | None = None
 
     @property
     def max_tokens(self) -> int:
         """The largest number of tokens that it can be cut into."""
         return (len(self.parents_R) + 1) // 2
+
+    @property
+    def num_source_tokens(self) -> int:
+        """Visual tokens of the event without any compression."""
+        return self.num_source_groups * self.grid_hw[0] * self.grid_hw[1]
+
+    def head(self, num_tokens: int) -> Hierarchy:
+        """Return the part of it that cuts up to `num_tokens` need."""
+        rows = 2 * max(1, min(num_tokens, self.max_tokens)) - 1
+        deepstack = self.deepstack_LRD
+        return replace(
+            self,
+            nodes_RD=self.nodes_RD[:rows],
+            parents_R=self.parents_R[:rows],
+            positions_R3=self.positions_R3[:rows],
+            heights_R=self.heights_R[:rows],
+            counts_R=self.counts_R[:rows],
+            deepstack_LRD=None if deepstack is None else deepstack[:, :rows],
+        )
+
+
+def event_hierarchy(event: EventFeatures, *, max_tokens: int) -> Hierarchy:
+    """Return the hierarchy over all tokens of an event, enough for cuts up to `max_tokens`.
+
+    Groups that a stage 1 has merged already (a memory of the paper's groups) count as groups.
+    """
+    groups, tokens, _ = event.groups_TPD.shape
+    rows, columns = torch.meshgrid(
+        torch.arange(event.grid_hw[0]), torch.arange(event.grid_hw[1]), indexing="ij"
+    )
+    places_P2 = torch.stack([rows, columns], dim=-1).reshape(-1, 2).float()
+    times_N = event.times_T.cpu().float().repeat_interleave(tokens)
+    deepstack = event.deepstack_LTPD
+    return build_hierarchy(
+        event.groups_TPD.flatten(0, 1),
+        torch.cat([times_N[:, None], places_P2.repeat(groups, 1)], dim=1),
+        np.repeat(np.arange(groups), tokens),
+        max_tokens=max_tokens,
+        grid_hw=event.grid_hw,
+        num_source_groups=event.num_source_groups,
+        deepstack_LND=None if deepstack is None else deepstack.flatten(1, 2),
+    )
 
 
 def build_hierarchy(
@@ -61,6 +110,8 @@ def build_hierarchy(
     groups_N: NDArray[np.int64],
     *,
     max_tokens: int,
+    grid_hw: tuple[int, int],
+    num_source_groups: int,
     deepstack_LND: torch.Tensor | None = None,
 ) -> Hierarchy:
     """Return the hierarchy of an event's N >= 1 tokens, enough for cuts up to `max_tokens`.
@@ -85,6 +136,8 @@ def build_hierarchy(
         positions_R3=share_RN @ positions_N3.cpu().float(),
         heights_R=top.heights,
         counts_R=np.array([len(members) for members in top.members], np.float32),
+        grid_hw=grid_hw,
+        num_source_groups=num_source_groups,
         deepstack_LRD=deepstack,
     )
 

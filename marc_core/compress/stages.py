@@ -21,10 +21,14 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
+from marc_core.compress.hierarchy import TREE_VERSION, Hierarchy, event_hierarchy
 from marc_core.compress.merge import MergeMode, apply_plan, merge_plan
 from marc_core.config import CompressConfig, fingerprint
 from marc_core.errors import AnswerError
 from marc_core.types import EventFeatures
+
+StoredFeatures = EventFeatures | Hierarchy
+"""What a memory keeps of an event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +92,20 @@ def stage1_fingerprint(model_fingerprint: str, config: CompressConfig) -> str:
     """
     if config.mode == "none":
         return fingerprint(model_fingerprint, "none")
+    if config.mode == "tokens":
+        return fingerprint(model_fingerprint, "tokens", config.stored_tokens, TREE_VERSION)
     mode = _mode(config, stage=1)
     return fingerprint(
         model_fingerprint, mode, config.window, config.event_ratio, config.restore_norm
     )
+
+
+def stored_form(event: EventFeatures, config: CompressConfig) -> StoredFeatures:
+    """Return what a memory keeps of an event: its hierarchy in mode tokens, else what stage 1
+    leaves of its groups."""
+    if config.mode == "tokens":
+        return event_hierarchy(event, max_tokens=config.stored_tokens)
+    return compress_event(event, config)
 
 
 def compress_event(event: EventFeatures, config: CompressConfig) -> EventFeatures:
@@ -188,6 +202,7 @@ def _resize(x_TPD: torch.Tensor, old: tuple[int, int], new: tuple[int, int]) -> 
 def _mode(config: CompressConfig, *, stage: int) -> MergeMode:
     if config.mode == "mixed":
         return "weighted" if stage == 1 else "plain"
+    assert config.mode != "tokens", "a hierarchy is cut, not merged"
     return config.mode
 
 

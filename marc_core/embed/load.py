@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from marc_core.config import EncoderConfig, fingerprint
 from marc_core.embed.images import ImageRecipe, read_recipe
+from marc_core.embed.margin import stored_margin
 from marc_core.embed.protocol import DualEncoder, EncoderFacts
 from marc_core.embed.transformers_encoder import TransformersEncoder, output_dim
 from marc_core.errors import ModelLoadError
@@ -79,6 +80,7 @@ def _facts(directory: Path, model_config: Any, recipe: ImageRecipe) -> EncoderFa
     return EncoderFacts(
         dim=output_dim(model_config),
         fingerprint=fingerprint(stored, recipe, weights_digests(directory)),
+        hit_margin=stored_margin(directory),
     )
 
 

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderFacts:
-    """What a memory is bound to: `dim` channels of a vector, `fingerprint` of what makes it."""
+    """What a memory is bound to: `dim` channels of a vector, `fingerprint` of what makes it.
+
+    hit_margin: see `DualEncoder`.
+    """
 
     dim: int
     fingerprint: str
+    hit_margin: float | None = None
 
 
 class DualEncoder(Protocol):
@@ -33,6 +37,12 @@ class DualEncoder(Protocol):
     @property
     def fingerprint(self) -> str:
         """12 hex digits that change with the weights or the preprocessing, not with the path."""
+        ...
+
+    @property
+    def hit_margin(self) -> float | None:
+        """Events whose cosine lies so close to the best one's fit a text as well as it; None where
+        the encoder's directory does not say."""
         ...
 
     def encode_images(self, frames_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -53,6 +53,11 @@ class TransformersEncoder:
         """12 hex digits of configuration, recipe and weights."""
         return self._facts.fingerprint
 
+    @property
+    def hit_margin(self) -> float | None:
+        """What marc.json beside the weights says, None without it."""
+        return self._facts.hit_margin
+
     def encode_images(self, frames_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (N, D) unit vectors of (N, H, W, 3) uint8 RGB frames of any size."""
         if frames_NHWC.ndim != 4 or frames_NHWC.shape[-1] != 3 or frames_NHWC.dtype != np.uint8:

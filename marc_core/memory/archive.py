@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marc_core.archive import SearchHit
+from marc_core.archive import SearchHit, VideoLength
 from marc_core.config import MethodConfig
 from marc_core.errors import AnswerError, MissingFeaturesError
 from marc_core.memory import retriever
@@ -19,7 +20,7 @@ from marc_core.types import VideoSource
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from marc_core.types import EventFeatures
+    from marc_core.compress import StoredFeatures
     from marc_core.video import IsolatedDecoder
 
 _FRAME_S = 0.04
@@ -77,17 +78,34 @@ class MemoryArchive:
             after if after and abs(after.start_s - every[here].end_s) <= frame_s else None,
         )
 
+    def lengths(self, video_ids: Sequence[str]) -> dict[str, VideoLength]:
+        """Return the lengths of these videos, by id; unknown ones are absent."""
+        rows = (self.store.get_video(video_id) for video_id in dict.fromkeys(video_ids))
+        return {
+            row["video_id"]: VideoLength(row["num_events"] or 0, row["duration_s"] or 0.0)
+            for row in rows
+            if row is not None
+        }
+
+    def sample_vectors(self, most: int) -> NDArray[np.float32]:
+        """Return (E, D) unit vectors of the first `most` events."""
+        return self.store.some_embeddings(most)
+
     def features(
         self, hits: Sequence[SearchHit], *, max_tokens: int | None = None
-    ) -> list[EventFeatures]:
+    ) -> list[StoredFeatures]:
         """Return the student's features of the events, in order, on the CPU.
 
-        max_tokens: of no use to the layout "groups", which is read whole. Raises
+        max_tokens: read no more of a hierarchy than cuts up to so many tokens need. A memory that
+        was indexed with the paper's groups gets its hierarchies made on the fly. Raises
         MissingFeaturesError.
         """
-        del max_tokens
-        found = self.store.load_features([hit.event_id for hit in hits], self.features_name)
-        missing = [hit.event_id for hit in hits if hit.event_id not in found]
+        ids = [hit.event_id for hit in hits]
+        found = self.store.load_features(ids, self.features_name, max_tokens=max_tokens)
+        missing = [event_id for event_id in ids if event_id not in found]
+        if missing and self.config.compress.mode == "tokens":
+            found |= self._from_groups(missing)
+            missing = [event_id for event_id in missing if event_id not in found]
         if missing:
             raise MissingFeaturesError(
                 f"The memory holds no features of {len(missing)} of {len(hits)} events for student "
@@ -96,7 +114,20 @@ class MemoryArchive:
                 "that the memory was indexed with.",
                 missing,
             )
-        return [found[hit.event_id] for hit in hits]
+        return [found[event_id] for event_id in ids]
+
+    def _from_groups(self, event_ids: Sequence[str]) -> dict[str, StoredFeatures]:
+        from marc_core.compress import event_hierarchy
+        from marc_core.types import EventFeatures
+
+        compress = self.config.compress
+        paper = replace(self.config, compress=replace(compress, mode="plain"))
+        groups = self.store.load_features(event_ids, self._name(paper))
+        return {
+            event_id: event_hierarchy(event, max_tokens=compress.stored_tokens)
+            for event_id, event in groups.items()
+            if isinstance(event, EventFeatures)
+        }
 
     def frames(self, hit: SearchHit) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """Return the frames that indexing sampled in the event, read again from the source.
@@ -128,13 +159,15 @@ class MemoryArchive:
     def features_name(self) -> str:
         """The fingerprint of the features that this archive's questions read."""
         if self._features_name is None:
-            from marc_core.fingerprints import features_name
-            from marc_core.models.vision_tower import vision_fingerprint
-
-            self._features_name = features_name(
-                vision_fingerprint(self.config.student), self.config
-            )
+            self._features_name = self._name(self.config)
         return self._features_name
+
+    @staticmethod
+    def _name(config: MethodConfig) -> str:
+        from marc_core.fingerprints import features_name
+        from marc_core.models.vision_tower import vision_fingerprint
+
+        return features_name(vision_fingerprint(config.student), config)
 
     def close(self) -> None:
         """End the decoding process, if `frames` has started one."""

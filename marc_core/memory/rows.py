@@ -111,7 +111,9 @@ def check_features(events: pa.Table, features: pa.Table) -> None:
     for event_id, video_id, name, key in _columns(
         features, "event_id", "video_id", "fingerprint", "feature_id"
     ):
-        if (event_id, video_id) not in known or key != schemas.make_feature_id(event_id, name):
+        if (event_id, video_id) not in known or key not in (
+            schemas.make_feature_id(event_id, name, piece) for piece in (0, 1)
+        ):
             raise MemoryStoreError(
                 f"Features '{key}' do not belong to an event published with them (event "
                 f"'{event_id}' of video '{video_id}'). Make rows with features_row()."

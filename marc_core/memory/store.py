@@ -8,15 +8,17 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from marc_core import schemas
 from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
-from marc_core.feature_rows import read_features_row, tokens_a_row
+from marc_core.feature_rows import HEAD_TOKENS, read_features, tokens_a_row
 from marc_core.memory import changes, maintenance, publishing
 from marc_core.memory.filters import is_in, quote
 from marc_core.memory.gc import GcPolicy, collect
@@ -29,7 +31,10 @@ from marc_core.memory.tables import (
     open_tables,
     scan,
 )
-from marc_core.types import EventFeatures, VideoSource
+from marc_core.types import VideoSource
+
+if TYPE_CHECKING:
+    from marc_core.compress import StoredFeatures
 
 STATES = (
     "video_id", "uri", "num_streams", "status", "attempts", "error_class",
@@ -278,16 +283,32 @@ class MemoryStore:
         found = scan(self.tables.events, wanted, f"video_id = {quote(video_id)}")
         return found.sort_by("event_id").select(names)
 
+    def some_embeddings(self, most: int) -> NDArray[np.float32]:
+        """Return (E, D) unit vectors of at most `most` events, whichever come first."""
+        found = self.tables.events.search().select(["embedding"]).limit(most).to_arrow()
+        column = found["embedding"].combine_chunks()
+        vectors_ED: NDArray[np.float32] = column.flatten().to_numpy().reshape(-1, self.meta.embedding_dim)
+        return vectors_ED / np.linalg.norm(vectors_ED, axis=1, keepdims=True)
+
     def texts_of(self, event_ids: Sequence[str]) -> pa.Table:
         """Return all texts of these events, ordered by event and start."""
         found = scan(self.tables.texts, schemas.TEXTS.names, is_in("event_id", event_ids))
         return found.sort_by([(n, "ascending") for n in ("event_id", "start_s", "text_id")])
 
-    def load_features(self, event_ids: Sequence[str], fingerprint: str) -> dict[str, EventFeatures]:
-        """Return the features of these events under one name; events without any are absent."""
-        keys = [schemas.make_feature_id(e, fingerprint) for e in event_ids]
+    def load_features(
+        self, event_ids: Sequence[str], fingerprint: str, *, max_tokens: int | None = None
+    ) -> dict[str, StoredFeatures]:
+        """Return the features of these events under one name; events without any are absent.
+
+        max_tokens: of a hierarchy, read no more than cuts up to so many tokens need.
+        """
+        pieces = (0,) if max_tokens is not None and max_tokens <= HEAD_TOKENS else (0, 1)
+        keys = [schemas.make_feature_id(e, fingerprint, p) for e in event_ids for p in pieces]
         found = scan(self.tables.features, schemas.FEATURES.names, is_in("feature_id", keys))
-        return {row["event_id"]: read_features_row(row) for row in found.to_pylist()}
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for row in found.to_pylist():
+            rows.setdefault(row["event_id"], []).append(row)
+        return {event_id: read_features(own) for event_id, own in rows.items()}
 
     def count_tokens(self, video_ids: Sequence[str]) -> int:
         """Return the visual tokens stored in the features of these videos."""

@@ -13,16 +13,20 @@ Letters: K groups, P tokens of a group, D channels, L deepstack layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from marc_core.compress import CompressedVideo
+from marc_core.compress import CompressedVideo, CutTokens
 from marc_core.errors import ModelLoadError
 from marc_core.models.positions import VisualBlock, ticks
 from marc_core.models.prompt import VIDEO_MARK
 
+_HALF_UP = 0.5
+"""Added before rounding down: halves go up, so that equal distances stay equal."""
 _START, _PAD, _END = "<|vision_start|>", "<|video_pad|>", "<|vision_end|>"
 
 
@@ -48,6 +52,33 @@ class Adapter:
     def temporal_index(self, video: CompressedVideo) -> tuple[int, ...]:
         """Return the temporal index of each group, from 0."""
         return tuple(range(len(video.groups_KPD)))
+
+    def expand_tokens(self, text: str, cut: CutTokens) -> str:
+        """Return the prompt with its video mark spelled out to one token per token of the cut."""
+        return text.replace(VIDEO_MARK, _START + _PAD * cut.num_tokens + _END)
+
+    def token_positions(self, cut: CutTokens) -> torch.Tensor:
+        """Return (N, 3) int64 temporal, row and column index of each token of a cut.
+
+        Times count from the first frame of the timeline, as those of whole videos do. With
+        `temporal_positions` "grid" the tokens are a video of N groups of one token.
+        """
+        if self.temporal_positions == "grid":
+            counted = torch.zeros(cut.num_tokens, 3, dtype=torch.long)
+            counted[:, 0] = torch.arange(cut.num_tokens)
+            return counted
+        half_s = 0.5 * (self._temporal_patch - 1) * cut.frame_interval_s
+        ticks_N = (cut.seconds_N - half_s).clip(min=0.0) * self._ticks_per_second(cut)
+        indices = np.column_stack([ticks_N, cut.places_N2])
+        return torch.from_numpy(np.floor(indices + _HALF_UP)).long()
+
+    @property
+    def _temporal_patch(self) -> int:
+        return int(self.model_config.vision_config.temporal_patch_size)
+
+    def _ticks_per_second(self, cut: CutTokens) -> float:
+        """Groups are counted: one for each pair of frames."""
+        return 1.0 / (self._temporal_patch * cut.frame_interval_s)
 
     @property
     def num_deepstack(self) -> int:
@@ -85,8 +116,14 @@ class Qwen25Adapter(Adapter):
         times_K = video.times_K.cpu()
         if self.temporal_positions == "grid":
             times_K = torch.arange(len(times_K), dtype=torch.float64) * interval_s
-        per_second = float(self.model_config.vision_config.tokens_per_second)
-        return ticks(times_K, per_second, interval_s)
+        return ticks(times_K, self._tokens_per_second, interval_s)
+
+    @property
+    def _tokens_per_second(self) -> float:
+        return float(self.model_config.vision_config.tokens_per_second)
+
+    def _ticks_per_second(self, cut: CutTokens) -> float:
+        return self._tokens_per_second
 
     def tower_class(self) -> Any:
         from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
@@ -106,6 +143,20 @@ class Qwen3Adapter(Adapter):
 
     def blocks(self, video: CompressedVideo) -> list[VisualBlock]:
         return [VisualBlock((0,), video.grid_hw)] * len(video.groups_KPD)
+
+    def expand_tokens(self, text: str, cut: CutTokens) -> str:
+        """Tokens of one event at the same tenth of a second share a time and a block."""
+        keys = list(zip(cut.events_N.tolist(), np.round(cut.seconds_N, 1).tolist(), strict=True))
+        blocks = [
+            f"<{seconds:.1f} seconds>{_START}{_PAD * len(list(same))}{_END}"
+            for (_, seconds), same in groupby(keys)
+        ]
+        return text.replace(VIDEO_MARK, "".join(blocks))
+
+    def token_positions(self, cut: CutTokens) -> torch.Tensor:
+        """Rows and columns; time stands in the text."""
+        places_N2 = torch.from_numpy(np.floor(cut.places_N2 + _HALF_UP)).long()
+        return torch.cat([torch.zeros(cut.num_tokens, 1, dtype=torch.long), places_N2], dim=1)
 
     @property
     def num_deepstack(self) -> int:

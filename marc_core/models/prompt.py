@@ -8,12 +8,15 @@ serving all use it. (The wording of Video-R1's benchmarks belongs to their proto
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from marc_core.errors import AnswerError, ModelLoadError
 from marc_core.question import Question, Turn
+
+if TYPE_CHECKING:
+    from marc_core.archive import SearchHit, VideoLength
 
 VIDEO_MARK = "<|vision_start|><|video_pad|><|vision_end|>"
 """What the chat templates of all three families write where a video goes."""
@@ -81,6 +84,28 @@ def question_text(
         lines += [_option(chr(ord("A") + i), text) for i, text in enumerate(options)]
         lines.append(_LETTER)
     return "\n".join(lines)
+
+
+def event_facts(events: Sequence[SearchHit], lengths: Mapping[str, VideoLength]) -> str:
+    """Return one line an event on where it lies in its video, in whole seconds.
+
+    lengths: of the events' videos. (Our choice; the share is in steps of 5 per cent.)
+    """
+    lines = []
+    for hit in events:
+        whole = lengths[hit.video_id]
+        start_s = hit.start_s - hit.video_start_s
+        share = 5 * round(20 * start_s / whole.duration_s) if whole.duration_s > 0 else 0
+        lines.append(
+            f"Scene {hit.index + 1} of {whole.num_events}: {_seconds(hit.end_s - hit.start_s)} "
+            f"long, at {_seconds(start_s)}, {share} %."
+        )
+    return "\n".join(lines)
+
+
+def _seconds(seconds: float) -> str:
+    whole = round(seconds)
+    return "1 second" if whole == 1 else f"{whole} seconds"
 
 
 def choices_of(options: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from marc_core.compress import CompressedVideo
+from marc_core.compress import CompressedVideo, CutTokens
 from marc_core.config import StudentConfig
 from marc_core.errors import ModelLoadError
 from marc_core.evidence import Evidence, VisualRun
@@ -62,10 +62,15 @@ class StudentFiles:
         """Fingerprint of the tower whose features the student reads."""
         return vision_fingerprint(self.config, self.directory)
 
+    @property
+    def tokens_a_frame(self) -> int:
+        """Visual tokens of the largest frame that the student takes."""
+        return max(1, self.config.frame_max_pixels // self.pixels.unit**2)
+
     def evidence(
         self,
         user_text: str,
-        video: CompressedVideo | None,
+        video: CompressedVideo | CutTokens | None,
         *,
         history: Sequence[Turn] = (),
         **shown: Any,
@@ -78,14 +83,16 @@ class StudentFiles:
         prompt = evidence_prompt(
             user_text, video, tokenizer=self.tokenizer, adapter=self.adapter, history=history
         )
-        deepstack = None if video is None else video.deepstack_LKPD
+        tokens_ND, deepstack_LND = self._no_tokens(), None
+        if video is not None:
+            tokens_ND, deepstack_LND = _tensors(video)
         return Evidence(
             before_ids=prompt.before_ids,
             after_ids=prompt.after_ids,
             runs=prompt.runs,
             positions_N3=prompt.positions_N3,
-            tokens_ND=self._no_tokens() if video is None else video.groups_KPD.flatten(0, 1).cpu(),
-            deepstack_LND=None if deepstack is None else deepstack.flatten(1, 2).cpu(),
+            tokens_ND=tokens_ND,
+            deepstack_LND=deepstack_LND,
             vision_fingerprint=self.vision_fingerprint,
             **{"source_tokens": 0 if video is None else video.num_source_tokens} | shown,
         )
@@ -94,9 +101,19 @@ class StudentFiles:
         return torch.zeros(0, int(self.model_config.get_text_config().hidden_size))
 
 
+def _tensors(video: CompressedVideo | CutTokens) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the (N, D) tokens and (L, N, D) deepstack features, on the CPU."""
+    if isinstance(video, CutTokens):
+        tokens_ND, deepstack = video.tokens_ND, video.deepstack_LND
+    else:
+        tokens_ND, deepstack = video.groups_KPD.flatten(0, 1), video.deepstack_LKPD
+        deepstack = None if deepstack is None else deepstack.flatten(1, 2)
+    return tokens_ND.cpu(), None if deepstack is None else deepstack.cpu()
+
+
 def evidence_prompt(
     user_text: str,
-    video: CompressedVideo | None,
+    video: CompressedVideo | CutTokens | None,
     *,
     tokenizer: Any,
     adapter: Adapter,
@@ -111,17 +128,21 @@ def evidence_prompt(
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         empty = torch.zeros(0, 3, dtype=torch.long)
         return EvidencePrompt(before_ids=tuple(ids), after_ids=(), runs=(), positions_N3=empty)
-    ids = tokenizer(adapter.expand(text, video), add_special_tokens=False)["input_ids"]
+    if isinstance(video, CutTokens):
+        expanded, positions_N3 = adapter.expand_tokens(text, video), adapter.token_positions(video)
+    else:
+        expanded = adapter.expand(text, video)
+        positions_N3 = torch.cat([block_positions(block).T for block in adapter.blocks(video)])
+    ids = tokenizer(expanded, add_special_tokens=False)["input_ids"]
     parts = _split(ids, int(adapter.model_config.video_token_id))
     texts, sizes = parts[0::2], [len(run) for run in parts[1::2]]
-    blocks = adapter.blocks(video)
-    assert sizes == [b.num_tokens for b in blocks], "visual runs do not match the blocks"
+    assert sum(sizes) == len(positions_N3), "visual runs do not match the positions"
     between = [(), *texts[1:-1]]
     return EvidencePrompt(
         before_ids=texts[0],
         after_ids=texts[-1],
         runs=tuple(VisualRun(ids=i, num_tokens=n) for i, n in zip(between, sizes, strict=True)),
-        positions_N3=torch.cat([block_positions(block).T for block in blocks]),
+        positions_N3=positions_N3,
     )
 
 

@@ -15,7 +15,8 @@ import marc_core
 from marc_core.answer import Answer, Answerer
 from marc_core.errors import AnswerError
 from marc_core.models.engine import Delta
-from marc_core.prepare import Preparer, PrepareSettings
+from marc_core.prepare import Preparer
+from marc_core.prepared import PrepareSettings
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery
 from marc_core.session import Session
 from tests.marc_core.engines import EchoEngine

@@ -18,7 +18,10 @@ from marc_core.evaluation.variants.footage import Footage
 from marc_core.evaluation.variants.footage_archive import FootageArchive
 from marc_core.models.student_files import StudentFiles
 from marc_core.models.vision_tower import VisionTower
-from marc_core.prepare import Preparer, PrepareSettings, capped, chronological
+from marc_core.choosing import chronological
+from marc_core.compress import capped
+from marc_core.prepare import Preparer
+from marc_core.prepared import PrepareSettings
 from marc_core.question import EventFilter, Question, SearchQuery, Turn
 from marc_core.types import EventFeatures
 

@@ -41,7 +41,8 @@ from marc_core.evaluation.variants.evidence import (
     recall_by_chance,
 )
 from marc_core.evaluation.variants.prompts import prompt_style, protocol_prompt, shown_options
-from marc_core.prepare import Chosen, Preparer, PrepareSettings, Uncut
+from marc_core.prepare import Preparer
+from marc_core.prepared import Chosen, PrepareSettings, Uncut
 from marc_core.question import Question, SearchQuery
 
 if TYPE_CHECKING:

@@ -21,18 +21,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from marc_core.archive import SearchHit
-from marc_core.compress import compress_event
+from marc_core.archive import SearchHit, VideoLength
+from marc_core.compress import stored_form
 from marc_core.config import CompressConfig, fingerprint
 from marc_core.errors import AnswerError
 from marc_core.frame_cap import cap_frames
 from marc_core.indexing import event_embedding, thumbnail
-from marc_core.prepare import Chosen, Uncut
+from marc_core.prepared import Chosen, Uncut
 from marc_core.schemas import make_event_id
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from marc_core.compress import StoredFeatures
     from marc_core.embed import DualEncoder
     from marc_core.evaluation.variants.footage import Footage
     from marc_core.models.vision_tower import VisionTower
@@ -95,6 +96,7 @@ class FootageArchive:
         self._row = {hit.event_id: row for row, hit in enumerate(self.hits)}
         self._where = [(f, i) for f in footage for i in range(len(f.spans))]
         self._vectors_ED = vectors_ED
+        self._stored: dict[str, StoredFeatures] = {}
 
     def using(
         self, *, tower: VisionTower, compress: CompressConfig, max_frames: int
@@ -163,11 +165,26 @@ class FootageArchive:
 
     def features(
         self, hits: Sequence[SearchHit], *, max_tokens: int | None = None
-    ) -> list[EventFeatures]:
-        """Return stage-1 features, as indexing makes them; an event is encoded once."""
-        rows = [(h.event_id, cap_frames(self._positions(h), self.max_frames)) for h in hits]
+    ) -> list[StoredFeatures]:
+        """Return features as indexing makes them; an event is encoded, and its form made, once."""
+        missing = [hit for hit in hits if hit.event_id not in self._stored]
+        rows = [(h.event_id, cap_frames(self._positions(h), self.max_frames)) for h in missing]
         with torch.inference_mode():
-            return [compress_event(f, self.compress) for f in self._encoded(rows, 0)]
+            made = [stored_form(f, self.compress) for f in self._encoded(rows, 0)]
+        self._stored |= {h.event_id: f for h, f in zip(missing, made, strict=True)}
+        return [self._stored[hit.event_id] for hit in hits]
+
+    def lengths(self, video_ids: Sequence[str]) -> dict[str, VideoLength]:
+        """Return the lengths of these videos, by id; unknown ones are absent."""
+        return {
+            f.video_id: VideoLength(len(f.spans), f.spans[-1][1] - f.start_s)
+            for f in self.footage
+            if f.video_id in video_ids
+        }
+
+    def sample_vectors(self, most: int) -> NDArray[np.float32]:
+        """Return (E, D) unit vectors of the first `most` events."""
+        return self.vectors_ED[:most]
 
     def frames(self, hit: SearchHit) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """Return an event's sampled frames and their times."""

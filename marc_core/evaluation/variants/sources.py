@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from marc_core.evaluation.datasets.sample import Sample
     from marc_core.evaluation.variants.readers import Reader
     from marc_core.memory import MemoryStore
-    from marc_core.prepare import Uncut
+    from marc_core.prepared import Uncut
 
 EVERY_EVENT = 1_000_000
 """More events than a video has."""

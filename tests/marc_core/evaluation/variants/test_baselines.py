@@ -10,7 +10,7 @@ import torch
 from marc_core.archive import SearchHit
 from marc_core.evaluation.config import VariantConfig
 from marc_core.evaluation.variants import baselines
-from marc_core.prepare import Chosen, Uncut
+from marc_core.prepared import Chosen, Uncut
 from marc_core.question import Question
 from marc_core.types import EventFeatures
 

@@ -1,0 +1,127 @@
+"""Which events a question is answered from, by how well they fit and where they lie in time.
+
+    ranking of a search --match--> the events that the question names
+        one or two named      they, then their neighbours in time, k in all
+        more: none is named   every event while they are few, else the best, spread over time
+
+Our choice in place of the paper's top k (section 3.1), found on the synthetic world: a question
+about what comes before or after an event does not describe what it asks for, and three best events
+miss it in 31 % of the cases; one that names no event ("how many scenes ...") needs all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from marc_core.archive import Archive, SearchHit
+from marc_core.compress.share import FEW_HITS, hits_within, spread_evenly
+from marc_core.question import EventFilter
+
+POOL = 64
+"""Events that a search ranks for the rules here to look at (our choice)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """The events of a question in no order; matched: those that it names, best first, none where
+    it names no event and all count alike."""
+
+    events: tuple[SearchHit, ...]
+    matched: tuple[SearchHit, ...]
+
+
+def chronological(hits: Sequence[SearchHit]) -> list[SearchHit]:
+    """Return the hits in order of time within each video (paper, section 3.1).
+
+    Videos share no clock: they keep the order of their best hit.
+    """
+    order = {v: i for i, v in enumerate(dict.fromkeys(hit.video_id for hit in hits))}
+    return sorted(hits, key=lambda hit: (order[hit.video_id], hit.start_s, hit.part, hit.index))
+
+
+def match(ranked: Sequence[SearchHit], margin: float) -> list[SearchHit]:
+    """Return the events whose cosine lies within `margin` of the best one's, best first.
+
+    The ranking's first event is always among them: where text decided, it may fit by what is said
+    in it and not by how it looks.
+    """
+    cosines = np.array([-1.0 if hit.cosine is None else hit.cosine for hit in ranked])
+    found = [ranked[i] for i in hits_within(cosines, margin)]
+    said = ranked[0].text_score is not None and ranked[0].event_id not in {
+        hit.event_id for hit in found
+    }
+    return [ranked[0], *found] if said else found
+
+
+def select(
+    archive: Archive,
+    ranked: Sequence[SearchHit],
+    filter: EventFilter,
+    *,
+    margin: float,
+    k: int,
+    exact: bool,
+    most: int,
+) -> Selection:
+    """Return the events of a question.
+
+    ranked: the first `POOL` events of its search, at least one. k: events where the question names
+    some; with `exact` so many are given whatever the scores say, strangers last. most: events at
+    most where it names none, because the budget holds a token of each.
+    """
+    matched = match(ranked, margin)
+    if len(matched) > FEW_HITS and not exact:
+        return _all_or_best(archive, matched, filter, most)
+    matched = matched[:k]
+    events = _distinct([*matched, *_neighbours(archive, matched, filter)])[:k]
+    if exact:
+        events = _distinct([*events, *ranked])[:k]
+    return Selection(events=tuple(events), matched=tuple(matched))
+
+
+def _all_or_best(
+    archive: Archive, matched: Sequence[SearchHit], filter: EventFilter, most: int
+) -> Selection:
+    everything = archive.events(filter, limit=most + 1)
+    if len(everything) <= most:
+        return Selection(events=tuple(everything), matched=())
+    if len(matched) > most:
+        by_time = sorted(matched, key=lambda hit: (hit.uri, hit.start_s, hit.event_id))
+        kept = spread_evenly(list(range(len(by_time))), most)
+        matched = _distinct([matched[0], *(by_time[i] for i in kept)])[:most]
+    return Selection(events=tuple(matched), matched=())
+
+
+def _neighbours(
+    archive: Archive, matched: Sequence[SearchHit], filter: EventFilter
+) -> Iterable[SearchHit]:
+    for hit in matched:
+        for neighbour in archive.neighbours(hit):
+            if neighbour is not None and overlaps(filter, neighbour):
+                yield neighbour
+
+
+def overlaps(filter: EventFilter, hit: SearchHit) -> bool:
+    """Return whether an event lies in the filter's stretches of time; the rest of a filter holds
+    for all events of a video alike."""
+    start_s, end_s = hit.start_s - hit.video_start_s, hit.end_s - hit.video_start_s
+    inside = (filter.start_s is None or end_s > filter.start_s) and (
+        filter.end_s is None or start_s < filter.end_s
+    )
+    after = filter.recorded_from is None or (
+        hit.recorded_to is not None and hit.recorded_to > filter.recorded_from
+    )
+    before = filter.recorded_to is None or (
+        hit.recorded_from is not None and hit.recorded_from < filter.recorded_to
+    )
+    return inside and after and before
+
+
+def _distinct(hits: Iterable[SearchHit]) -> list[SearchHit]:
+    first: dict[str, SearchHit] = {}
+    for hit in hits:
+        first.setdefault(hit.event_id, hit)
+    return list(first.values())

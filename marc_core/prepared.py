@@ -1,0 +1,82 @@
+"""What a question is on its way to Evidence, and the settings of that way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from marc_core.compress.timeline import TRAINED_S
+
+if TYPE_CHECKING:
+    from marc_core.archive import SearchHit
+    from marc_core.compress import StoredFeatures
+    from marc_core.config import CompressConfig, MethodConfig, RetrieveConfig
+    from marc_core.models.model_settings import ModelSettings
+    from marc_core.models.prompt import PromptTemplate
+    from marc_core.question import Question
+
+Retrieval = Literal["retrieved", "bypassed"]
+Origin = Literal["cached", "decoded"]
+"""Where features came from: the archive, or its frames and the vision tower."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareSettings:
+    """What a deployment fixes about questions. Defaults stand in `marc_core.config`.
+
+    max_frames: see `capped`. template: how the student wants a question with options to be put.
+    trained_s: the longest video that it was trained on. facts: whether it is told in words where
+    the events that a question names lie in their video. frame_interval_s: between sampled frames.
+    """
+
+    retrieve: RetrieveConfig
+    compress: CompressConfig
+    max_frames: int
+    template: PromptTemplate
+    trained_s: float = TRAINED_S
+    facts: bool = False
+    frame_interval_s: float = 1.0
+
+    @classmethod
+    def of(cls, config: MethodConfig, student: ModelSettings) -> PrepareSettings:
+        """Return the settings of a configuration and of its student."""
+        return cls(
+            retrieve=config.retrieve,
+            compress=config.compress,
+            max_frames=config.student.max_frames,
+            template=student.options_prompt,
+            trained_s=student.max_seconds or TRAINED_S,
+            facts=student.event_facts,
+            frame_interval_s=1.0 / config.video.sample_fps,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A question and its events, in the order in which they are shown.
+
+    matched: positions among `hits` of the events that the question names, best first; none where
+    it names no event, and where groups are merged. timings_s: wall-clock seconds of the call that
+    chose them, all its questions together.
+    """
+
+    question: Question
+    hits: tuple[SearchHit, ...]
+    retrieval: Retrieval
+    matched: tuple[int, ...] = ()
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uncut:
+    """A question's events with their features, before any budget: what can be cut to any budget.
+
+    features: of `chosen.hits`, in order; events that `capped` left without a group have none.
+    source_tokens: visual tokens of these events without any compression.
+    """
+
+    chosen: Chosen
+    features: tuple[StoredFeatures, ...]
+    origin: Origin
+    source_tokens: int
+    timings_s: dict[str, float] = field(default_factory=dict)
