@@ -148,7 +148,8 @@ class Answerer:
         )
 
     def _prepared(self, questions: Sequence[Question]) -> tuple[list[Uncut], list[Evidence], float]:
-        uncut = self.preparer.load(self.preparer.choose(questions))
+        chosen = self.preparer.choose(questions)
+        uncut = self.preparer.load(chosen, max_tokens=self.preparer.most_tokens(chosen))
         started = time.perf_counter()
         evidence = self.preparer.compress(uncut)
         return uncut, evidence, time.perf_counter() - started

@@ -74,7 +74,7 @@ def select(
     """
     matched = match(ranked, margin)
     if len(matched) > FEW_HITS and not exact:
-        return _all_or_best(archive, matched, filter, most)
+        return _all_or_best(archive, ranked, matched, filter, most)
     matched = matched[:k]
     events = _distinct([*matched, *_neighbours(archive, matched, filter)])[:k]
     if exact:
@@ -83,11 +83,17 @@ def select(
 
 
 def _all_or_best(
-    archive: Archive, matched: Sequence[SearchHit], filter: EventFilter, most: int
+    archive: Archive,
+    ranked: Sequence[SearchHit],
+    matched: Sequence[SearchHit],
+    filter: EventFilter,
+    most: int,
 ) -> Selection:
     everything = archive.events(filter, limit=most + 1)
     if len(everything) <= most:
-        return Selection(events=tuple(everything), matched=())
+        scored = {hit.event_id: hit for hit in ranked}
+        events = tuple(scored.get(hit.event_id, hit) for hit in everything)
+        return Selection(events=events, matched=())
     if len(matched) > most:
         by_time = sorted(matched, key=lambda hit: (hit.uri, hit.start_s, hit.event_id))
         kept = spread_evenly(list(range(len(by_time))), most)

@@ -181,8 +181,9 @@ def read_features_row(row: dict[str, Any]) -> EventFeatures:
     """
     import torch
 
-    stacked_KTPD = _tensor(row, row["grid_h"] * row["grid_w"])
-    stacked_KTPD = stacked_KTPD.unflatten(1, (row["num_rows"], -1))
+    tokens = row["grid_h"] * row["grid_w"]
+    flat_KND = _tensor(row, tokens)
+    stacked_KTPD = flat_KND.reshape(len(flat_KND), row["num_rows"], tokens, row["dim"])
     return EventFeatures(
         groups_TPD=stacked_KTPD[0],
         grid_hw=(row["grid_h"], row["grid_w"]),

@@ -33,6 +33,7 @@ from marc_core.types import DecodeSummary, Event, EventFeatures, VideoSource
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from marc_core.compress import StoredFeatures
     from marc_core.embed import DualEncoder
     from marc_core.events import ShotDetector
     from marc_core.models.vision_tower import VisionTower
@@ -174,20 +175,20 @@ def event_features(
     tower: VisionEncoder,
     events: Iterable[tuple[NDArray[np.uint8], NDArray[np.float64]]],
     config: MethodConfig,
-) -> list[EventFeatures]:
-    """Return the stage-1 features of events given as (frames (F, H, W, 3), times_s (F,)).
+) -> list[StoredFeatures]:
+    """Return what a memory keeps of events given as (frames (F, H, W, 3), times_s (F,)).
 
     At most `student.max_frames` frames of an event are seen, evenly spread. Events go through the
     vision tower together, which changes nothing in their features and costs less.
     """
     import torch
 
-    from marc_core.compress import compress_event
+    from marc_core.compress import stored_form
 
-    features: list[EventFeatures] = []
+    features: list[StoredFeatures] = []
     with torch.inference_mode():
         for batch in _batches(events, config.student.max_frames):
-            features += [compress_event(e, config.compress) for e in tower.encode_events(batch)]
+            features += [stored_form(e, config.compress) for e in tower.encode_events(batch)]
     return features
 
 
@@ -372,13 +373,14 @@ def feature_rows(
     config: MethodConfig,
 ) -> pa.Table:
     """Return the FEATURES rows of events; owners: (event_id, video_id) of each."""
-    from marc_core.feature_rows import features_row
+    from marc_core.feature_rows import features_rows
 
     name = features_name(tower.fingerprint, config)
     encoded = event_features(tower, events, config)
     rows = [
-        features_row(event_id, video_id, name, features)
+        row
         for (event_id, video_id), features in zip(owners, encoded, strict=True)
+        for row in features_rows(event_id, video_id, name, features)
     ]
     return pa.Table.from_pylist(rows, schema=schemas.FEATURES)
 

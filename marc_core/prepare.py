@@ -30,7 +30,6 @@ from marc_core.choosing import POOL, Selection, chronological, select
 from marc_core.compress import (
     CompressedVideo,
     CutTokens,
-    Hierarchy,
     capped,
     compress_across,
     cut_events,
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from marc_core.compress import StoredFeatures
     from marc_core.embed import DualEncoder
     from marc_core.question import Question, Turn
+
 
 class Tower(Protocol):
     """What the fallback needs of `marc_core.models.VisionTower`."""
@@ -304,12 +304,10 @@ class Preparer:
     # Compressing
 
     def _merge(self, uncut: Uncut, budget_tokens: int) -> CompressedVideo:
-        groups = [event for event in uncut.features if isinstance(event, EventFeatures)]
-        return compress_across(groups, self.settings.compress, budget_tokens=budget_tokens)
+        return compress_across(uncut.groups, self.settings.compress, budget_tokens=budget_tokens)
 
     def _cut(self, uncut: Uncut, budget_tokens: int) -> CutTokens:
-        events = [event for event in uncut.features if isinstance(event, Hierarchy)]
-        cut = cut_events(events, uncut.chosen.matched, budget_tokens)
+        cut = cut_events(uncut.hierarchies, uncut.chosen.matched, budget_tokens)
         hits = uncut.chosen.hits
         starts_E = placed_starts(spans_of(hits), self.settings.trained_s)
         shift_E = starts_E - np.array([hit.start_s for hit in hits])

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from marc_core.compress import Hierarchy
 from marc_core.compress.timeline import TRAINED_S
+from marc_core.types import EventFeatures
 
 if TYPE_CHECKING:
     from marc_core.archive import SearchHit
@@ -80,3 +82,13 @@ class Uncut:
     origin: Origin
     source_tokens: int
     timings_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> list[EventFeatures]:
+        """The features of a question whose groups are merged."""
+        return [event for event in self.features if isinstance(event, EventFeatures)]
+
+    @property
+    def hierarchies(self) -> list[Hierarchy]:
+        """The features of a question in mode tokens."""
+        return [event for event in self.features if isinstance(event, Hierarchy)]

@@ -189,5 +189,5 @@ FEATURES = pa.schema(
 then deepstack (`num_layers` = 1 + L). A row is a temporal group of grid_h * grid_w tokens (layout
 "groups"), or a node of one token ("nodes", in the order in which cuts open them; the rows of an
 event are numbered on from piece to piece). `counts`: source groups, or tokens, behind each row,
-null where each is one. `parents` (-1: none), `positions` (3 a row: time, height, width) and `heights` are of
-nodes only."""
+null where each is one. `parents` (-1: none), `positions` (3 a row: time, height, width) and
+`heights` are of nodes only."""

@@ -27,13 +27,15 @@ class VariantConfig:
     model: Literal["student", "teacher"] = "student"
     """Who answers: the model of the section `student` or of `teacher`."""
     events: Literal["retrieved", "all", "oracle"] = "retrieved"
-    """retrieved: the VMR's top `retrieve.k`. all: the whole video. oracle: the events that hold
-    the evidence, where the benchmark names them (else the whole video)."""
+    """retrieved: the VMR's top `retrieve.k`; in mode tokens as many as the scores say. all: the
+    whole video. oracle: the events that hold the evidence, where the benchmark names them (else
+    the whole video)."""
     frames: int = number(64, least=1)
     """Frames at most, spread evenly over the chosen events (paper, section 4). Events that are
     merged come as a memory holds them: there the cap counts the groups that stage 1 left."""
-    mode: Literal["plain", "weighted", "mixed", "none"] = "plain"
-    """Merge mode; none gives all tokens to the model (the teacher)."""
+    mode: Literal["tokens", "plain", "weighted", "mixed", "none"] = "tokens"
+    """How tokens are chosen or merged (`compress.mode`); none gives all tokens to the model (the
+    teacher)."""
     budget_tokens: int = number(0, least=0)
     """N_target in visual tokens; 0 = one frame's (paper, section 4)."""
     adaptive: bool = False

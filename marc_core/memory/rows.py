@@ -116,7 +116,7 @@ def check_features(events: pa.Table, features: pa.Table) -> None:
         ):
             raise MemoryStoreError(
                 f"Features '{key}' do not belong to an event published with them (event "
-                f"'{event_id}' of video '{video_id}'). Make rows with features_row()."
+                f"'{event_id}' of video '{video_id}'). Make rows with features_rows()."
             )
 
 

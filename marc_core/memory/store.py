@@ -286,9 +286,12 @@ class MemoryStore:
     def some_embeddings(self, most: int) -> NDArray[np.float32]:
         """Return (E, D) unit vectors of at most `most` events, whichever come first."""
         found = self.tables.events.search().select(["embedding"]).limit(most).to_arrow()
-        column = found["embedding"].combine_chunks()
-        vectors_ED: NDArray[np.float32] = column.flatten().to_numpy().reshape(-1, self.meta.embedding_dim)
-        return vectors_ED / np.linalg.norm(vectors_ED, axis=1, keepdims=True)
+        flat = found["embedding"].combine_chunks().flatten().to_numpy()
+        vectors_ED = flat.reshape(-1, self.meta.embedding_dim)
+        unit_ED: NDArray[np.float32] = vectors_ED / np.linalg.norm(
+            vectors_ED, axis=1, keepdims=True
+        )
+        return unit_ED
 
     def texts_of(self, event_ids: Sequence[str]) -> pa.Table:
         """Return all texts of these events, ordered by event and start."""

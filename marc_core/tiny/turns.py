@@ -57,7 +57,7 @@ def make_sample(
     budget = int(rng.choice(stage.budgets))
     video = compress_across(
         [_merged(footage, features_TPD, e) for e in shown],
-        CompressConfig(),
+        CompressConfig(mode="plain"),
         budget_tokens=tokens_of(budget, grid_hw),
     )
     return PackedTurns(video.groups_KPD, video.times_K, grid_hw, tuple(turns))
@@ -71,7 +71,7 @@ def _merged(footage: GroupedVideo, features_TPD: torch.Tensor, event: int) -> Ev
         times_T=torch.from_numpy(footage.group_times_T)[inside],
         num_source_groups=int(inside.sum()),
     )
-    return compress_event(features, CompressConfig())
+    return compress_event(features, CompressConfig(mode="plain"))
 
 
 def _questions(

@@ -165,7 +165,7 @@ def make_evidence() -> Callable[..., Evidence]:
         frames = rng.integers(0, 256, (2 * groups + 4, *size, 3), dtype=np.uint8)
         features = tower.encode_events([(frames, np.arange(len(frames), dtype=np.float64))])
         budget_tokens = groups * features[0].groups_TPD.shape[1]
-        compress = CompressConfig(budget_tokens=budget_tokens, event_ratio=1.0)
+        compress = CompressConfig(mode="plain", budget_tokens=budget_tokens, event_ratio=1.0)
         return files.evidence(text, compress_across(features, compress), **shown)
 
     return make

@@ -17,7 +17,7 @@ from benchmarks.odd_times import (
     write_segments,
     write_stamped,
 )  # fmt: skip
-from marc_core.config import EventConfig, MethodConfig, VideoConfig
+from marc_core.config import CompressConfig, EventConfig, MethodConfig, VideoConfig
 from marc_core.evaluation.variants.footage import FileLoader
 from marc_core.events import ShotDetector
 from marc_core.indexing import (
@@ -293,7 +293,7 @@ def test_a_video_shorter_than_a_second(index, tmp_path):
 
 def test_events_encoded_together_equal_events_encoded_alone(make_tower, make_frames):
     tower = make_tower()
-    config = MethodConfig(student=tower.config)
+    config = MethodConfig(student=tower.config, compress=CompressConfig(mode="plain"))
     events = [make_frames(n, seed=n) for n in (1, 2, 7, 30, 64, 70, 3)]
     together = event_features(tower, events, config)
     for event, features in zip(events, together, strict=True):

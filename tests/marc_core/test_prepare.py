@@ -12,14 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
+from marc_core.choosing import chronological
+from marc_core.compress import capped
 from marc_core.config import CompressConfig, MethodConfig, StudentConfig
 from marc_core.errors import AnswerError, MissingFeaturesError
 from marc_core.evaluation.variants.footage import Footage
 from marc_core.evaluation.variants.footage_archive import FootageArchive
 from marc_core.models.student_files import StudentFiles
 from marc_core.models.vision_tower import VisionTower
-from marc_core.choosing import chronological
-from marc_core.compress import capped
 from marc_core.prepare import Preparer
 from marc_core.prepared import PrepareSettings
 from marc_core.question import EventFilter, Question, SearchQuery, Turn
@@ -32,6 +32,7 @@ COLOURS = {
     "grey": (90, 90, 90),
 }
 SECONDS = 4
+PAPER = CompressConfig(mode="plain")
 
 
 class ColourEncoder:
@@ -39,6 +40,7 @@ class ColourEncoder:
 
     dim = 3
     fingerprint = "0123456789ab"
+    hit_margin = 0.15
 
     def __init__(self) -> None:
         self.texts: list[list[str]] = []
@@ -94,14 +96,14 @@ def archive(tower: VisionTower, encoder: ColourEncoder) -> FootageArchive:
         [footage("first", ["green", "red", "blue", "red"]), footage("second", ["blue", "green"])],
         encoder=encoder,
         tower=tower,
-        compress=CompressConfig(),
+        compress=PAPER,
         max_frames=64,
     )
 
 
 def preparer(archive: Any, encoder: Any, files: StudentFiles, **changes: Any) -> Preparer:
     tower = changes.pop("tower", None)
-    settings = PrepareSettings.of(MethodConfig(), files.settings.options_prompt)
+    settings = PrepareSettings.of(MethodConfig(compress=PAPER), files.settings)
     settings = dataclasses.replace(settings, **changes)
     return Preparer(archive, encoder, files, settings, tower=tower)
 
@@ -180,7 +182,7 @@ def test_what_cannot_be_asked_is_a_clear_error(
 def test_the_budget_is_the_questions_the_calls_or_the_configured_one(
     archive: FootageArchive, encoder: ColourEncoder, files: StudentFiles
 ) -> None:
-    twenty = dataclasses.replace(CompressConfig(), budget_tokens=20)
+    twenty = dataclasses.replace(PAPER, budget_tokens=20)
     path = preparer(archive, encoder, files, compress=twenty)
     asked = [Question(text="red"), Question(text="red", budget_tokens=27)]
     uncut = path.load(path.choose(asked))
@@ -326,7 +328,7 @@ def test_seconds_of_a_filter_count_from_the_videos_own_zero(
 ) -> None:
     late = FootageArchive(
         [footage("late", ["red", "blue"], start_s=1000.0)], encoder=encoder, tower=tower,
-        compress=CompressConfig(), max_frames=64,
+        compress=PAPER, max_frames=64,
     )  # fmt: skip
     found = late.events(EventFilter(end_s=4.0), limit=9)
     assert [(hit.start_s, hit.video_start_s) for hit in found] == [(1000.0, 1000.0)]

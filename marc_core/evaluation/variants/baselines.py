@@ -100,8 +100,8 @@ def compressor(variant: VariantConfig, *, seed: int) -> Compressor | None:
 
     def cut(uncut: Uncut, budget_tokens: int) -> CompressedVideo:
         if variant.baseline in FRAME_BASELINES:
-            return compress_across(uncut.features, _WHOLE)
-        joined = join_events(uncut.features)
+            return compress_across(uncut.groups, _WHOLE)
+        joined = join_events(uncut.groups)
         kept = min(groups_for_tokens(budget_tokens, joined.grid_hw), joined.groups_TPD.shape[0])
         if variant.baseline == "moviechat":
             return compress_across(

@@ -190,11 +190,10 @@ class OneVideo:
             self.opened.view(reader, compress, variant.frames),
             self.evaluator.encoder,
             reader.files,
-            PrepareSettings(
-                retrieve=self.config.retrieve,
+            dataclasses.replace(
+                PrepareSettings.of(self.config, reader.files.settings),
                 compress=compress,
                 max_frames=variant.frames,
-                template=reader.files.settings.options_prompt,
             ),
             tower=reader.load_tower,
             compressor=baselines.compressor(variant, seed=self.config.seed),

@@ -11,7 +11,13 @@ from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
 from marc_core.compress import hierarchy as module
-from marc_core.compress.hierarchy import average_linkage, build_hierarchy, cut
+from marc_core.compress.hierarchy import average_linkage, cut, event_hierarchy
+from marc_core.compress.hierarchy import build_hierarchy as build
+from marc_core.types import EventFeatures
+
+
+def build_hierarchy(*tokens, **settings):
+    return build(*tokens, grid_hw=(1, 1), num_source_groups=1, **settings)
 
 
 def tokens(num_groups: int, per_group: int, dim: int = 8, seed: int = 0):
@@ -165,3 +171,30 @@ def test_a_long_event_is_reduced_in_stretches_of_time_first(monkeypatch):
         assert len(rows) == wanted
         assert found.counts_R[rows].sum() == 80
     assert (np.diff(found.heights_R[found.parents_R[1::2]]) <= 1e-6).all()
+
+
+def test_an_event_s_tokens_carry_time_row_and_column():
+    x, positions, groups = tokens(5, 6, seed=4)
+    places = [[r, c] for r in range(2) for c in range(3)] * 5
+    positions[:, 1:] = torch.tensor(places)
+    event = EventFeatures(
+        groups_TPD=x.reshape(5, 6, -1),
+        grid_hw=(2, 3),
+        times_T=torch.arange(5) * 2.0,
+        num_source_groups=7,
+    )
+    found = event_hierarchy(event, max_tokens=11)
+    same = build(x, positions, groups, max_tokens=11, grid_hw=(2, 3), num_source_groups=7)
+    torch.testing.assert_close(found.nodes_RD, same.nodes_RD)
+    torch.testing.assert_close(found.positions_R3, same.positions_R3)
+    assert found.num_source_tokens == 42
+
+
+def test_the_head_is_what_small_cuts_need():
+    x, positions, groups = tokens(6, 9)
+    whole = build_hierarchy(x, positions, groups, max_tokens=30)
+    head = whole.head(4)
+    assert len(head.parents_R) == 7
+    for wanted in range(1, 5):
+        np.testing.assert_array_equal(cut(head, wanted), cut(whole, wanted))
+    assert whole.head(99).max_tokens == whole.max_tokens

@@ -30,14 +30,14 @@ def event(num=8, *, grid=(2, 3), dim=8, seed=0, start_s=0.0, deepstack=0):
 @pytest.mark.parametrize(("num", "ratio", "kept"), [(8, 0.25, 2), (9, 0.25, 3), (1, 0.25, 1),
                                                     (3, 1.0, 3), (8, 0.01, 1)])  # fmt: skip
 def test_stage_1_keeps_ceil_rho_t(num, ratio, kept):
-    out = compress_event(event(num), CompressConfig(event_ratio=ratio))
+    out = compress_event(event(num), CompressConfig(mode="plain", event_ratio=ratio))
     assert out.groups_TPD.shape[0] == len(out.times_T) == len(out.counts_T) == kept
     assert out.num_source_groups == num
     assert out.counts_T.sum() == num
 
 
 def test_stage_2_reaches_the_budget_and_keeps_time_in_order():
-    config = CompressConfig(budget_tokens=18)
+    config = CompressConfig(mode="plain", budget_tokens=18)
     events = [compress_event(event(8, seed=i, start_s=20.0 * i), config) for i in range(4)]
     video = compress_across(events, config)
     assert video.groups_KPD.shape == (3, 6, 8)
@@ -78,7 +78,7 @@ def test_mixed_is_weighted_inside_and_plain_across():
 
 
 def test_deepstack_features_follow_the_same_plan():
-    config = CompressConfig(budget_tokens=12)
+    config = CompressConfig(mode="plain", budget_tokens=12)
     e = event(8, deepstack=3)
     same = replace(e, deepstack_LTPD=e.groups_TPD[None].repeat(3, 1, 1, 1))
     video = compress_across([compress_event(same, config), compress_event(same, config)], config)
@@ -88,15 +88,15 @@ def test_deepstack_features_follow_the_same_plan():
 
 def test_restore_norm_gives_the_mean_norm_of_the_sources():
     e = event(8)
-    plain = compress_event(e, CompressConfig(event_ratio=0.01))
-    out = compress_event(e, CompressConfig(event_ratio=0.01, restore_norm=True, mode="weighted"))
+    plain = compress_event(e, CompressConfig(mode="plain", event_ratio=0.01))
+    out = compress_event(e, CompressConfig(mode="weighted", event_ratio=0.01, restore_norm=True))
     torch.testing.assert_close(out.groups_TPD[0].norm(dim=-1), e.groups_TPD.norm(dim=-1).mean(0))
     assert out.groups_TPD.norm() > plain.groups_TPD.norm()
 
 
 def test_other_grids_are_resized_to_the_largest():
     wide, tall = event(4, grid=(2, 4), deepstack=2), event(4, grid=(3, 2), deepstack=2, seed=1)
-    video = compress_across([tall, wide], CompressConfig(budget_tokens=16))
+    video = compress_across([tall, wide], CompressConfig(mode="plain", budget_tokens=16))
     assert video.grid_hw == (2, 4)
     assert video.groups_KPD.shape == (2, 8, 8)
     assert video.deepstack_LKPD.shape == (2, 2, 8, 8)
@@ -112,11 +112,11 @@ def test_resizing_keeps_each_token_where_it_was():
 
 def test_no_event_is_a_clear_error():
     with pytest.raises(AnswerError, match="at least one event"):
-        compress_across([], CompressConfig())
+        compress_across([], CompressConfig(mode="plain"))
 
 
 def test_stored_features_are_named_by_stage_1_settings_only():
-    base = CompressConfig()
+    base = CompressConfig(mode="plain")
     name = stage1_fingerprint("m", base)
     assert name == stage1_fingerprint("m", replace(base, budget_tokens=54))
     assert stage1_fingerprint("m", replace(base, mode="mixed")) == stage1_fingerprint(

@@ -17,6 +17,7 @@ class ColourEncoder:
 
     dim = 3
     fingerprint = "0123456789ab"
+    hit_margin = 0.15
     words = ("red", "green", "blue")
 
     def encode_images(self, frames_NHWC: np.ndarray) -> np.ndarray:

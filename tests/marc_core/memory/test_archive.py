@@ -1,5 +1,6 @@
 """A memory as the question path sees it."""
 
+import dataclasses
 import datetime as dt
 
 import av
@@ -10,6 +11,7 @@ import torch
 
 from marc_core import schemas
 from marc_core.archive import Archive
+from marc_core.compress import event_hierarchy
 from marc_core.config import IndexConfig
 from marc_core.errors import AnswerError, MissingFeaturesError, SourceError
 from marc_core.memory.archive import MemoryArchive
@@ -141,3 +143,28 @@ def test_frames_are_those_at_the_stored_times(store, archive, fakes, tmp_path):
 def test_a_stored_address_tells_its_stream(fakes, uri, stream):
     source = VideoSource.of_row(fakes.video_row("v", uri))
     assert (source.uri, source.stream) == (uri, stream)
+
+
+def test_hierarchies_are_made_of_groups_that_are_there(store, fakes):
+    """A memory that was indexed with the paper's groups answers in mode tokens, too."""
+    config = IndexConfig()
+    paper = dataclasses.replace(config, compress=dataclasses.replace(config.compress, mode="plain"))
+    name = MemoryArchive(store, paper).features_name
+    store.publish(*fakes.tables_of("v", "/v.mp4", 3, model=name))
+    hits = MemoryArchive(store, config).events(EVERYTHING, limit=9)
+    for found, groups in zip(
+        MemoryArchive(store, config).features(hits),
+        MemoryArchive(store, paper).features(hits),
+        strict=True,
+    ):
+        expected = event_hierarchy(groups, max_tokens=config.compress.stored_tokens)
+        assert torch.equal(found.nodes_RD, expected.nodes_RD)
+
+
+def test_lengths_and_vectors(store, archive, fakes):
+    store.publish(*fakes.tables_of("v", "/v.mp4", 3))
+    assert archive.lengths(["v", "v", "unknown"])["v"].num_events == 3
+    assert set(archive.lengths(["v", "unknown"])) == {"v"}
+    vectors = archive.sample_vectors(2)
+    assert vectors.shape == (2, fakes.DIM)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)

@@ -1,11 +1,23 @@
 import dataclasses
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from marc_core import schemas
+from marc_core.compress import event_hierarchy
+from marc_core.compress.hierarchy import cut
 from marc_core.errors import MemoryStoreError
-from marc_core.feature_rows import features_columns, features_row, read_features_row
+from marc_core.feature_rows import (
+    HEAD_TOKENS,
+    features_columns,
+    features_row,
+    features_rows,
+    read_features,
+    read_features_row,
+)
+from marc_core.types import EventFeatures
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -70,3 +82,49 @@ def test_damaged_rows_are_refused(fakes):
         read_features_row(row | {"data": row["data"][:-2]})
     with pytest.raises(MemoryStoreError, match="damaged"):
         read_features_row(row | {"dtype": "int8"})
+
+
+def nodes_of(num_groups: int, layers: int = 0):
+    x = torch.randn(1 + layers, num_groups, 6, 8, generator=torch.manual_seed(0)).bfloat16()
+    event = EventFeatures(
+        groups_TPD=x[0],
+        grid_hw=(2, 3),
+        times_T=torch.arange(num_groups) * 2.0 + 0.5,
+        num_source_groups=num_groups,
+        deepstack_LTPD=x[1:] if layers else None,
+    )
+    return event_hierarchy(event, max_tokens=40)
+
+
+@pytest.mark.parametrize(("groups", "layers", "pieces"), [(1, 0, 1), (6, 0, 2), (6, 2, 2)])
+def test_a_hierarchy_comes_back_from_its_pieces(groups, layers, pieces):
+    nodes = nodes_of(groups, layers)
+    rows = features_rows("v:0000:00000", "v", "m", nodes)
+    assert [list(row) for row in rows] == [schemas.FEATURES.names] * pieces
+    table = pa.Table.from_pylist(rows, schema=schemas.FEATURES)
+    back = read_features(table.to_pylist()[::-1])
+    for name in ("nodes_RD", "positions_R3"):
+        assert torch.equal(getattr(back, name), getattr(nodes, name))
+    for name in ("parents_R", "heights_R", "counts_R"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(nodes, name))
+    assert (back.grid_hw, back.num_source_groups) == ((2, 3), groups)
+    assert (back.deepstack_LRD is None) == (not layers)
+    if layers:
+        assert torch.equal(back.deepstack_LRD, nodes.deepstack_LRD)
+
+
+def test_the_first_piece_is_enough_for_small_cuts():
+    nodes = nodes_of(6)
+    head = read_features(features_rows("v:0000:00000", "v", "m", nodes)[:1])
+    assert head.max_tokens == HEAD_TOKENS
+    for wanted in (1, 5, HEAD_TOKENS):
+        rows = cut(head, wanted)
+        np.testing.assert_array_equal(rows, cut(nodes, wanted))
+        assert torch.equal(head.nodes_RD[rows], nodes.nodes_RD[rows])
+
+
+def test_a_later_layout_is_refused():
+    (row,) = features_rows("e", "v", "m", nodes_of(1))
+    for change in ({"layout": "clouds"}, {"layout_version": 2}):
+        with pytest.raises(MemoryStoreError, match="a later MARC wrote them"):
+            read_features([row | change])

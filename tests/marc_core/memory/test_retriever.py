@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from lancedb.index import FTS, IvfFlat
 
 from marc_core import schemas
+from marc_core.choosing import chronological
 from marc_core.config import MemoryConfig, RetrieveConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.memory import MemoryStore, search
 from marc_core.memory.retriever import fuse
-from marc_core.choosing import chronological
 from marc_core.question import EventFilter, SearchQuery
 
 CONFIG = RetrieveConfig()

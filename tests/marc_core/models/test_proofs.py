@@ -23,7 +23,7 @@ from marc_core.models.vision_tower import VisionTower, encode_events
 
 FAMILIES = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
 NONE = CompressConfig(mode="none")
-ONE = CompressConfig()
+ONE = CompressConfig(mode="plain")
 PROMPT = "what is red ?"
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES)

@@ -22,7 +22,7 @@ PROMPT = "what is red ?"
 def setup(directory, make_frames, groups):
     config = StudentConfig(model=str(directory), device="cpu", frame_max_pixels=32 * 32)
     tower = VisionTower(config)
-    compress = CompressConfig(event_ratio=1.0)
+    compress = CompressConfig(mode="plain", event_ratio=1.0)
     frames = [make_frames(8, seed=1, start_s=3.0), make_frames(6, seed=2, start_s=20.0)]
     events = [compress_event(e, compress) for e in tower.encode_events(frames)]
     budget_tokens = groups * events[0].groups_TPD.shape[1]
