@@ -80,11 +80,11 @@ def test_other_features_are_made_without_a_new_cut(config, monkeypatch, tmp_path
     assert writer.write(redone(config, plan.work)) == (2, 0)
     again = store.load_features(ids, fingerprints.features)
     for event_id in ids:
-        torch.testing.assert_close(again[event_id].groups_TPD, indexed[event_id].groups_TPD)
-        assert again[event_id].times_T.tolist() == indexed[event_id].times_T.tolist()
+        torch.testing.assert_close(again[event_id].nodes_RD, indexed[event_id].nodes_RD)
+        torch.testing.assert_close(again[event_id].positions_R3, indexed[event_id].positions_R3)
 
     # Others give others, and nothing else changes.
-    other = replace(config, compress=replace(config.compress, event_ratio=1.0))
+    other = replace(config, compress=replace(config.compress, stored_tokens=20))
     assert preview(other).why == {"features differ": 2}
     _, wanted, plan = planned(other)
     assert (plan.work.num_rows, plan.redo.num_rows) == (0, 2)
@@ -95,7 +95,7 @@ def test_other_features_are_made_without_a_new_cut(config, monkeypatch, tmp_path
     assert sorted(store.load_features(ids, wanted.features)) == sorted(ids)
 
     # A video that is gone keeps its features, and is left to the next run.
-    third = replace(config, compress=replace(config.compress, window=2))
+    third = replace(config, compress=replace(config.compress, stored_tokens=5))
     _, wanted, plan = planned(third)
     (tmp_path / "archive" / "1.mp4").unlink()
     assert writer.write(redone(third, plan.redo)) == (2, 1)
