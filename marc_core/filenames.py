@@ -33,9 +33,10 @@ _UNFINISHED = frozenset({"part", "crdownload", "download", "filepart", "tmp", "b
 """Endings that are put behind a video's own one."""
 
 _STREAM_END = re.compile(r"#([1-9]\d*)$")
-_ENCODED = re.compile(
-    "[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]|" + _STREAM_END.pattern
-)
+_UNPRINTABLE = "[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]"
+_ENCODED = re.compile(f"{_UNPRINTABLE}|{_STREAM_END.pattern}")
+_STORES = {"gcs": "gs", "abfs": "az"}
+"""Schemes that are two names of one kind of store."""
 
 
 def uri_of_path(path: str) -> str:
@@ -59,6 +60,41 @@ def names_a_stream(uri: str) -> bool:
 def path_of_file_uri(rest: str) -> str:
     """Return the path that stands behind `file://`."""
     return os.fsdecode(unquote_to_bytes(os.fsencode(rest)))
+
+
+def canonical(address: str) -> str:
+    """Return one text for every way to write an address, to compare it by; not to open it by.
+
+    A local path, decoded and without `.`, `..` and doubled or trailing slashes; a store's address
+    without a trailing slash and under one scheme. `/` and the empty address become empty.
+    """
+    scheme, found, rest = address.partition("://")
+    if found and scheme != "file":
+        return f"{_STORES.get(scheme, scheme)}://{rest.rstrip('/')}"
+    path = path_of_file_uri(rest) if found else address
+    # POSIX gives two leading slashes a meaning of their own; file systems do not.
+    return re.sub("^//+", "/", os.path.normpath(path)).rstrip("/") if path else ""
+
+
+def file_names(address: str) -> tuple[str, ...]:
+    """Return the last component of an address, as written and decoded."""
+    return tuple(a.rstrip("/").rpartition("/")[2] for a in (address, canonical(address)))
+
+
+def is_below(address: str, folder: str) -> bool:
+    """Return whether an address is `folder` or lies below it; both as `canonical` gives them."""
+    return address == folder or address.startswith(f"{folder}/")
+
+
+def spellings(address: str) -> tuple[str, ...]:
+    """Return every way in which a memory may write a file or folder, without a trailing slash."""
+    place = canonical(address)
+    scheme, found, rest = place.partition("://")
+    if found:
+        others = [other for other, same in _STORES.items() if same == scheme]
+        return (place, *(f"{other}://{rest}" for other in others))
+    encoded = "file://" + quote(os.fsencode(place))
+    return (encoded,) if re.search(_UNPRINTABLE, place) else (place, encoded)
 
 
 def shown(path: object) -> str:

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 from marc_core.answer import Answerer
 from marc_core.config import AnswerConfig
 from marc_core.configure import load_config, quoted
-from marc_core.display import Reply, Results, video_name
+from marc_core.display import Reply, Results
 from marc_core.errors import AnswerError, ConfigError
+from marc_core.filenames import file_names
 from marc_core.prepare import Preparer
 from marc_core.prepared import PrepareSettings
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery, Turn
@@ -152,7 +153,7 @@ class Session:
             if row is not None:
                 return str(row["video_id"])
         rows = self.store.videos(columns=["video_id", "uri"]).to_pylist()
-        same = [row for row in rows if video_name(row["uri"]) == name]
+        same = [row for row in rows if name in file_names(row["uri"])]
         if len(same) == 1:
             return str(same[0]["video_id"])
         if same:

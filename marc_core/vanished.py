@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from marc_core.digest import content_digest
 from marc_core.errors import SourceError
-from marc_core.filenames import names_a_stream, stream_of
+from marc_core.filenames import canonical, is_below, names_a_stream, stream_of
 from marc_core.fingerprints import Fingerprints
 from marc_core.types import VideoSource
 from marc_core.video import list_videos, local_copy
@@ -43,28 +43,25 @@ def find_vanished(
             f"'{unreadable[0]}' and {len(unreadable) - 1} more folders cannot be listed, so nobody "
             "knows what is gone from them. Nothing was removed. Make them readable, or name others."
         )
-    there = {source.uri for source in found}
+    there = {canonical(source.uri) for source in found}
     rows = store.videos(columns=["video_id", "uri", "status", "num_events"]).to_pylist()
-    gone = []
-    for root in _roots(config):
-        below = [row for row in rows if _is_below(_file(row["uri"]), root)]
-        if below and not even_empty and not any(_is_below(uri, root) for uri in there):
+    placed = [(row, canonical(_file(row["uri"]))) for row in rows]
+    gone: dict[str, dict[str, Any]] = {}
+    for uri in config.archive:
+        root = canonical(_absolute(uri, config))
+        below = [(row, place) for row, place in placed if is_below(place, root)]
+        if below and not even_empty and not any(is_below(place, root) for place in there):
             raise SourceError(
-                f"'{root}' holds no video, and the memory has {len(below):,} of it. Is the disk "
+                f"'{uri}' holds no video, and the memory has {len(below):,} of it. Is the disk "
                 "mounted? Nothing was removed. If they are really gone: --even-empty."
             )
-        gone += [row for row in below if _file(row["uri"]) not in there]
-    unique = {row["video_id"]: row for row in gone}
-    return [row for row in unique.values() if is_gone(row["uri"], config.archive_options)]
+        gone |= {row["video_id"]: row for row, place in below if place not in there}
+    return [row for row in gone.values() if is_gone(row["uri"], config.archive_options)]
 
 
-def _roots(config: IndexConfig) -> list[str]:
-    places = [locate(uri, config.archive_options) for uri in config.archive]
-    return [place.uri_of(place.path).rstrip("/") for place in places]
-
-
-def _is_below(uri: str, root: str) -> bool:
-    return uri == root or uri.startswith(f"{root}/")
+def _absolute(uri: str, config: IndexConfig) -> str:
+    place = locate(uri, config.archive_options)
+    return place.uri_of(place.path)
 
 
 def _file(uri: str) -> str:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable
 
 from marc_core.errors import AnswerError
+from marc_core.filenames import spellings
 from marc_core.question import EventFilter
 
 
@@ -56,9 +57,12 @@ def is_in(column: str, values: Iterable[str]) -> str:
 
 
 def _in_folder(folder: str) -> str:
-    """Return the condition that a video lies in this folder or below it."""
-    path = folder.rstrip("/")
-    return f"(folder = {quote(path)} OR starts_with(folder, {quote(path + '/')}))"
+    """Return the condition that a video lies in this folder or below it, however it is written."""
+    parts = [
+        f"folder = {quote(path)} OR starts_with(folder, {quote(path + '/')})"
+        for path in spellings(folder)
+    ]
+    return f"({' OR '.join(parts)})"
 
 
 def _moment(name: str, value: dt.datetime) -> str:

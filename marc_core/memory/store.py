@@ -19,6 +19,7 @@ from marc_core import schemas
 from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.feature_rows import HEAD_TOKENS, read_features, tokens_a_row
+from marc_core.filenames import names_a_stream, spellings
 from marc_core.memory import changes, maintenance, publishing
 from marc_core.memory.filters import is_in, quote
 from marc_core.memory.gc import GcPolicy, collect
@@ -175,8 +176,7 @@ class MemoryStore:
         upkeep rewrites their files. Raises MemoryStoreError when no such video is known.
         """
         self.refresh()
-        rows = scan(self.tables.videos, ["video_id"], _id_or_uri(id_or_uri))
-        ids = rows["video_id"].to_pylist()
+        ids = [row["video_id"] for row in self._named(id_or_uri, ["video_id"])]
         if not ids:
             raise MemoryStoreError(
                 f"The memory has no video '{id_or_uri}'. `marc status` lists what it holds."
@@ -247,12 +247,21 @@ class MemoryStore:
 
     def get_video(self, id_or_uri: str) -> dict[str, Any] | None:
         """Return the `videos` row of an id, or the visible (else the latest) one of a uri."""
-        rows = scan(self.tables.videos, schemas.VIDEOS.names, _id_or_uri(id_or_uri)).to_pylist()
+        rows = self._named(id_or_uri, schemas.VIDEOS.names)
         by_preference = sorted(
             rows,
             key=lambda r: (r["video_id"] == id_or_uri, bool(r["num_events"]), r["indexed_at"]),
         )
         return by_preference[-1] if by_preference else None
+
+    def _named(self, id_or_uri: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the `videos` rows of an id or uri; else those of the uri's other spellings."""
+        exact = f"video_id = {quote(id_or_uri)} OR uri = {quote(id_or_uri)}"
+        rows = scan(self.tables.videos, columns, exact)
+        if not rows.num_rows and "/" in id_or_uri:
+            other = [uri for uri in spellings(id_or_uri) if not names_a_stream(uri)]
+            rows = scan(self.tables.videos, columns, is_in("uri", other))
+        return list(rows.to_pylist())
 
     def visible_uris(self, video_ids: Iterable[str]) -> dict[str, str]:
         """Return the uris of those videos whose events readers may see, by video_id."""
@@ -327,7 +336,3 @@ class MemoryStore:
         """Return counts by status, failures by class, hours, events, bytes, indexes, versions."""
         self.refresh()
         return maintenance.status(self.tables)
-
-
-def _id_or_uri(value: str) -> str:
-    return f"video_id = {quote(value)} OR uri = {quote(value)}"

@@ -14,7 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from marc_core.errors import SourceError
-from marc_core.filenames import looks_like_video, matcher, names_a_stream
+from marc_core.filenames import (
+    canonical,
+    is_below,
+    looks_like_video,
+    matcher,
+    names_a_stream,
+)
 from marc_core.video.beside import files_beside, usual_names
 from marc_core.video.source import (
     Location,
@@ -61,6 +67,7 @@ class Listing:
     ) -> None:
         self._named = {place.uri_of(place.path): place for place in files}
         self._folders = folders
+        self._roots = [canonical(place.uri_of(place.path)) for place in folders]
         self._wanted = matcher(patterns)
         self._walked: set[tuple[int, int]] = set()
         self._prefixes: list[str] = []
@@ -69,8 +76,8 @@ class Listing:
 
     def covers(self, uri: str) -> bool:
         """Return whether `uri` lies in one of the listed folders, or is one."""
-        roots = (f"{place.uri_of(place.path)}/" for place in self._folders)
-        return any(f"{uri.rstrip('/')}/".startswith(root) for root in roots)
+        place = canonical(uri)
+        return any(is_below(place, root) for root in self._roots)
 
     def __iter__(self) -> Iterator[VideoSource]:
         for _, place in sorted(self._named.items()):

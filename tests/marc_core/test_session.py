@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -97,6 +98,9 @@ def test_results_are_sequences(session: Session) -> None:
 def test_filters_say_what_people_write(session: Session, small_memory: Path) -> None:
     sub = session.events(folder=str(small_memory / "archive" / "a"))
     assert {e.uri for e in sub} == {str(small_memory / "archive" / "a" / ODD_NAME)}
+    address = quote(str(small_memory / "archive" / "a"))
+    assert list(session.events(folder=f"file://{address}/")) == list(sub)
+    assert list(session.events(folder=f"file://{address}/x/..")) == list(sub)
     with pytest.raises(AnswerError, match="2 videos called"):
         session.events(ODD_NAME)
     early = session.events("video1.mp4", end_s=2.0)

@@ -24,6 +24,7 @@ from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from marc_core.vanished import find_moved, find_vanished
 from marc_core.video import list_videos
+from marc_core.video.source import locate
 
 DIM = 4
 NOW = Fingerprints(cuts="c", embeddings="e", features=None)
@@ -33,7 +34,7 @@ runner = CliRunner()
 def publish(store: MemoryStore, source: VideoSource, fingerprints: Fingerprints = NOW) -> None:
     video = base_row(source, 1, fingerprints) | {
         "status": "indexed", "num_events": 1, "num_parts": 1, "duration_s": 5.0,
-        "content_digest": content_digest(source.file_uri),
+        "content_digest": content_digest(locate(source.file_uri, {}).path),
     }  # fmt: skip
     event = {
         "event_id": schemas.make_event_id(source.video_id, 0, 0), "part": 0, "index": 0,
@@ -69,7 +70,7 @@ def store(tmp_path: Path, archive: Path) -> MemoryStore:
     return store
 
 
-def gone(store: MemoryStore, *roots: Path, **options: bool) -> list[str]:
+def gone(store: MemoryStore, *roots: Path | str, **options: bool) -> list[str]:
     config = IndexConfig(archive=tuple(map(str, roots)), patterns=("*.mp4",), memory=store.config)
     return [Path(row["uri"]).name for row in find_vanished(store, config, **options)]
 
@@ -81,6 +82,27 @@ def test_only_what_is_gone_from_the_listed_places(store: MemoryStore, archive: P
     (archive / "b/new.mp4").touch()
     assert gone(store, archive / "a") == ["one.mp4"]
     assert sorted(gone(store, archive)) == ["one.mp4", "three.mp4"]
+
+
+def test_addresses_are_compared_however_they_are_written(store: MemoryStore, archive: Path):
+    """Bytes that are not UTF-8 are percent-encoded, in the file's name or its folder's."""
+    folder = os.fsencode(archive) + b"/d\xe9"
+    os.mkdir(folder)
+    odd = [os.fsencode(archive) + b"/a/caf\xe9.mp4", folder + b"/four.mp4", folder + b"/x#1.mp4"]
+    for path in odd:
+        Path(os.fsdecode(path)).write_bytes(path)
+    for source in listed(archive):
+        if source.uri.startswith("file://"):
+            publish(store, source)
+    assert gone(store, archive) == []
+    for path in odd:
+        os.unlink(path)
+    assert gone(store, archive / "a") == ["caf%E9.mp4"]
+    (archive / os.fsdecode(b"d\xe9") / "five.mp4").touch()
+    all_three = ["caf%E9.mp4", "four.mp4", "x%231.mp4"]
+    for root in (f"{archive}/", f"file://{archive}", f"{archive}/a/..", f"file://{archive}//a/../"):
+        assert sorted(gone(store, root)) == all_three, root
+    assert sorted(gone(store, f"file://{archive}/d%E9")) == all_three[1:]
 
 
 def test_a_file_that_no_pattern_takes_any_more_is_not_gone(store: MemoryStore, archive: Path):

@@ -345,3 +345,20 @@ def test_a_failed_reindexing_keeps_what_was_known(store, fakes):
     assert (after["error_class"], after["cuts_fingerprint"], after["attempts"]) == (
         "timeout", "c2", 2
     )  # fmt: skip
+
+
+def test_a_video_is_found_however_its_address_is_written(store, fakes):
+    for i, uri in enumerate(("file:///a/caf%E9.mp4", "/a/x.mp4#1", "file:///a/x.mp4%231")):
+        store.publish(*fakes.tables_of(f"v{i}", uri, 1))
+    for name, found in {
+        "/a/caf\udce9.mp4": "v0",
+        "/a/b/../caf\udce9.mp4": "v0",
+        "file:///a//caf%E9.mp4": "v0",
+        "/a/x.mp4#1": "v1",
+        "file:///a/x.mp4%231": "v2",
+        "/a/./x.mp4#1": "v2",
+    }.items():
+        assert store.get_video(name)["video_id"] == found, name
+    assert store.get_video("/a/caf?.mp4") is None
+    assert store.delete_video("/a/x.mp4#1")["videos"] == 1
+    assert store.videos()["video_id"].to_pylist() == ["v0", "v2"]

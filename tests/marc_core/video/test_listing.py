@@ -9,7 +9,15 @@ import pytest
 from benchmarks.odd_media import write_numbers
 from marc_core.config import IndexConfig, VideoConfig
 from marc_core.errors import SourceError, UnreadableVideoError, VideoError
-from marc_core.filenames import VIDEO_ENDINGS, looks_like_video, matcher, shown, uri_of_path
+from marc_core.filenames import (
+    VIDEO_ENDINGS,
+    canonical,
+    looks_like_video,
+    matcher,
+    shown,
+    spellings,
+    uri_of_path,
+)
 from marc_core.types import VideoSource
 from marc_core.video import IsolatedDecoder, list_videos, local_copy, stream_source
 from marc_core.video.source import locate
@@ -254,3 +262,48 @@ def test_every_default_pattern_looks_like_a_video():
 def test_names_in_messages():
     assert shown("/a/b.mp4") == "/a/b.mp4"
     assert shown(Path("/a/\udce9.mp4")) == "file:///a/%E9.mp4"
+
+
+def test_what_a_listing_covers_however_it_is_written(tmp_path: Path):
+    folder = tmp_path / os.fsdecode(b"d\xe9")
+    folder.mkdir()
+    odd = f"file://{tmp_path}/d%E9"
+    for root in (tmp_path, f"file://{tmp_path}", f"{tmp_path}/x/..", f"{tmp_path}/"):
+        listing = list_videos([str(root)], PATTERNS, {})
+        assert listing.covers(f"{odd}/")
+        assert listing.covers(f"{odd}/caf%E9.mp4")
+        assert listing.covers(f"{tmp_path}/a.mp4")
+        assert listing.covers(str(tmp_path))
+        assert not listing.covers(f"{tmp_path}x/a.mp4")
+        assert not listing.covers(f"file://{tmp_path}x/d%E9/")
+    inner = list_videos([odd], PATTERNS, {})
+    assert inner.covers(f"{odd}/a.mp4")
+    assert not inner.covers(f"{tmp_path}/a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("address", "same"),
+    [
+        ("/a/b", "/a//b/"),
+        ("/a/b", "/a/./c/../b"),
+        ("/a/b", "file:///a/b"),
+        ("/a/b c", "file:///a/b%20c"),
+        ("/a/\udce9", "file:///a/%E9"),
+        ("/a/100%25", "file:///a/100%2525"),
+        ("gs://b/c", "gcs://b/c/"),
+        ("az://b/c", "abfs://b/c"),
+    ],
+)
+def test_spellings_of_one_place(address: str, same: str):
+    assert canonical(address) == canonical(same)
+    assert canonical(canonical(same)) == canonical(same)
+    assert set(spellings(address)) == set(spellings(same))
+    assert uri_of_path(address) in spellings(same)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("/a/b", "/a/B"), ("/a%20b", "/a b"), ("s3://b/a%20b", "s3://b/a b"),
+                       ("s3://b/c", "gs://b/c"), ("s3://b/a/../c", "s3://b/c")]
+)  # fmt: skip
+def test_two_places(one: str, other: str):
+    assert canonical(one) != canonical(other)
