@@ -147,7 +147,8 @@ class StudentConfig:
     temporal_positions: Literal["time", "grid"] = "time"
     """Temporal index of a group, for models with absolute time (Qwen2.5-VL): `time` = its own
     seconds from the first group, `grid` = its number x the source interval, a plain shorter video
-    (what vLLM can express). Equal for evenly sampled uncompressed video and for one group."""
+    (what vLLM can express). Equal for evenly sampled uncompressed video and for one group. In mode
+    tokens `grid` is a video of groups of one token, and the events' times are told in words."""
     max_new_tokens: int = number(128, least=1)
     """Tokens generated at most (our choice)."""
     temperature: float = number(0.0, least=0)
@@ -240,8 +241,11 @@ class MemoryConfig:
     """Old table versions younger than this survive clean-up, for readers still on them (never below
     60 s, whatever is set)."""
     store_features: bool = True
-    """Store the student's stage-1 features at index time: queries then touch no decoder and no
-    vision tower (about 0.6 GB an hour for the 3B student, less by event_ratio)."""
+    """Store what the student reads of each event at index time: queries then touch no decoder and
+    no vision tower (about 0.05 GB an hour for the 3B student in mode tokens and events of 60 s)."""
+    store_groups: bool = False
+    """Mode tokens: store the groups of the paper's stage 1 beside the hierarchies (0.15 GB an hour
+    more), so that both ways can be asked."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,11 @@ rest describes the events that it made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from marc_core.config import IndexConfig, MethodConfig, fingerprint
+from marc_core.config import CompressConfig, IndexConfig, MethodConfig, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +54,27 @@ def fingerprints_of(
             config.events,
         ),
         embeddings=fingerprint(encoder_fingerprint),
-        features=features_name(vision_fingerprint, config) if vision_fingerprint else None,
+        features=joined_name(features_names(vision_fingerprint, config))
+        if vision_fingerprint
+        else None,
     )
+
+
+def features_names(vision_fingerprint: str, config: MethodConfig) -> dict[str, CompressConfig]:
+    """Return what a memory keeps of an event: the name of each form, and how it is made.
+
+    One form, or with `memory.store_groups` the paper's groups beside the hierarchy.
+    """
+    compress = [config.compress]
+    if config.memory.store_groups and config.compress.mode == "tokens":
+        compress.append(replace(config.compress, mode="plain"))
+    return {features_name(vision_fingerprint, replace(config, compress=c)): c for c in compress}
+
+
+def joined_name(names: Iterable[str]) -> str:
+    """Return the `features_fingerprint` of a video whose features have these names."""
+    distinct = sorted(set(names))
+    return distinct[0] if len(distinct) == 1 else fingerprint(distinct)
 
 
 def features_name(vision_fingerprint: str, config: MethodConfig) -> str:

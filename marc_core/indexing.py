@@ -3,11 +3,11 @@
     source --decode_video--> DecodedVideo --encode_video--> IndexedVideo
              (CPU: one decode    times, shot      (GPU or CPU:       rows of `videos`, `events`,
               pass, TransNetV2,  scores, frames)   `cut`, then       `texts` and `features`, ready
-              frames of short                      `event_features`) to publish
+              frames of short                      `encoded_events`) to publish
               shots)
 
 They are split where the hardware changes. Between them travel the frames sampled once a second,
-never the video. `cut` and `event_features` are also how questions and evaluations see a video.
+never the video. `cut` and `encoded_events` are also how questions and evaluations see a video.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pyarrow as pa
 from marc_core import schemas
 from marc_core.config import EventConfig, IndexConfig, MethodConfig
 from marc_core.digest import content_digest
-from marc_core.fingerprints import Fingerprints, features_name, fingerprints_of
+from marc_core.fingerprints import Fingerprints, features_names, fingerprints_of
 from marc_core.frame_cap import cap_frames
 from marc_core.text_rows import joined_texts, recorded_columns, sidecar_rows
 from marc_core.types import DecodeSummary, Event, EventFeatures, VideoSource
@@ -33,7 +33,6 @@ from marc_core.types import DecodeSummary, Event, EventFeatures, VideoSource
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from marc_core.compress import StoredFeatures
     from marc_core.embed import DualEncoder
     from marc_core.events import ShotDetector
     from marc_core.models.vision_tower import VisionTower
@@ -171,25 +170,22 @@ def cut(decoded: DecodedVideo, encoder: DualEncoder, config: EventConfig) -> Cut
     return Cut(events=tuple(events), positions=tuple(positions), embeddings_SD=embeddings_SD)
 
 
-def event_features(
+def encoded_events(
     tower: VisionEncoder,
     events: Iterable[tuple[NDArray[np.uint8], NDArray[np.float64]]],
-    config: MethodConfig,
-) -> list[StoredFeatures]:
-    """Return what a memory keeps of events given as (frames (F, H, W, 3), times_s (F,)).
+    max_frames: int,
+) -> Iterator[EventFeatures]:
+    """Yield the uncompressed features of events given as (frames (F, H, W, 3), times_s (F,)).
 
-    At most `student.max_frames` frames of an event are seen, evenly spread. Events go through the
-    vision tower together, which changes nothing in their features and costs less.
+    At most `max_frames` frames of an event are seen, evenly spread. Events go through the vision
+    tower together, which changes nothing in their features and costs less.
     """
     import torch
 
-    from marc_core.compress import stored_form
-
-    features: list[StoredFeatures] = []
-    with torch.inference_mode():
-        for batch in _batches(events, config.student.max_frames):
-            features += [stored_form(e, config.compress) for e in tower.encode_events(batch)]
-    return features
+    for batch in _batches(events, max_frames):
+        with torch.inference_mode():
+            encoded = tower.encode_events(batch)
+        yield from encoded
 
 
 def _batches(
@@ -373,14 +369,16 @@ def feature_rows(
     config: MethodConfig,
 ) -> pa.Table:
     """Return the FEATURES rows of events; owners: (event_id, video_id) of each."""
+    from marc_core.compress import stored_form
     from marc_core.feature_rows import features_rows
 
-    name = features_name(tower.fingerprint, config)
-    encoded = event_features(tower, events, config)
+    encoded = encoded_events(tower, events, config.student.max_frames)
+    forms = features_names(tower.fingerprint, config).items()
     rows = [
         row
         for (event_id, video_id), features in zip(owners, encoded, strict=True)
-        for row in features_rows(event_id, video_id, name, features)
+        for name, compress in forms
+        for row in features_rows(event_id, video_id, name, stored_form(features, compress))
     ]
     return pa.Table.from_pylist(rows, schema=schemas.FEATURES)
 

@@ -323,9 +323,11 @@ class Preparer:
         if self.settings.compress.mode != "tokens":
             return prompt
         spans = spans_of(chosen.hits)
-        shortened = is_shortened(spans, placed_starts(spans, self.settings.trained_s))
+        every = self.settings.times_in_words or is_shortened(
+            spans, placed_starts(spans, self.settings.trained_s)
+        )
         named = sorted(chosen.matched) if self.settings.facts else []
-        told = [chosen.hits[i] for i in (range(len(spans)) if shortened else named)]
+        told = [chosen.hits[i] for i in (range(len(spans)) if every else named)]
         if not told:
             return prompt
         facts = event_facts(told, self.archive.lengths([hit.video_id for hit in told]))

@@ -28,7 +28,8 @@ class PrepareSettings:
 
     max_frames: see `capped`. template: how the student wants a question with options to be put.
     trained_s: the longest video that it was trained on. facts: whether it is told in words where
-    the events that a question names lie in their video. frame_interval_s: between sampled frames.
+    the events that a question names lie in their video. times_in_words: whether that is said of
+    all events, because positions do not tell. frame_interval_s: between sampled frames.
     """
 
     retrieve: RetrieveConfig
@@ -37,6 +38,7 @@ class PrepareSettings:
     template: PromptTemplate
     trained_s: float = TRAINED_S
     facts: bool = False
+    times_in_words: bool = False
     frame_interval_s: float = 1.0
 
     @classmethod
@@ -49,6 +51,7 @@ class PrepareSettings:
             template=student.options_prompt,
             trained_s=student.max_seconds or TRAINED_S,
             facts=student.event_facts,
+            times_in_words=config.student.temporal_positions == "grid",
             frame_interval_s=1.0 / config.video.sample_fps,
         )
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from marc_core import schemas
 from marc_core.errors import MemoryStoreError
+from marc_core.fingerprints import joined_name
 from marc_core.memory import publishing
 from marc_core.memory.filters import is_in
 from marc_core.memory.rows import check_features, conform
@@ -121,13 +122,12 @@ def rename_videos(tables: Tables, moves: Mapping[str, VideoSource]) -> list[str]
 def publish_features(tables: Tables, features: pa.Table) -> None:
     """Replace the features of the videos whose events these rows describe; cuts stay as they are.
 
-    features: FEATURES rows of one fingerprint, for every event of each of their videos. Raises
-    MemoryStoreError before anything is written for rows that do not fit the events that are there.
+    features: FEATURES rows of the same fingerprints (see `fingerprints.features_names`), for every
+    event of each of their videos. Raises MemoryStoreError before anything is written for rows that
+    do not fit the events that are there.
     """
     features = conform(features, schemas.FEATURES, "features", "feature_id")
     names = features["fingerprint"].unique().to_pylist()
-    if len(names) != 1:
-        raise MemoryStoreError(f"Features must be published under one fingerprint. Got {names}.")
     ours = is_in("video_id", features["video_id"].unique().to_pylist())
     columns = ["event_id", "video_id", "start_s", "end_s"]
     events = scan(tables.events, columns, ours)
@@ -135,7 +135,7 @@ def publish_features(tables: Tables, features: pa.Table) -> None:
     _check_cut(events, features)
     merge(tables.features, "feature_id", features)
     publishing.delete_stale(tables.features, "feature_id", features, ours)
-    value = {"features_fingerprint": names[0]}
+    value = {"features_fingerprint": joined_name(names)}
     with_retries(lambda: tables.videos.update(where=ours, values=value))
 
 
@@ -189,11 +189,13 @@ def _check_said(
 def _check_cut(events: pa.Table, features: pa.Table) -> None:
     """Raise MemoryStoreError unless every event has features whose times lie in it."""
     spans = {row["event_id"]: (row["start_s"], row["end_s"]) for row in events.to_pylist()}
-    missing = sorted(set(spans) - set(features["event_id"].to_pylist()))
+    kinds = [features[name].to_pylist() for name in ("fingerprint", "event_id")]
+    wanted = {(name, event_id) for name in set(kinds[0]) for event_id in spans}
+    missing = sorted(wanted - set(zip(*kinds, strict=True)))
     if missing:
         raise MemoryStoreError(
-            f"Features must cover every event of their videos. Missing: {missing[0]} and "
-            f"{len(missing) - 1} more."
+            f"Features must cover every event of their videos. Missing: {missing[0][1]} under "
+            f"'{missing[0][0]}' and {len(missing) - 1} more."
         )
     for event_id, times in zip(
         features["event_id"].to_pylist(), features["times_s"].to_pylist(), strict=True

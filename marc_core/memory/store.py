@@ -157,7 +157,7 @@ class MemoryStore:
     def publish_features(self, features: pa.Table) -> None:
         """Replace the features of videos that are indexed; their cuts and embeddings stay.
 
-        features: rows of one fingerprint for every event of each of their videos. Raises
+        features: rows of the same fingerprints for every event of each of their videos. Raises
         MemoryStoreError for rows that do not fit the events that are there.
         """
         self.refresh()

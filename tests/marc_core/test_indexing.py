@@ -17,7 +17,7 @@ from benchmarks.odd_times import (
     write_segments,
     write_stamped,
 )  # fmt: skip
-from marc_core.config import CompressConfig, EventConfig, MethodConfig, VideoConfig
+from marc_core.config import EventConfig, MethodConfig, VideoConfig
 from marc_core.evaluation.variants.footage import FileLoader
 from marc_core.events import ShotDetector
 from marc_core.indexing import (
@@ -25,7 +25,7 @@ from marc_core.indexing import (
     DecodedVideo,
     cut,
     decode_video,
-    event_features,
+    encoded_events,
 )
 from marc_core.video import IsolatedDecoder
 
@@ -293,11 +293,11 @@ def test_a_video_shorter_than_a_second(index, tmp_path):
 
 def test_events_encoded_together_equal_events_encoded_alone(make_tower, make_frames):
     tower = make_tower()
-    config = MethodConfig(student=tower.config, compress=CompressConfig(mode="plain"))
+    most = tower.config.max_frames
     events = [make_frames(n, seed=n) for n in (1, 2, 7, 30, 64, 70, 3)]
-    together = event_features(tower, events, config)
+    together = list(encoded_events(tower, events, most))
     for event, features in zip(events, together, strict=True):
-        (alone,) = event_features(tower, [event], config)
+        (alone,) = encoded_events(tower, [event], most)
         assert torch.equal(alone.groups_TPD, features.groups_TPD)
         assert torch.equal(alone.times_T, features.times_T)
     assert max(f.num_source_groups for f in together) == tower.config.max_frames // 2

@@ -11,9 +11,14 @@ import pyarrow as pa
 import pytest
 import torch
 
+from marc_core.compress import Hierarchy
 from marc_core.config import IndexConfig, load_config
 from marc_core.embed import encoder_facts
+from marc_core.errors import MissingFeaturesError
 from marc_core.memory import MemoryStore
+from marc_core.memory.archive import MemoryArchive
+from marc_core.question import EventFilter
+from marc_core.types import EventFeatures
 from marc_core.video import list_videos
 from pipelines import writing
 from pipelines.blocks import deal
@@ -113,3 +118,27 @@ def test_a_preview_makes_no_memory(config, tmp_path) -> None:
     assert preview(config).work.num_rows == 2
     assert not (tmp_path / "memory").exists()
     assert len(list(list_videos(config.archive, config.patterns, {}))) == 2
+
+
+def test_groups_are_stored_beside_hierarchies_where_asked_for(config, monkeypatch) -> None:
+    monkeypatch.setattr(writing, "ray", LocalRay)
+    both = replace(config, memory=replace(config.memory, store_groups=True))
+    store, fingerprints, plan = planned(both)
+    writer = writing.Writer(both, encoder_facts(both.encoder).dim)
+    writer.write(through([DecodeStage(both), EncodeStage(both, fingerprints)], plan.work))
+    assert planned(both)[2].why == {"indexed": 2}
+    archive = MemoryArchive(store, both)
+    hits = archive.events(EventFilter(), limit=99)
+    paper = replace(both, compress=replace(both.compress, mode="plain"))
+    assert all(isinstance(f, Hierarchy) for f in archive.features(hits))
+    assert all(isinstance(f, EventFeatures) for f in MemoryArchive(store, paper).features(hits))
+
+    # Without groups they are another set of features: only these are redone, then all is there.
+    assert preview(config).why == {"features differ": 2}
+    _, _, plan = planned(config)
+    assert writing.Writer(config, encoder_facts(config.encoder).dim).write(
+        redone(config, plan.redo)
+    ) == (2, 0)
+    with pytest.raises(MissingFeaturesError):
+        MemoryArchive(store, paper).features(hits)
+    assert planned(config)[2].why == {"indexed": 2}

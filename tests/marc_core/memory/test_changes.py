@@ -222,7 +222,7 @@ def test_other_features_replace_the_old_ones_and_touch_nothing_else(store, fakes
         (lambda f: new_features(f, "v", 4), "do not belong"),
         (lambda f: new_features(f, "v", 3, times_s=[50.0, 51.0]), "present cut"),
         (lambda f: pa.concat_tables([new_features(f, "v", 3), new_features(f, "w", 2, "m3")]),
-         "one fingerprint"),
+         "cover every event"),
     ],
 )  # fmt: skip
 def test_features_that_do_not_fit_are_refused(store, fakes, make, message):
