@@ -139,6 +139,7 @@ def test_groups_are_stored_beside_hierarchies_where_asked_for(config, monkeypatc
     assert writing.Writer(config, encoder_facts(config.encoder).dim).write(
         redone(config, plan.redo)
     ) == (2, 0)
+    store.refresh()
     with pytest.raises(MissingFeaturesError):
         MemoryArchive(store, paper).features(hits)
     assert planned(config)[2].why == {"indexed": 2}
