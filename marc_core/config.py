@@ -144,6 +144,9 @@ class StudentConfig:
     max_frames: int = number(64, least=1)
     """Frames of the teacher, of one event, and of one question's events (paper, section 4), evenly
     spread. A group that stage 1 has merged from several counts as one (`prepare.capped`)."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What runs the language model. vllm needs the extra `vllm`, and `temporal_positions=grid` in
+    mode tokens (docs/models.md)."""
     temporal_positions: Literal["time", "grid"] = "time"
     """Temporal index of a group, for models with absolute time (Qwen2.5-VL): `time` = its own
     seconds from the first group, `grid` = its number x the source interval, a plain shorter video
@@ -277,6 +280,14 @@ class MethodConfig:
             raise ConfigError(
                 "events.max_event_s must hold two samples (2 / video.sample_fps). "
                 f"Got {self.events.max_event_s} and {self.video.sample_fps}."
+            )
+
+        student = self.student
+        own_places = self.compress.mode == "tokens" and student.temporal_positions == "time"
+        if student.engine == "vllm" and own_places:
+            raise ConfigError(
+                "student.engine=vllm cannot give single tokens their own times. Set "
+                "student.temporal_positions=grid and train the student so, or use compress.mode=plain."
             )
 
     def teacher_model(self) -> StudentConfig:

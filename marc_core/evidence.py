@@ -95,9 +95,14 @@ class Evidence:
     def key(self) -> str:
         """64 hex digits of everything that the student reads; equal evidence has an equal key."""
         digest = hashlib.sha256(json.dumps(self._plain(), sort_keys=True).encode())
-        for name, tensor in sorted(self._tensors().items()):
-            digest.update(name.encode())
-            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        self._add_tensors(digest)
+        return digest.hexdigest()
+
+    @property
+    def visual_key(self) -> str:
+        """64 hex digits of the visual tokens alone, with their positions and their tower."""
+        digest = hashlib.sha256(self.vision_fingerprint.encode())
+        self._add_tensors(digest)
         return digest.hexdigest()
 
     def to_bytes(self) -> bytes:
@@ -129,6 +134,11 @@ class Evidence:
     def _tensors(self) -> dict[str, torch.Tensor]:
         found = {name: getattr(self, name) for name in _TENSORS}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    def _add_tensors(self, digest: Any) -> None:
+        for name, tensor in sorted(self._tensors().items()):
+            digest.update(name.encode())
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
     def _plain(self) -> dict[str, Any]:
         """What decides the answer besides the tensors."""

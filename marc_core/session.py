@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from marc_core.models.student_files import StudentFiles
     from marc_core.models.transformers_engine import TransformersEngine
     from marc_core.models.vision_tower import VisionTower
+    from marc_core.models.vllm_engine import VllmEngine
 
 EVERY_EVENT = 100_000
 """Most events that `Session.events` returns (our choice: a video has a few thousand at most)."""
@@ -223,11 +224,11 @@ class Session:
         return Answerer(self.preparer, self.engine, self.config)
 
     @cached_property
-    def engine(self) -> TransformersEngine:
+    def engine(self) -> TransformersEngine | VllmEngine:
         """The student."""
-        from marc_core.models.transformers_engine import TransformersEngine
+        from marc_core.models.engines import load_engine
 
-        return TransformersEngine(self.config.student)
+        return load_engine(self.config.student)
 
     def _load_tower(self) -> VisionTower:
         return self._tower

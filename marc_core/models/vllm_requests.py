@@ -133,7 +133,7 @@ def vllm_prompt(evidence: Evidence, model_config: Any, dtype: torch.dtype) -> di
         "prompt_token_ids": [*before, video_id, *evidence.after_ids],
         "multi_modal_data": {"video": _video(evidence, grid, model_config, dtype)},
         # vLLM's own digest leaves the seconds out: equal features at other times would be mixed up
-        "multi_modal_uuids": {"video": [evidence.key]},
+        "multi_modal_uuids": {"video": [evidence.visual_key]},
     }
 
 

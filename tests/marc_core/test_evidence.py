@@ -75,3 +75,11 @@ def test_one_frame_of_the_3b_student_is_a_third_of_a_megabyte():
 def test_other_bytes_are_refused():
     with pytest.raises(AnswerError, match="to_bytes"):
         Evidence.from_bytes(b"not evidence at all")
+
+
+def test_the_visual_key_leaves_the_question_out():
+    key = make().visual_key
+    assert make(before_ids=(9,), choices=()).visual_key == key
+    for change in ({"positions_N3": torch.zeros(3, 3, dtype=torch.int64)},
+                   {"tokens_ND": torch.zeros(3, 4)}, {"vision_fingerprint": "other"}):  # fmt: skip
+        assert make(**change).visual_key != key

@@ -67,7 +67,7 @@ def load_readers(config: MethodConfig, roles: Sequence[str]) -> dict[str, Reader
 
 def load_reader(config: StudentConfig, towers: dict[str, VisionTower]) -> Reader:
     """Load one model."""
-    from marc_core.models.transformers_engine import TransformersEngine
+    from marc_core.models.engines import load_engine
 
     files = StudentFiles(config)
-    return Reader(config, TransformersEngine(config), files, towers)
+    return Reader(config, load_engine(config), files, towers)

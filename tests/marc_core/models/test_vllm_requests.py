@@ -61,7 +61,7 @@ def test_the_prompt_has_one_video_token_and_the_video_its_grid(groups, files, ma
     ticks = [int(k * spacing) for k in range(groups)]
     per_group = evidence.num_tokens // groups
     assert ticks == evidence.positions_N3[::per_group, 0].tolist()
-    assert prompt["multi_modal_uuids"] == {"video": [evidence.key]}
+    assert prompt["multi_modal_uuids"] == {"video": [evidence.visual_key]}
 
 
 def test_a_prompt_of_text_has_no_video(files, make_evidence):
