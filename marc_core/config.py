@@ -286,8 +286,8 @@ class MethodConfig:
         own_places = self.compress.mode == "tokens" and student.temporal_positions == "time"
         if student.engine == "vllm" and own_places:
             raise ConfigError(
-                "student.engine=vllm cannot give single tokens their own times. Set "
-                "student.temporal_positions=grid and train the student so, or use compress.mode=plain."
+                "student.engine=vllm cannot give single tokens their own times. Use "
+                "student.temporal_positions=grid and a student trained so, or compress.mode=plain."
             )
 
     def teacher_model(self) -> StudentConfig:
