@@ -89,5 +89,10 @@ class MissingFeaturesError(AnswerError):
         self.event_ids = tuple(event_ids)
 
 
+class TrainingError(MarcError):
+    """Training cannot go on: a malformed training set, or weights that learn nothing any more. The
+    message names the step and the last good checkpoint where there is one."""
+
+
 class ClusterError(MarcError):
     """A Ray cluster cannot be reached, or never has what a job needs."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from marc_core.config import MethodConfig
+from marc_core.rl.config import CGrpoConfig
 
 ROOT = Path(__file__).parent.parent
 ROWS = [
@@ -28,7 +29,7 @@ def test_row_names_what_exists(row):
     for name in re.findall(r"`([\w.]+)", functions):
         _resolve(name)
     for path, shown in re.findall(r"`([\w.]+)` \(`?([\w.:]+)", settings):
-        value = MethodConfig()
+        value = MethodConfig() if hasattr(MethodConfig(), path.split(".")[0]) else CGrpoConfig()
         for part in path.split("."):
             value = getattr(value, part)
         if path not in ("compress.mode", "student.frame_max_pixels"):  # shown as words

@@ -39,13 +39,13 @@ class Drawn:
 
     evidence: what the student read. completions: token ids with the end token. record: the
     setting of all of them (Completion.sampling). teacher: of each completion, the teacher's
-    distribution at each token (`Policy.distributions`); none where it does not matter.
+    distribution at each token (`Policy.distributions`), or None; empty where none has one.
     """
 
     evidence: Evidence
     completions: Sequence[Sequence[int]]
     record: SamplingRecord
-    teacher: Sequence[TokenDistribution] = ()
+    teacher: Sequence[TokenDistribution | None] = ()
 
 
 class Scored(NamedTuple):
@@ -220,8 +220,10 @@ def _teacher(drawn: Sequence[Drawn]) -> tuple[torch.Tensor, torch.Tensor] | None
         return None
     found: list[TokenDistribution | int] = []
     for d in drawn:
-        assert len(d.teacher) in (0, len(d.completions)), "a distribution for every completion"
-        found += d.teacher or [len(ids) for ids in d.completions]
+        given = d.teacher or [None] * len(d.completions)
+        found += [
+            len(ids) if own is None else own for ids, own in zip(d.completions, given, strict=True)
+        ]
     return stacked(found)
 
 

@@ -26,7 +26,8 @@ TAU = 0.6
 def accuracies(correct_QG: torch.Tensor, mask_QG: torch.Tensor | None = None) -> torch.Tensor:
     """Return (Q,) the share of right answers to each question; 0 where no answer counts.
 
-    mask_QG: answers that count (an image's, a truncated one's may not).
+    Graded scores (free text, OCR, regression) are averaged likewise. mask_QG: answers that exist,
+    where groups differ in size.
     """
     weight_QG = torch.ones_like(correct_QG, dtype=torch.float32)
     if mask_QG is not None:
@@ -35,13 +36,14 @@ def accuracies(correct_QG: torch.Tensor, mask_QG: torch.Tensor | None = None) ->
 
 
 def retention(a_comp_Q: torch.Tensor, a_full_Q: torch.Tensor) -> torch.Tensor:
-    """Return (Q,) eta = a_comp / a_full, NaN where a_full = 0.
+    """Return (Q,) eta = a_comp / a_full, NaN where a_full is 0 or NaN (no teacher was asked).
 
     A question that the teacher never answers has nothing to retain; `compression_reward` gives it
     none (the paper does not say; our choice).
     """
-    eta_Q = a_comp_Q / a_full_Q.where(a_full_Q > 0, torch.ones_like(a_full_Q))
-    return eta_Q.masked_fill(a_full_Q <= 0, torch.nan)
+    known_Q = a_full_Q > 0
+    eta_Q = a_comp_Q / a_full_Q.where(known_Q, torch.ones_like(a_full_Q))
+    return eta_Q.masked_fill(~known_Q, torch.nan)
 
 
 def compression_reward(
@@ -65,14 +67,3 @@ def gated_rewards(
     if is_video_Q is not None:
         compression_Q = compression_Q * is_video_Q.float()
     return reward_QG.float() + correct_QG.float() * compression_Q[:, None]
-
-
-def length_reward(
-    lengths_QG: torch.Tensor, correct_QG: torch.Tensor, *, least: int, most: int, weight: float
-) -> torch.Tensor:
-    """Return (Q, G) `weight` for right answers of `least` to `most` tokens, else 0.
-
-    Video-R1's length reward, with which the paper's baseline was trained; off by default.
-    """
-    inside = (lengths_QG >= least) & (lengths_QG <= most)
-    return weight * (inside & correct_QG.bool()).float()

@@ -16,12 +16,17 @@ NOT_HIDDEN = ("embed", "heads.", "lm_head")
 
 
 class MuonAdamW:
-    """Both optimisers behind one. Rates are set once, for both (`set_rate`)."""
+    """Both optimisers behind one. Rates are set once, for both (`set_rate`).
 
-    def __init__(self, module: nn.Module, *, muon_scale: float, weight_decay: float) -> None:
+    muon: False gives hidden matrices to AdamW, too.
+    """
+
+    def __init__(
+        self, module: nn.Module, *, muon_scale: float, weight_decay: float, muon: bool = True
+    ) -> None:
         named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-        hidden = [p for n, p in named if _is_hidden(n, p)]
-        others = [p for n, p in named if not _is_hidden(n, p)]
+        hidden = [p for n, p in named if muon and _is_hidden(n, p)]
+        others = [p for n, p in named if not (muon and _is_hidden(n, p))]
         self.parameters = [p for _, p in named]
         self._muon_scale = muon_scale
         self._parts: list[torch.optim.Optimizer] = [_adamw(others, weight_decay)]

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from marc_core.rl.loss import clipped_loss, importance_weights, k3
+from marc_core.rl.loss import clipped_loss, importance_weights, k3, teacher_advantages, units
 
 MASK = torch.tensor([[1, 1, 0], [1, 1, 1]]).bool()
 
@@ -106,3 +106,99 @@ def test_weights_of_stale_answers_are_truncated():
     now = torch.tensor([[-0.5, -0.9, 9.0], [-2.0, -1.0, -1.0]])
     found = importance_weights(now, drawn, MASK, most=1.5)
     torch.testing.assert_close(found, torch.tensor([1.5, math.exp(-1.0)]))
+
+
+@pytest.mark.parametrize("average", ["sequence", "token", "constant"])
+@pytest.mark.parametrize("ratio", ["token", "sequence"])
+def test_parts_of_a_batch_add_up_to_the_whole(average, ratio):
+    new, old, adv = batch(5)
+    reference = old - 0.2
+    settings = {"average": average, "ratio": ratio, "max_tokens": 4, "beta": 0.1}
+    whole = clipped_loss(new, old, adv, MASK, reference_log_probs_BC=reference, **settings)
+    whole.loss.backward()
+    gradient, new.grad = new.grad, None
+    parts = [
+        clipped_loss(
+            new[i : i + 1], old[i : i + 1], adv[i : i + 1], MASK[i : i + 1],
+            reference_log_probs_BC=reference[i : i + 1], normaliser=units(MASK, average),
+            **settings,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    total = parts[0].loss + parts[1].loss
+    total.backward()
+    torch.testing.assert_close(total, whole.loss)
+    torch.testing.assert_close(new.grad, gradient)
+    torch.testing.assert_close(parts[0].sums + parts[1].sums, whole.sums)
+
+
+def test_a_token_may_have_an_advantage_of_its_own():
+    new, old, _ = batch(6)
+    own = torch.tensor([[0.5, -1.0, 7.0], [0.0, 2.0, 0.25]])
+    terms = clipped_loss(new, old, own, MASK, clip_low=0.99, clip_high=99.0)
+    gains = (new - old).exp() * own
+    by_hand = -(gains[0, :2].mean() + gains[1].mean()) / 2
+    torch.testing.assert_close(terms.loss, by_hand)
+
+
+def test_the_anchor_is_not_weighted_by_how_stale_an_answer_is():
+    new, _, adv = batch(7)
+    settings = {"reference_log_probs_BC": new.detach() - 0.3, "beta": 0.5}
+    weights = torch.tensor([0.5, 2.0])
+    terms = clipped_loss(new, new.detach(), adv, MASK, weights_B=weights, **settings)
+    anchor = 0.5 * (math.exp(-0.3) + 0.3 - 1)
+    assert terms.loss.item() == pytest.approx(-(0.5 * 1.0 + 2.0 * -0.5) / 2 + anchor, rel=1e-5)
+
+
+def test_which_bound_holds_a_ratio_is_told_apart():
+    new = torch.tensor([[1.5, 0.5, 1.5], [0.5, 0.5, 1.5]]).log()
+    terms = clipped_loss(new, torch.zeros(2, 3), torch.tensor([1.0, -1.0]), MASK)
+    assert terms.sums.tolist()[1:3] == [2.0, 1.0]  # 0.5 twice below, 1.5 once above
+    assert terms.sums[4] == 5
+    assert terms.clip_fraction == pytest.approx(3 / 5)
+
+
+def test_a_teacher_s_log_probabilities_are_advantages_of_the_tokens_drawn():
+    new, _, _ = batch(8)
+    teacher = new.detach() + torch.tensor([[0.5, -0.5, 3.0], [0.0, 1.0, -1.0]])
+    found = teacher_advantages(new, teacher, MASK)
+    expected = torch.tensor([[0.5, -0.5, 0.0], [0.0, 1.0, -1.0]])
+    torch.testing.assert_close(found, expected)
+    assert not found.requires_grad
+
+
+def test_a_teacher_s_log_probabilities_give_the_gradient_of_the_reverse_kl():
+    """The expected policy gradient of log teacher - log student is minus that of the KL."""
+    scores = torch.tensor([0.3, -0.2, 0.5], requires_grad=True)
+    teacher = torch.tensor([0.7, 0.2, 0.1]).log()
+    student = scores.log_softmax(-1)
+    kl = (student.exp() * (student - teacher)).sum()
+    (exact,) = torch.autograd.grad(kl, scores, retain_graph=True)
+    own = teacher_advantages(student[:, None], teacher[:, None], torch.ones(3, 1))
+    loss = -(student.detach().exp() * own[:, 0] * student).sum()
+    (found,) = torch.autograd.grad(loss, scores)
+    torch.testing.assert_close(found, exact)
+
+
+def test_a_corrected_anchor_has_the_gradient_of_the_exact_kl():
+    """Expectations over a distribution of three tokens, each a row."""
+    scores = torch.tensor([0.3, -0.2, 0.5], requires_grad=True)
+    reference = torch.tensor([0.6, 0.3, 0.1]).log()
+    student = scores.log_softmax(-1)
+    exact = (student.exp() * (student - reference)).sum()
+    (expected,) = torch.autograd.grad(exact, scores, retain_graph=True)
+    found = {}
+    for correct in (True, False):
+        losses = [
+            clipped_loss(
+                student[i][None, None], student[i].detach()[None, None], torch.zeros(1),
+                torch.ones(1, 1), reference_log_probs_BC=reference[i][None, None], beta=1.0,
+                correct_kl=correct,
+            ).loss
+            for i in range(3)
+        ]  # fmt: skip
+        total = (student.detach().exp() * torch.stack(losses)).sum()
+        assert total.item() == pytest.approx(exact.item(), abs=1e-6)
+        (found[correct],) = torch.autograd.grad(total, scores, retain_graph=True)
+    torch.testing.assert_close(found[True], expected)
+    assert not torch.allclose(found[False], expected, atol=1e-2)
