@@ -79,6 +79,10 @@ class Archive(Protocol):
         """Return up to `limit` events that pass the filter, in order of time within each video."""
         ...
 
+    def count(self, filter: EventFilter) -> int:
+        """Return how many events pass the filter."""
+        ...
+
     def lengths(self, video_ids: Sequence[str]) -> dict[str, VideoLength]:
         """Return the lengths of these videos, by id."""
         ...

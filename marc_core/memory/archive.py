@@ -13,6 +13,7 @@ from marc_core.archive import SearchHit, VideoLength
 from marc_core.config import MethodConfig
 from marc_core.errors import AnswerError, MissingFeaturesError
 from marc_core.memory import retriever
+from marc_core.memory.filters import filter_to_sql
 from marc_core.memory.store import MemoryStore
 from marc_core.question import EventFilter, SearchQuery
 from marc_core.types import VideoSource
@@ -77,6 +78,11 @@ class MemoryArchive:
             before if before and abs(every[here].start_s - before.end_s) <= frame_s else None,
             after if after and abs(after.start_s - every[here].end_s) <= frame_s else None,
         )
+
+    def count(self, filter: EventFilter) -> int:
+        """Return how many events pass the filter; those of a version that is being replaced may
+        count, too."""
+        return int(self.store.tables.events.count_rows(filter_to_sql(filter)))
 
     def lengths(self, video_ids: Sequence[str]) -> dict[str, VideoLength]:
         """Return the lengths of these videos, by id; unknown ones are absent."""

@@ -21,6 +21,9 @@ class Line:
     def events(self, filter: EventFilter, *, limit: int) -> list[SearchHit]:
         return [h for h in self.hits if overlaps(filter, h)][:limit]
 
+    def count(self, filter: EventFilter) -> int:
+        return len(self.events(filter, limit=10**9))
+
     def neighbours(self, found: SearchHit) -> tuple[SearchHit | None, SearchHit | None]:
         i = found.index
         before = self.hits[i - 1] if i and i - 1 != self.gap else None
@@ -77,6 +80,19 @@ def test_the_best_are_spread_over_time_where_they_are_many():
     assert all(i % 2 == 0 for i in events)
     assert max(events) > 150
     assert min(events) < 50
+
+
+def test_a_few_alike_of_many_are_one_that_is_named():
+    near = [hit(i, {4: 0.5, 9: 0.46, 20: 0.4, 30: 0.38}.get(i, 0.1)) for i in range(40)]
+    found = sorted(near, key=lambda h: -h.cosine)
+    assert chosen(Line(40), found) == ([3, 4, 9], [4, 9])  # within a third of the margin
+    assert chosen(Line(40), found, margin=0.11) == ([3, 4, 5], [4])
+
+
+def test_more_alike_than_a_search_ranks_are_spread():
+    events, matched = chosen(Line(5000), ranked(5000, range(0, 5000, 50))[:64], most=9)
+    assert len(events) == 9
+    assert matched == []
 
 
 def test_an_exact_number_is_filled_with_strangers_last():

@@ -174,6 +174,10 @@ class FootageArchive:
         self._stored |= {h.event_id: f for h, f in zip(missing, made, strict=True)}
         return [self._stored[hit.event_id] for hit in hits]
 
+    def count(self, filter: EventFilter) -> int:
+        """Return how many events pass the filter."""
+        return sum(passes(filter, hit) for hit in self.hits)
+
     def lengths(self, video_ids: Sequence[str]) -> dict[str, VideoLength]:
         """Return the lengths of these videos, by id; unknown ones are absent."""
         return {
