@@ -15,6 +15,7 @@ from jobs.prune import prune
 from jobs.query import ask, search
 from jobs.status import status
 from jobs.submit import submit
+from jobs.train_set import train_set
 from jobs.upkeep import delete, optimize
 
 app = typer.Typer(
@@ -45,7 +46,9 @@ def options(
     """Answers questions about large video archives, on a Ray cluster."""
 
 
-for command in (demo, index, search, ask, evaluate, status, prune, delete, optimize, submit):
+for command in (
+    demo, index, search, ask, evaluate, train_set, status, prune, delete, optimize, submit,
+):  # fmt: skip
     app.command()(command)
 
 

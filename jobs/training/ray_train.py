@@ -42,14 +42,13 @@ class RaySession:
         import ray.train.torch
 
         self.rank = ray.train.get_context().get_world_rank()
+        self.size = ray.train.get_context().get_world_size()
         self.device = ray.train.torch.get_device()
         self.output = output
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """Return the module in DDP where there are several workers."""
-        import ray.train
-
-        if ray.train.get_context().get_world_size() == 1:
+        if self.size == 1:
             return module
         return nn.parallel.DistributedDataParallel(module)
 

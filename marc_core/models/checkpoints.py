@@ -19,8 +19,9 @@ _FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 def local_directory(part: Part, name: str, revision: str | None, *, download: bool = True) -> Path:
     """Return the directory of a model's files, downloading a hub id when needed and allowed.
 
-    name: `preset:NAME`, an existing directory, or a hub id OWNER/NAME. Raises ModelLoadError with
-    the remedy: reinstall, correct the path, or connect.
+    name: `preset:NAME` (its folder of this part), `preset:NAME/FOLDER`, an existing directory, or a
+    hub id OWNER/NAME. Raises ModelLoadError with the remedy: reinstall, correct the path, or
+    connect.
     """
     if name.startswith("preset:"):
         return _preset_directory(part, name)
@@ -50,7 +51,8 @@ def weights_digests(directory: Path) -> list[str]:
 
 
 def _preset_directory(part: Part, name: str) -> Path:
-    directory = PRESETS_DIR / name.removeprefix("preset:") / part
+    preset, _, folder = name.removeprefix("preset:").partition("/")
+    directory = PRESETS_DIR / preset / (folder or part)
     if (directory / "config.json").is_file():
         return directory
     known = sorted(p.parent.parent.name for p in PRESETS_DIR.glob(f"*/{part}/config.json"))

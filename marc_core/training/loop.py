@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from marc_core.errors import TrainingError
 from marc_core.training.config import TrainConfig
 from marc_core.training.optimizer import MuonAdamW
+from marc_core.training.precision import products_dtype
 
 Report = Callable[[int, dict[str, float]], None]
 Save = Callable[[int], None]
@@ -53,6 +55,7 @@ def run_stage(
     """
     module = forward or task
     device = next(task.parameters()).device
+    halves = products_dtype(device) == torch.bfloat16
     module.train()
     since = time.perf_counter()
     seen: dict[str, list[float]] = defaultdict(list)
@@ -60,10 +63,11 @@ def run_stage(
         rate = learning_rate(step, steps, peak, final)
         optimizer.set_rate(rate)
         batch = [_to(x, device) for x in task.batch(config.seed, step, rank)]
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=halves):
             loss, metrics = module(*batch)
         loss.backward()
-        nn.utils.clip_grad_norm_(optimizer.parameters, config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(optimizer.parameters, config.clip_norm)
+        check_finite(step, loss, norm)
         optimizer.step()
         for name, value in {"loss": float(loss.detach()), **metrics}.items():
             seen[name].append(value)
@@ -77,6 +81,16 @@ def run_stage(
             seen.clear()
         if done % config.save_every == 0 or done == steps:
             save(done)
+
+
+def check_finite(step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
+    """Raise TrainingError before weights change by what is no number."""
+    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        raise TrainingError(
+            f"Training stopped at step {step}: loss {loss.item()}, gradient norm {norm.item()}. "
+            "The weights of the last checkpoint are good; start again from it with a lower "
+            "learning_rate."
+        )
 
 
 def _to(value: Any, device: torch.device) -> Any:

@@ -1,7 +1,7 @@
 """Muon for hidden matrices, AdamW for the rest, stepped and saved as one optimiser.
 
-Muon (torch's own) turns a matrix's momentum into the nearest orthogonal matrix. On the vision
-stage it reaches after 500 steps what AdamW reaches after about 900 (docs/tiny.md).
+Muon turns a matrix's momentum into the nearest orthogonal matrix (`marc_core.training.muon`). On
+the vision stage it reaches after 500 steps what AdamW reaches after about 900 (docs/tiny.md).
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from marc_core.training.muon import Muon
 
 NOT_HIDDEN = ("embed", "heads.", "lm_head")
 """Parts of the names of matrices that read or write symbols: AdamW's, as Muon's authors advise."""
@@ -31,11 +33,7 @@ class MuonAdamW:
         self._muon_scale = muon_scale
         self._parts: list[torch.optim.Optimizer] = [_adamw(others, weight_decay)]
         if hidden:
-            self._parts.append(
-                torch.optim.Muon(
-                    hidden, momentum=0.95, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-                )
-            )
+            self._parts.append(Muon(hidden, weight_decay=weight_decay))
 
     def set_rate(self, rate: float) -> None:
         """Set AdamW's rate; Muon's is `muon_scale` times as high."""

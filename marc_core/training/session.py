@@ -38,6 +38,7 @@ class Session(Protocol):
     """What training needs from the process that it runs in."""
 
     rank: int
+    size: int
     device: torch.device
 
     def wrap(self, module: nn.Module) -> nn.Module:
@@ -60,7 +61,7 @@ class Session(Protocol):
 class LocalSession:
     """One process, one folder; running it again with the same folder continues."""
 
-    rank = 0
+    rank, size = 0, 1
 
     def __init__(self, output: Path, device: torch.device) -> None:
         self.output, self.device = output, device

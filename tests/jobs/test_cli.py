@@ -13,7 +13,9 @@ from jobs.cli import app
 from jobs.options import quoted, split_arguments
 from marc_core.config import IndexConfig, load_config
 
-COMMANDS = sorted(command.callback.__name__ for command in app.registered_commands)
+COMMANDS = sorted(
+    command.callback.__name__.replace("_", "-") for command in app.registered_commands
+)
 runner = CliRunner()
 
 

@@ -22,11 +22,17 @@ from marc_core.config import MethodConfig
 from marc_core.configure import PRESETS_DIR, load_config
 from marc_core.errors import ConfigError
 from marc_core.evaluation.config import EvaluateConfig
+from marc_core.supervised.config import SupervisedConfig
 from marc_core.tiny.config import EncoderTrainConfig, SftConfig
 from marc_core.training.config import TrainConfig
 
 CONFIGS_DIR = Path(jobs.__file__).parent / "configs"
-SHIPPED = {"gap": EvaluateConfig, "train_encoder": EncoderTrainConfig, "train_sft": SftConfig}
+SHIPPED = {
+    "gap": EvaluateConfig,
+    "train_encoder": EncoderTrainConfig,
+    "train_sft": SftConfig,
+    "train_student": SupervisedConfig,
+}
 """jobs/configs by name, and the class of each."""
 
 

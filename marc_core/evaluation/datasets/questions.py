@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from marc_core.evaluation.variants.footage import FileLoader, Loader
 
 if TYPE_CHECKING:
     from marc_core.embed import DualEncoder
+
+T = TypeVar("T")
 
 
 def load_questions(config: EvaluateConfig) -> tuple[list[Sample], str]:
@@ -37,7 +39,7 @@ def load_questions(config: EvaluateConfig) -> tuple[list[Sample], str]:
     return evenly(samples, config.questions), data_hash(config.data)
 
 
-def evenly(samples: list[Sample], most: int) -> list[Sample]:
+def evenly(samples: list[T], most: int) -> list[T]:
     """Return at most `most` samples, evenly chosen in their order; 0 means all."""
     if not most or len(samples) <= most:
         return samples

@@ -17,8 +17,15 @@ def test_presets_and_folders_are_found(part, tmp_path):
     assert local_directory(part, str(tmp_path), None) == tmp_path
 
 
+def test_a_preset_s_folders_can_be_named():
+    want = local_directory("encoder", "preset:tiny", None)
+    assert local_directory("student", "preset:tiny/encoder", None) == want
+
+
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("name", ["preset:nothing", "/no/such/folder", "a/b/c", "./none", "word"])
+@pytest.mark.parametrize(
+    "name", ["preset:nothing", "preset:tiny/nothing", "/no/such/folder", "a/b/c", "./none", "word"]
+)
 def test_names_that_lead_nowhere_name_the_remedy(part, name):
     with pytest.raises(ModelLoadError, match=rf"{part}\.model must be .*preset.*Got '{name}'"):
         local_directory(part, name, None)

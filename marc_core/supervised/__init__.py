@@ -1,0 +1,1 @@
+"""Supervised training on a training set: the right answer, from what the student will read."""
