@@ -12,9 +12,11 @@ from jobs.errors import clear_errors
 from jobs.evaluate import evaluate
 from jobs.index import index
 from jobs.prune import prune
+from jobs.push import push
 from jobs.query import ask, search
 from jobs.status import status
 from jobs.submit import submit
+from jobs.train_cgrpo import train
 from jobs.train_set import train_set
 from jobs.upkeep import delete, optimize
 
@@ -46,9 +48,11 @@ def options(
     """Answers questions about large video archives, on a Ray cluster."""
 
 
-for command in (
-    demo, index, search, ask, evaluate, train_set, status, prune, delete, optimize, submit,
-):  # fmt: skip
+COMMANDS = (
+    demo, index, search, ask, evaluate, train_set, train, push, status, prune, delete, optimize,
+    submit,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,15 @@ class RaySession:
             append_curve(self.output, stage, step, metrics)
         ray.train.report({"step": step, **metrics})
 
-    def save(self, stage: int, step: int, weights: Weights, optimizer: dict[str, Any]) -> None:
-        """Report a checkpoint; rank 0 uploads it."""
+    def save(
+        self,
+        stage: int,
+        step: int,
+        weights: Weights,
+        optimizer: dict[str, Any],
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Report a checkpoint; rank 0 uploads it. extra: JSON that `restore` gives back."""
         import ray.train
 
         metrics = {"stage_index": float(stage), "step": float(step)}
@@ -70,7 +77,7 @@ class RaySession:
             return
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "checkpoint"
-            write_checkpoint(path, stage, step, weights, optimizer)
+            write_checkpoint(path, stage, step, weights, optimizer, extra)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
 
     def restore(self) -> Restored | None:
@@ -84,34 +91,45 @@ class RaySession:
             return read_checkpoint(Path(folder))
 
 
-def fit(train_function: TrainFunction, config: TrainConfig) -> None:
+def fit(
+    train_function: TrainFunction,
+    config: TrainConfig,
+    *,
+    worker: dict[str, float] | None = None,
+    storage: tuple[Any, str] | None = None,
+) -> Any:
     """Run `train_function(config, session)` on `config.num_workers` workers and wait.
 
-    Waits first for the CPUs and GPUs that they need, see `check_resources`.
+    Waits first for the CPUs and GPUs that they need, see `check_resources`. worker: what Ray
+    counts for each, in place of one CPU or GPU. storage: (pyarrow file system, path) of
+    checkpoints, in place of `config.output`. Returns Ray Train's result.
     """
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    check_resources(config)
+    bundles = needed(config) if worker is None else [worker] * config.num_workers
+    check_resources(config, bundles)
     output = Path(config.output).resolve()
     output.mkdir(parents=True, exist_ok=True)
+    store, path = storage or (None, str(output))
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"function": train_function, "config": config, "output": str(output)},
         torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.num_workers, use_gpu=config.use_gpu
+            num_workers=config.num_workers, use_gpu=config.use_gpu, resources_per_worker=worker
         ),
         run_config=ray.train.RunConfig(
             name="ray",
-            storage_path=str(output),
+            storage_path=path,
+            storage_filesystem=store,
             failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
     # Read by the controller, which this process starts: a report costs 2 s otherwise.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
-    trainer.fit()
+    return trainer.fit()
 
 
 def forget(output: Path) -> None:
@@ -128,35 +146,51 @@ def needed(config: TrainConfig) -> list[dict[str, float]]:
     return [{"CPU": 1.0}, *[worker] * config.num_workers]
 
 
-def check_resources(config: TrainConfig) -> None:
+def check_resources(config: TrainConfig, bundles: list[dict[str, float]] | None = None) -> None:
     """Wait until the cluster holds all workers at once.
 
-    Ray Train alone would wait for ever and say nothing. Raises ConfigError at once where not even
-    the largest cluster that the autoscaler may start suffices, and ClusterError where what is
-    missing has not come within `start_timeout_s`.
+    Ray Train alone would wait for ever and say nothing. bundles: what they need, in place of
+    `needed`. Raises ConfigError at once where not even the largest cluster that the autoscaler may
+    start suffices, and ClusterError where what is missing has not come within `start_timeout_s`.
     """
-    import ray
-    from ray.exceptions import GetTimeoutError
-    from ray.util import placement_group, remove_placement_group
+    from ray.util import remove_placement_group
 
+    bundles = needed(config) if bundles is None else bundles
+    check_largest(
+        bundles,
+        f"num_workers={config.num_workers}",
+        "Lower num_workers, or use num_workers=0 to train in this process.",
+    )
+    remove_placement_group(reserved(bundles, config.start_timeout_s))
+
+
+def check_largest(bundles: list[dict[str, float]], what: str, remedy: str) -> None:
+    """Raise ConfigError where the cluster never has the CPUs or GPUs of all bundles."""
     from pipelines.pools import capacity
 
-    bundles, has = needed(config), capacity()
+    has = capacity()
     for name, most in (("CPU", has.most_cpus), ("GPU", has.most_gpus)):
         amount = sum(bundle.get(name, 0.0) for bundle in bundles)
         if most < amount:
             raise ConfigError(
-                f"num_workers={config.num_workers} needs {amount:g} {name} (one CPU is the "
-                f"controller's); the cluster has {most:g} at most. Lower num_workers, or use "
-                "num_workers=0 to train in this process."
+                f"{what} needs {amount:g} {name}; the cluster has {most:g} at most. {remedy}"
             )
+
+
+def reserved(bundles: list[dict[str, float]], timeout_s: float) -> Any:
+    """Return a placement group that holds these bundles. Raises ClusterError when it is late."""
+    import ray
+    from ray.exceptions import GetTimeoutError
+    from ray.util import placement_group, remove_placement_group
+
     room = placement_group(bundles)  # an autoscaler sees it as demand
     try:
-        ray.get(room.ready(), timeout=config.start_timeout_s)
+        ray.get(room.ready(), timeout=timeout_s)
     except GetTimeoutError:
-        raise ClusterError(missing(bundles, config.start_timeout_s)) from None
-    finally:
+        said = missing(bundles, timeout_s)
         remove_placement_group(room)
+        raise ClusterError(said) from None
+    return room
 
 
 def missing(bundles: list[dict[str, float]], waited_s: float) -> str:

@@ -38,6 +38,9 @@ ROWS = pa.schema(
 VIDEOS = pa.schema([("path", pa.string()), ("questions", pa.int32()), ("error", pa.string())])
 """How a video ended. error: the reason where it has no rows, else empty."""
 
+ROW_GROUP = 64
+"""Questions that are read together: training asks them in a random order (our choice)."""
+
 
 @dataclass(frozen=True, slots=True)
 class VideoRows:
@@ -81,7 +84,8 @@ class SetShards:
 
     def _write(self, name: str, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
         sink = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink, compression="zstd")
+        table = pa.Table.from_pylist(list(rows), schema=schema)
+        pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP)
         self.files.write(f"{self.folder}/{name}.parquet", sink.getvalue())
 
 

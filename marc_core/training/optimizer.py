@@ -47,6 +47,10 @@ class MuonAdamW:
             part.step()
             part.zero_grad(set_to_none=True)
 
+    def counted(self) -> list[list[nn.Parameter]]:
+        """Return each optimiser's parameters, in the order in which its state counts them."""
+        return [[p for g in part.param_groups for p in g["params"]] for part in self._parts]
+
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and numbers only, readable with weights_only."""
         return {str(i): part.state_dict() for i, part in enumerate(self._parts)}

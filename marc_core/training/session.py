@@ -5,7 +5,7 @@
                                   --> Session.save() at checkpoints, from every rank in step
 
 A checkpoint is a folder: weights.safetensors (float32, also of heads that are thrown away
-later), optimizer.pt (tensors only) and state.json (stage, step).
+later), optimizer.pt (tensors only) and state.json (stage, step, whatever else the run must know).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,12 +27,14 @@ Weights = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A checkpoint that was read back. stage: position in the curriculum. step: steps done."""
+    """A checkpoint that was read back. stage: position in the curriculum. step: steps done.
+    extra: what else the run saved, as JSON."""
 
     stage: int
     step: int
     weights: Weights
     optimizer: dict[str, Any]
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Session(Protocol):
@@ -101,14 +104,20 @@ def append_curve(output: Path, stage: str, step: int, metrics: dict[str, float])
 
 
 def write_checkpoint(
-    folder: Path, stage: int, step: int, weights: Weights, optimizer: dict[str, Any]
+    folder: Path,
+    stage: int,
+    step: int,
+    weights: Weights,
+    optimizer: dict[str, Any],
+    extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint into a new folder; state.json comes last."""
     folder.mkdir(parents=True)
     plain = {name: w.detach().cpu().contiguous() for name, w in weights.items()}
     save_file(plain, folder / "weights.safetensors")
     torch.save(optimizer, folder / "optimizer.pt")
-    (folder / "state.json").write_text(json.dumps({"stage": stage, "step": step}))
+    state = {"stage": stage, "step": step, "extra": dict(extra or {})}
+    (folder / "state.json").write_text(json.dumps(state))
 
 
 def read_checkpoint(folder: Path) -> Restored:
@@ -116,4 +125,6 @@ def read_checkpoint(folder: Path) -> Restored:
     state = json.loads((folder / "state.json").read_text())
     optimizer = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
     weights = load_file(folder / "weights.safetensors")
-    return Restored(int(state["stage"]), int(state["step"]), weights, optimizer)
+    return Restored(
+        int(state["stage"]), int(state["step"]), weights, optimizer, state.get("extra", {})
+    )

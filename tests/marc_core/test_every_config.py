@@ -17,6 +17,7 @@ import pytest
 
 import jobs
 import marc_core
+from jobs.training.cgrpo_config import CGrpoJobConfig
 from marc_core.bounds import bounds_of
 from marc_core.config import MethodConfig
 from marc_core.configure import PRESETS_DIR, load_config
@@ -29,6 +30,8 @@ from marc_core.training.config import TrainConfig
 CONFIGS_DIR = Path(jobs.__file__).parent / "configs"
 SHIPPED = {
     "gap": EvaluateConfig,
+    "train_cgrpo": CGrpoJobConfig,
+    "train_cgrpo_3b": CGrpoJobConfig,
     "train_encoder": EncoderTrainConfig,
     "train_sft": SftConfig,
     "train_student": SupervisedConfig,

@@ -41,8 +41,8 @@ def render_report(result: dict[str, Any]) -> str:
         tasks=_names(variants, scoring, "tasks"),
         tags=_names(variants, scoring, "tags"),
         steps=[s for s in STEPS if any(s in a["seconds"] for a in variants.values())],
-        plots=[svg for svg in (overall_plot(variants, scoring), task_plot(variants, scoring),
-                               time_plot(variants)) if svg],
+        plots=[plot for plot in (overall_plot(variants, scoring), task_plot(variants, scoring),
+                               time_plot(variants)) if plot],
         examples=_examples(result, scoring),
     )  # fmt: skip
 
@@ -53,7 +53,7 @@ def overall_plot(variants: dict[str, Any], scoring: str) -> str:
               for n, a in variants.items() if a["scores"][scoring]["overall"]]  # fmt: skip
     if not points:
         return ""
-    figure, axes = _figure(7.2, 0.6 + 0.34 * len(points))
+    figure, axes = new_figure(7.2, 0.6 + 0.34 * len(points))
     for y, (_, _, overall) in enumerate(reversed(points)):
         mean, low, high = (100 * overall[k] for k in ("mean", "low", "high"))
         axes.plot([low, high], [y, y], color=COLOURS[0], linewidth=1.5)
@@ -64,7 +64,7 @@ def overall_plot(variants: dict[str, Any], scoring: str) -> str:
     axes.set_yticks(range(len(points)), labels)
     axes.set_xlabel("score in percent, with 95 % interval")
     axes.grid(axis="x", color=_GRID, linewidth=0.6)
-    return _svg(figure, "Score of every variant")
+    return svg(figure, "Score of every variant")
 
 
 def task_plot(variants: dict[str, Any], scoring: str) -> str:
@@ -74,7 +74,7 @@ def task_plot(variants: dict[str, Any], scoring: str) -> str:
     if len(tasks) < 2:
         return ""
     height = 0.8 / len(shown)
-    figure, axes = _figure(7.2, 0.7 + len(tasks) * (0.12 * len(shown) + 0.14))
+    figure, axes = new_figure(7.2, 0.7 + len(tasks) * (0.12 * len(shown) + 0.14))
     for i, (name, variant) in enumerate(shown.items()):
         table = variant["scores"][scoring]["tasks"]
         y = [t + (i - (len(shown) - 1) / 2) * height for t in range(len(tasks))]
@@ -86,7 +86,7 @@ def task_plot(variants: dict[str, Any], scoring: str) -> str:
     axes.set_xlabel("score in percent")
     axes.grid(axis="x", color=_GRID, linewidth=0.6)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return _svg(figure, "Score of every task")
+    return svg(figure, "Score of every task")
 
 
 def time_plot(variants: dict[str, Any]) -> str:
@@ -94,7 +94,7 @@ def time_plot(variants: dict[str, Any]) -> str:
     shown = [(n, a["seconds"]) for n, a in variants.items() if a["seconds"]]
     if not shown:
         return ""
-    figure, axes = _figure(7.2, 0.6 + 0.34 * len(shown))
+    figure, axes = new_figure(7.2, 0.6 + 0.34 * len(shown))
     left = [0.0] * len(shown)
     for step, colour in zip(STEPS, COLOURS, strict=True):
         width = [1000 * s.get(step, {"mean": 0.0})["mean"] for _, s in shown]
@@ -105,10 +105,11 @@ def time_plot(variants: dict[str, Any]) -> str:
     axes.set_xlabel("milliseconds a question")
     axes.grid(axis="x", color=_GRID, linewidth=0.6)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return _svg(figure, "Time of every step")
+    return svg(figure, "Time of every step")
 
 
-def _figure(width_in: float, height_in: float) -> tuple[Any, Any]:
+def new_figure(width_in: float, height_in: float) -> tuple[Any, Any]:
+    """Return an empty (figure, axes) in the reports' style."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width_in, max(1.2, height_in)))
@@ -121,7 +122,7 @@ def _figure(width_in: float, height_in: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any, label: str) -> str:
+def svg(figure: Any, label: str) -> str:
     """Return the figure as an <svg> element with a label for screen readers."""
     import matplotlib
 
