@@ -37,7 +37,11 @@ class VariantConfig:
     """How tokens are chosen or merged (`compress.mode`); none gives all tokens to the model (the
     teacher)."""
     budget_tokens: int = number(0, least=0)
-    """N_target in visual tokens; 0 = one frame's (paper, section 4)."""
+    """N_target in visual tokens; 0 = the run's `compress.budget_tokens`, by default one frame's
+    (paper, section 4)."""
+    unnamed_budget_tokens: int = number(0, least=0)
+    """Mode tokens: budget of questions that name no event; 0 = the run's
+    `compress.unnamed_budget_tokens`, by default the same as of all others."""
     adaptive: bool = False
     """Make the budget a ceiling that still scenes do not use up (`compress.adaptive`)."""
     baseline: Baseline = "none"

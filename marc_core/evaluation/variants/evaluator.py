@@ -177,7 +177,7 @@ class OneVideo:
         started = time.perf_counter()
         prompts = [protocol_prompt(sample, self.evaluator.style) for sample in samples]
         own = [p for p in prompts if p is not None]
-        evidence = preparer.compress(uncut, variant.budget_tokens, prompts=own or None)
+        evidence = preparer.compress(uncut, prompts=own or None)
         compress_s = (time.perf_counter() - started) / len(samples)
         return [
             self._shown(s, u, e, variant, compress_s)
@@ -299,7 +299,8 @@ def variant_compress(compress: CompressConfig, variant: VariantConfig) -> Compre
     return dataclasses.replace(
         compress,
         mode=variant.mode,
-        budget_tokens=variant.budget_tokens,
+        budget_tokens=variant.budget_tokens or compress.budget_tokens,
+        unnamed_budget_tokens=variant.unnamed_budget_tokens or compress.unnamed_budget_tokens,
         adaptive=variant.adaptive,
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from marc_core.config import MethodConfig, StudentConfig, TeacherConfig
+from marc_core.config import CompressConfig, MethodConfig, StudentConfig, TeacherConfig
 from marc_core.evaluation.config import TEACHER, EvaluateConfig, VariantConfig
 from marc_core.evaluation.variants.evaluator import Evaluator
 from marc_core.evaluation.variants.prompts import prompt_style
@@ -72,6 +72,20 @@ def test_every_variant_answers_within_its_budget(make_evaluator: Any, make_sampl
     assert before["marc"] == 6 * a_group
     assert all(o.status == "answered" and set(o.scores) == {"official", "video-r1"}
                for o in predictions)  # fmt: skip
+
+
+def test_questions_that_name_no_event_have_a_budget_of_their_own(
+    make_evaluator: Any, make_sample: Any
+) -> None:
+    own: dict[str, Any] = {"budget_tokens": 4, "unnamed_budget_tokens": 12}
+    variants = {
+        "named": VariantConfig(**own),
+        "unnamed": VariantConfig(events="all", **own),
+        "run": VariantConfig(),
+    }
+    compress = CompressConfig(budget_tokens=5)
+    predictions = make_evaluator(variants, compress=compress).run([make_sample()])
+    assert [p.visual_tokens for p in predictions] == [4, 12, 5]
 
 
 def test_retrieval_shows_events_in_order_of_time_and_is_scored(
