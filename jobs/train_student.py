@@ -1,7 +1,7 @@
 """`python -m jobs.train_student`: train a student on a training set, with known answers.
 
 Runs on Ray Train, or in this process with num_workers=0. The same output folder continues an
-interrupted run. docs/training.md has the recipe of the shipped student.
+interrupted run. docs/supervised.md has the recipe of the shipped student.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def test_every_preset_resolves_as_in_the_checkout(
 
 def test_shipped_configurations_are_found_by_name(installed: Installed) -> None:
     printed = installed.marc("evaluate", "--config", "gap", "--dry-run").stdout
-    assert "oracle-mixed" in printed
+    assert "paper-oracle" in printed
 
 
 def test_index_and_search(installed: Installed, clip_writer: Callable[..., Path]) -> None:
