@@ -25,8 +25,11 @@ CHOICES = ("right", "letter", "option")
 @pytest.fixture(scope="module")
 def config(student_config, make_evidence, tmp_path_factory):
     """A run on 12 questions whose answers follow from the pictures' seed."""
-    root = tmp_path_factory.mktemp("supervised")
-    student = student_config()
+    return small_run(tmp_path_factory.mktemp("supervised"), student_config(), make_evidence)
+
+
+def small_run(root, student, make_evidence):
+    """Write a set of 12 questions into `root`; return a configuration that trains on it."""
     shards = SetShards(str(root), "set")
     videos = []
     for video in range(6):
