@@ -85,8 +85,9 @@ def events(output: Path) -> str:
 
 def test_losses_are_those_of_an_undisturbed_run_whatever_dies(tmp_path, train_set):
     whole, output, steps = tmp_path / "whole", tmp_path / "killed", "steps=14"
-    losses = finish(start(whole, train_set, steps), whole)
+    losses = finish(start(whole, train_set, steps, "evaluate_questions=12"), whole)
     assert sorted(losses) == list(range(1, 15))
+    assert "Against the student that it started from" in (whole / "report.html").read_text()
     driver = start(output, train_set, steps)
     for step, name in (
         (1, "ray::RolloutActor"), (3, "ray::TeacherActor"), (5, "ray::RayTrainWorker"),
@@ -150,3 +151,34 @@ def hosts(node, name: str) -> bool:
     """Return whether a simulated node runs an actor of this class."""
     raylet = node.all_processes["raylet"][0].process.pid
     return bool(descendants_named(raylet, f"ray::{name}"))
+
+
+def test_set_teacher_answers_and_checkpoints_may_lie_in_a_bucket(tmp_path, train_set):
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    place = "{}:{}".format(*server.get_host_and_port())
+    client = boto3.client(
+        "s3", endpoint_url=f"http://{place}", aws_access_key_id="key",
+        aws_secret_access_key="secret", region_name="us-east-1",
+    )  # fmt: skip
+    client.create_bucket(Bucket="runs")
+    (rows,) = train_set.rglob("rows/*.parquet")
+    client.upload_file(str(rows), "runs", "set/rows/0.parquet")
+    store = {"endpoint_override": place, "scheme": "http", "access_key": "key",
+             "secret_key": "secret", "region": "us-east-1"}  # fmt: skip
+    options = (f"storage_options.{name}='{value}'" for name, value in store.items())
+    places = ("checkpoints=s3://runs/kept", "teacher_cache=s3://runs/teacher", *options)
+    try:
+        first, second = tmp_path / "first", tmp_path / "second"
+        finish(start(first, "s3://runs/set", "steps=2", *places), first)
+        keys = [x["Key"] for x in client.list_objects_v2(Bucket="runs")["Contents"]]
+        assert any(k.startswith("kept/") and k.endswith("weights.safetensors") for k in keys)
+        assert any(k.startswith("teacher/") and k.endswith(".jsonl") for k in keys)
+        points = finish(start(second, "s3://runs/set", "steps=3", *places), second)
+        assert sorted(points) == [3], "another folder, the same checkpoints"
+    finally:
+        client.close()
+        server.stop()
