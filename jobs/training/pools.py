@@ -16,6 +16,8 @@ from marc_core.errors import ClusterError
 RETRIES = 3
 """Times that Ray repeats a call whose actor died; a question that kills every actor ends the run
 (our choice)."""
+AGAIN_S = 1.0
+"""Seconds before an actor that could not be reached is called again (our choice)."""
 
 
 class Pool:
@@ -44,8 +46,8 @@ class Pool:
 
     async def start(self, timeout_s: float) -> None:
         """Return when all actors have loaded their models. Raises ClusterError, ModelLoadError."""
-        for i, actor in enumerate(self.actors):
-            reply = await self._reply(actor.ready.remote(), timeout_s)
+        for i in range(len(self.actors)):
+            reply = await self._repeated(i, "ready", (), timeout_s)
             self._pids[i] = reply.pid
 
     async def call(self, method: str, *args: Any) -> Any:
@@ -57,8 +59,7 @@ class Pool:
             self.waiting -= 1
         self._enter(i)
         try:
-            ref = getattr(self.actors[i], method).remote(*args)
-            reply = await self._reply(ref, self.timeout_s)
+            reply = await self._repeated(i, method, args, self.timeout_s)
             self._note(i, reply.pid)
             return reply.value
         finally:
@@ -77,23 +78,45 @@ class Pool:
         self._since, self._busy_s = now, 0.0
         return max(0.0, idle)
 
+    async def _repeated(self, i: int, method: str, args: tuple[Any, ...], timeout_s: float) -> Any:
+        """Call an actor; where it cannot be reached, which uses up Ray's own retries before Ray
+        knows that a node is lost, again and again until there is no time left."""
+        from ray.exceptions import ActorUnavailableError
+
+        end, said = time.monotonic() + timeout_s, False
+        while (left_s := end - time.monotonic()) > 0:
+            try:
+                ref = getattr(self.actors[i], method).remote(*args)
+                return await self._reply(ref, left_s)
+            except ActorUnavailableError:
+                if not said:
+                    self._say(f"Actor {i} of the {self.name} pool cannot be reached; waiting.")
+                said = True
+                await asyncio.sleep(AGAIN_S)
+        raise self._late()
+
     async def _reply(self, ref: Any, timeout_s: float) -> Any:
-        from ray.exceptions import RayActorError
+        from ray.exceptions import ActorUnavailableError, RayActorError
 
         try:
             return await asyncio.wait_for(_awaited(ref), timeout_s)
+        except ActorUnavailableError:
+            raise
         except TimeoutError:
-            raise ClusterError(
-                f"The {self.name} pool has not answered within {timeout_s:g} s. Its actors wait "
-                "for room on the cluster, or the call takes longer: lower "
-                f"{self.name}_pool.questions_a_call, or raise call_timeout_s."
-            ) from None
+            raise self._late() from None
         except RayActorError as error:
             raise ClusterError(
                 f"An actor of the {self.name} pool died {RETRIES + 1} times over one call: "
                 f"{_first_line(error)}. Where memory ran out, lower "
                 f"{self.name}_pool.questions_a_call."
             ) from error
+
+    def _late(self) -> ClusterError:
+        return ClusterError(
+            f"The {self.name} pool has not answered in time. Its actors wait for room on the "
+            f"cluster, or a call takes longer than {self.timeout_s:g} s: lower "
+            f"{self.name}_pool.questions_a_call, or raise call_timeout_s."
+        )
 
     def _note(self, i: int, pid: int) -> None:
         before = self._pids.get(i)
