@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from marc_core.errors import EngineError
 from marc_core.models.engine import SamplingRecord
 
 
@@ -101,8 +102,14 @@ def draw(
     """Return (R,) ids: the most probable where the temperature is 0, else drawn.
 
     uniforms: a number in [0, 1) of each row, from that row's own generator, so that a row's
-    samples do not depend on what it is batched with.
+    samples do not depend on what it is batched with. Raises EngineError for log-probabilities that
+    are no numbers.
     """
+    if torch.isnan(log_probs_RV).any():
+        raise EngineError(
+            "The student's log-probabilities must be numbers. Got NaN: its weights are broken. "
+            "Start from an earlier checkpoint."
+        )
     greedy_R = log_probs_RV.argmax(-1)
     if not any(temperatures):
         return greedy_R

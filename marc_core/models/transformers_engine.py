@@ -198,6 +198,8 @@ class TransformersEngine:
             with torch.inference_mode():
                 while self._turn():
                     pass
+        except MarcError as cause:
+            error = cause
         except Exception as cause:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             error = EngineError(
                 f"The engine stopped at a step: {type(cause).__name__}: {cause}. Start it again; "
