@@ -34,7 +34,7 @@ def test_two_workers_learn_what_one_process_learns(tmp_path: Path) -> None:
     assert report["videos"] == 4
     settings = [
         f"train_set={report['address']}", "steps=6", "questions_per_step=24", "log_every=1",
-        "save_every=6", "learning_rate=0.001",
+        "save_every=6", "learning_rate=0.001", "student.frame_max_pixels=7056",
     ]  # fmt: skip
     for workers in (0, 2):
         output = tmp_path / f"run{workers}"
