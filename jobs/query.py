@@ -24,6 +24,7 @@ from jobs.options import (
     PresetOption,
     memory_override,
 )
+from jobs.terminal import say
 from marc_core.display import saving, score_text, span, video_name
 
 if TYPE_CHECKING:
@@ -102,8 +103,10 @@ def search(
         session.close()
     if as_json:
         print_json([_plain(hit, picture) for hit, picture in zip(hits, pictures, strict=True)])
-    else:
+    elif hits:
         out.print(_hit_table(hits, pictures))
+    if not hits:
+        say(f"Nothing found. {hits.nothing}")
 
 
 def ask(

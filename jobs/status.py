@@ -52,9 +52,11 @@ def status(
         for line in status_lines(report):
             out.print(plain(line), soft_wrap=True)
         if failures:
-            out.print(failure_table(report["failed_videos"]))
+            rows = report["failed_videos"]
+            out.print(failure_table(rows) if rows else "No failures: every video is indexed.")
         if warnings:
-            out.print(warning_table(report["videos_with_warnings"]))
+            rows = report["videos_with_warnings"]
+            out.print(warning_table(rows) if rows else "No video has warnings.")
 
 
 def describe(store: MemoryStore) -> dict[str, Any]:

@@ -83,6 +83,10 @@ class Archive(Protocol):
         """Return how many events pass the filter."""
         ...
 
+    def why_nothing(self, filter: EventFilter) -> str:
+        """Return in a sentence or two why no event passes the filter, and what there is instead."""
+        ...
+
     def lengths(self, video_ids: Sequence[str]) -> dict[str, VideoLength]:
         """Return the lengths of these videos, by id."""
         ...

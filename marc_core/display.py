@@ -42,10 +42,15 @@ def span(item: SearchHit | Citation) -> tuple[str, str]:
 
 
 class Results(Sequence["SearchHit"]):
-    """Events in order, as a sequence; a notebook shows them as a table with pictures."""
+    """Events in order, as a sequence; a notebook shows them as a table with pictures.
 
-    def __init__(self, hits: Sequence[SearchHit], thumbnails: Thumbnails) -> None:
-        self.hits, self._thumbnails = tuple(hits), thumbnails
+    nothing: why there are none, in a sentence for people.
+    """
+
+    def __init__(
+        self, hits: Sequence[SearchHit], thumbnails: Thumbnails, nothing: str = ""
+    ) -> None:
+        self.hits, self._thumbnails, self.nothing = tuple(hits), thumbnails, nothing
 
     @overload
     def __getitem__(self, index: int) -> SearchHit: ...
@@ -65,11 +70,15 @@ class Results(Sequence["SearchHit"]):
         return iter(self.hits)
 
     def __repr__(self) -> str:
+        if not self:
+            return f"0 events. {self.nothing}".rstrip()
         lines = [f"{len(self)} events"]
         lines += [_line(hit) + (f"  {hit.text}" if hit.text else "") for hit in self.hits]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
+        if not self:
+            return f"<p>{escape(repr(self))}</p>"
         pictures = self._thumbnails([hit.event_id for hit in self.hits])
         rows = [[*_cells(hit, pictures), hit.text or ""] for hit in self.hits]
         return _table(["", "video", "from", "to", "score", "text"], rows)

@@ -224,9 +224,7 @@ class Preparer:
         if whole:
             return Chosen(question=question, hits=tuple(whole), retrieval="bypassed")
         if not ranked:
-            raise AnswerError(
-                "No event of the memory passes the filters. Widen them, or index more videos."
-            )
+            raise AnswerError(self.archive.why_nothing(question.filter))
         shown: Sequence[SearchHit] = ranked
         matched: Sequence[SearchHit] = ()
         if self.settings.compress.mode == "tokens":

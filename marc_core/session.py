@@ -30,6 +30,7 @@ from marc_core.prepared import PrepareSettings
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery, Turn
 
 if TYPE_CHECKING:
+    from marc_core.archive import SearchHit
     from marc_core.embed import DualEncoder
     from marc_core.memory import MemoryStore
     from marc_core.memory.archive import MemoryArchive
@@ -74,7 +75,7 @@ class Session:
             limit=limit,
             offset=offset,
         )
-        return Results(self.preparer.search([query])[0], self.archive.thumbnails)
+        return self._results(self.preparer.search([query])[0], query.filter, offset)
 
     def ask(
         self,
@@ -114,8 +115,16 @@ class Session:
         self, video: str | None = None, *, limit: int = EVERY_EVENT, **where: Any
     ) -> Results:
         """Return the events of a video, or all that pass the filter, in order of time."""
-        found = self.archive.events(self.filter(video=video, **where), limit=limit)
-        return Results(found, self.archive.thumbnails)
+        passing = self.filter(video=video, **where)
+        return self._results(self.archive.events(passing, limit=limit), passing)
+
+    def _results(self, hits: Sequence[SearchHit], passing: EventFilter, offset: int = 0) -> Results:
+        nothing = ""
+        if not hits and offset and self.archive.events(passing, limit=1):
+            nothing = f"The ranking ends before its event number {offset + 1:,}."
+        elif not hits:
+            nothing = self.archive.why_nothing(passing)
+        return Results(hits, self.archive.thumbnails, nothing)
 
     def filter(
         self,

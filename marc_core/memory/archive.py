@@ -14,6 +14,7 @@ from marc_core.config import MethodConfig
 from marc_core.errors import AnswerError, MissingFeaturesError
 from marc_core.memory import retriever
 from marc_core.memory.filters import filter_to_sql
+from marc_core.memory.nothing import why_nothing
 from marc_core.memory.store import MemoryStore
 from marc_core.question import EventFilter, SearchQuery
 from marc_core.types import VideoSource
@@ -63,6 +64,10 @@ class MemoryArchive:
     def events(self, filter: EventFilter, *, limit: int) -> list[SearchHit]:
         """Return up to `limit` events that pass the filter: by uri, then in order of time."""
         return retriever.events(self.store, filter, limit=limit)
+
+    def why_nothing(self, filter: EventFilter) -> str:
+        """Return in a sentence or two why no event passes the filter, and what there is instead."""
+        return why_nothing(self.store, filter)
 
     def neighbours(self, hit: SearchHit) -> tuple[SearchHit | None, SearchHit | None]:
         """Return the events just before and after, where the recording goes on without a gap."""

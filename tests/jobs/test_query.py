@@ -108,6 +108,32 @@ def test_filters_narrow_the_search(memory: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        (["--folder", "/nowhere"], "Nothing in the memory lies in folder '/nowhere'. Folders: "),
+        (["--camera", "door"], "Nothing in the memory has camera 'door'. Cameras: none."),
+        (["--tag", "night"], "Nothing in the memory has tag 'night'. Tags: none."),
+        (["--since", "2000-01-01T00:00Z"], "No video says when it was recorded"),
+        (["--offset", "500"], "The ranking ends before its event number 501."),
+        (["--from", "1e6"], "No event passes the filter. Widen it."),
+    ],
+)
+def test_where_nothing_is_found_one_sentence_says_why(
+    memory: Path, filters: list[str], words: str
+) -> None:
+    asked = ["--memory", str(memory), *filters]
+    shown = run("search", "a circle", *asked)
+    assert shown.stdout == ""
+    assert words in shown.stderr
+    assert len(shown.stderr.strip().splitlines()) == 1
+    as_json = run("search", "a circle", "--json", *asked)
+    assert json.loads(as_json.stdout) == []
+    assert words in as_json.stderr
+    if filters[0] != "--offset":
+        assert words in run("ask", "what?", *asked, ok=False).stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["search", "x", "--since", "2026-05-01T08:00"], "offset from UTC"),

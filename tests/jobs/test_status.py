@@ -86,6 +86,16 @@ def test_failures_and_warnings_are_listed_as_they_are(memory: str) -> None:
     assert data["fingerprints"]["cuts"] == {"c1": 1}
 
 
+def test_nothing_to_list_is_a_sentence_not_an_empty_table(memory: str) -> None:
+    store = MemoryStore.open(MemoryConfig(uri=memory))
+    store.delete_videos(["v1", "v2", "v3"])
+    result = runner.invoke(app, ["status", "-m", memory, "--failures", "--warnings"])
+    assert result.exit_code == 0, result.output
+    assert "No failures: every video is indexed." in result.output
+    assert "No video has warnings." in result.output
+    assert "attempts" not in result.output
+
+
 def test_names_are_short_where_they_are_one() -> None:
     assert short_names(["/a/x.mp4", "/b/x.mp4", "/b/y.mp4", "s3://b/shut/"]) == {
         "/a/x.mp4": "/a/x.mp4", "/b/x.mp4": "/b/x.mp4", "/b/y.mp4": "y.mp4",

@@ -110,7 +110,13 @@ def test_filters_say_what_people_write(session: Session, small_memory: Path) -> 
     with pytest.raises(AnswerError, match="ISO 8601"):
         session.events(until="yesterday")
     assert moment("since", "2026-05-01T08:00Z") == dt.datetime(2026, 5, 1, 8, tzinfo=dt.UTC)
-    assert len(session.events(since="1970-01-01T00:00Z")) == 0  # nothing has a wall clock
+    none = session.events(since="1970-01-01T00:00Z")
+    assert len(none) == 0
+    assert repr(none).startswith("0 events. No video says when it was recorded")
+    assert "No video says when" in none._repr_html_()
+    with pytest.raises(AnswerError, match="Nothing in the memory has camera '<b>'"):
+        session.ask("What happens?", camera="<b>")
+    assert "camera &#x27;&lt;b&gt;&#x27;" in session.search("x", camera="<b>")._repr_html_()
 
 
 def test_replies_show_every_sample(session: Session) -> None:

@@ -156,6 +156,10 @@ class FootageArchive:
         """Return up to `limit` events that pass the filter, in order of time in each video."""
         return [hit for hit in self.hits if passes(filter, hit)][:limit]
 
+    def why_nothing(self, filter: EventFilter) -> str:
+        """Return that no event passes."""
+        return "No event of this footage passes the filters."
+
     def neighbours(self, hit: SearchHit) -> tuple[SearchHit | None, SearchHit | None]:
         """Return the events just before and after in the same video."""
         row = self._row[hit.event_id]
