@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from marc_core.errors import AnswerError
 from marc_core.models.answering import answer_all
 from marc_core.models.engine import Completion, Delta, FinishReason, GenerationRequest
 
@@ -140,9 +139,6 @@ class Answerer:
         yield make_answer(uncut[0], evidence[0], samples, timings)
 
     def _sampling(self, question: Question) -> Sampling:
-        seed = question.sampling.seed
-        if seed is not None and not 0 <= seed < 2**63:
-            raise AnswerError(f"A seed must be from 0 to 2^63 - 1. Got {seed}.")
         return question.sampling.or_defaults(
             temperature=self._temperature, max_tokens=self._max_tokens
         )

@@ -2,19 +2,36 @@
 
 Everything that asks, asks with these: the command line, notebooks, evaluation, training's rollouts
 and serving. What a deployment fixes (models, limits, addresses) stands in `marc_core.config`.
+Each checks its own values and raises AnswerError for what cannot be meant; ceilings are those of
+a deployment.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import dataclasses
 import datetime as dt
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from marc_core import checks
 from marc_core.errors import AnswerError
+
+_SHOWN = {
+    "recorded_from": "recorded_from (--since)", "recorded_to": "recorded_to (--until)",
+    "start_s": "start_s (--from)", "end_s": "end_s (--to)",
+}  # fmt: skip
+"""Fields that have other names on the command line."""
+
+
+def _check(request: Any, check: Callable[..., Any], *names: str, **rule: Any) -> None:
+    """Check these fields of a frozen request, where they are not None, and make them plain."""
+    for name in names:
+        value = getattr(request, name)
+        if value is not None or "least" in rule:
+            object.__setattr__(request, name, check(_SHOWN.get(name, name), value, **rule))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +55,12 @@ class EventFilter:
     start_s: float | None = None
     end_s: float | None = None
 
+    def __post_init__(self) -> None:
+        _check(self, checks.texts, "video_ids", "tags")
+        _check(self, checks.text, "folder", "camera")
+        _check(self, checks.moment, "recorded_from", "recorded_to")
+        _check(self, checks.finite, "start_s", "end_s")
+
     @property
     def names_only_videos(self) -> bool:
         """Whether nothing but `video_ids` narrows the search."""
@@ -59,21 +82,26 @@ class Sampling:
     stop: tuple[str, ...] = ()
     n: int = 1
 
-    def or_defaults(self, *, temperature: float, max_tokens: int) -> Sampling:
-        """Return the sampling with the deployment's values where the request gives none.
+    def __post_init__(self) -> None:
+        _check(self, checks.finite, "temperature")
+        _check(self, checks.whole, "max_tokens", "n")
+        _check(self, checks.texts, "stop")
+        if self.seed is not None and checks.whole("seed", self.seed) >= 2**63:
+            raise AnswerError(f"seed must be a whole number from 0 to 2^63 - 1. Got {self.seed}.")
+        if self.seed is not None:
+            _check(self, checks.whole, "seed", least=0, most=" to 2^63 - 1")
+        for name, least in (("temperature", 0), ("max_tokens", 1), ("n", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise AnswerError(f"{name} of a question must be {least} or more. Got {value}.")
 
-        Raises AnswerError for a value out of its range.
-        """
-        full = dataclasses.replace(
+    def or_defaults(self, *, temperature: float, max_tokens: int) -> Sampling:
+        """Return the sampling with the deployment's values where the request gives none."""
+        return dataclasses.replace(
             self,
             temperature=temperature if self.temperature is None else self.temperature,
             max_tokens=max_tokens if self.max_tokens is None else self.max_tokens,
         )
-        for name, least in (("temperature", 0), ("max_tokens", 1), ("n", 1)):
-            value = getattr(full, name)
-            if not least <= value < math.inf:
-                raise AnswerError(f"{name} of a question must be {least} or more. Got {value}.")
-        return full
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +110,11 @@ class Turn:
 
     role: Literal["user", "assistant"]
     text: str
+
+    def __post_init__(self) -> None:
+        if self.role not in ("user", "assistant"):
+            raise AnswerError(f"A turn's role must be user or assistant. Got {self.role!r}.")
+        checks.text("text", self.text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +134,14 @@ class Question:
     budget_tokens: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
 
+    def __post_init__(self) -> None:
+        checks.text("text", self.text)
+        checks.instance("filter", self.filter, EventFilter)
+        checks.instance("sampling", self.sampling, Sampling)
+        _check(self, checks.every, "history", kind=Turn, kinds="turns")
+        _check(self, checks.texts, "options")
+        _check(self, checks.whole, "k", "budget_tokens")
+
     @property
     def search_text(self) -> str:
         """The text that is embedded to find events.
@@ -119,12 +160,11 @@ class Question:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Question:
         """Return the question that `to_json` wrote."""
-        values = dict(data)
-        values["history"] = tuple(Turn(**turn) for turn in values.get("history", ()))
-        values["options"] = tuple(values.get("options", ()))
+        values = checks.fields("question", data, cls)
+        turns = checks.every("history", values.get("history", ()), object, "turns")
+        values["history"] = tuple(Turn(**checks.fields("turn", turn, Turn)) for turn in turns)
         values["filter"] = filter_from_json(values.get("filter", {}))
-        sampling = dict(values.get("sampling", {}))
-        sampling["stop"] = tuple(sampling.get("stop", ()))
+        sampling = checks.fields("sampling", values.get("sampling", {}), Sampling)
         return cls(**values | {"sampling": Sampling(**sampling)})
 
 
@@ -143,6 +183,15 @@ class SearchQuery:
     limit: int = 10
     offset: int = 0
 
+    def __post_init__(self) -> None:
+        _check(self, checks.text, "text", "event_id")
+        if self.image is not None and not isinstance(self.image, bytes):
+            shown = repr(self.image)[:80]
+            raise AnswerError(f"image must be the bytes of an image file. Got {shown}.")
+        checks.instance("filter", self.filter, EventFilter)
+        _check(self, checks.whole, "limit", least=1)
+        _check(self, checks.whole, "offset", least=0)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values for `from_json`; an image as base64."""
         return dict(_plain(self))
@@ -150,21 +199,27 @@ class SearchQuery:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchQuery:
         """Return the query that `to_json` wrote."""
-        image = data.get("image")
-        decoded = None if image is None else base64.b64decode(image)
-        query = {**data, "image": decoded, "filter": filter_from_json(data.get("filter", {}))}
-        return cls(**query)
+        values = checks.fields("search", data, cls)
+        values["filter"] = filter_from_json(values.get("filter", {}))
+        if values.get("image") is not None:
+            try:
+                values["image"] = base64.b64decode(
+                    checks.text("image", values["image"]), validate=True
+                )
+            except binascii.Error as error:
+                raise AnswerError(f"image must be base64 text: {error}.") from error
+        return cls(**values)
 
 
 def filter_from_json(data: Mapping[str, Any]) -> EventFilter:
     """Return the EventFilter of plain JSON values."""
-    values = dict(data)
+    values = checks.fields("filter", data, EventFilter)
     for name in ("recorded_from", "recorded_to"):
-        if values.get(name) is not None:
-            values[name] = dt.datetime.fromisoformat(values[name])
-    if values.get("video_ids") is not None:
-        values["video_ids"] = tuple(values["video_ids"])
-    values["tags"] = tuple(values.get("tags", ()))
+        if isinstance(values.get(name), str):
+            try:
+                values[name] = dt.datetime.fromisoformat(values[name])
+            except ValueError:
+                continue  # the filter itself says what it must be
     return EventFilter(**values)
 
 

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marc_core import checks
 from marc_core.answer import Answerer
 from marc_core.config import AnswerConfig
 from marc_core.configure import load_config, quoted
@@ -100,13 +101,17 @@ class Session:
         """
         question = Question(
             text=text,
-            options=tuple(options),
-            history=tuple(h if isinstance(h, Turn) else _turn(*h) for h in history),
+            options=checks.texts("options", options),
+            history=tuple(h if isinstance(h, Turn) else _turn(h) for h in history),
             filter=self.filter(**where),
             k=k,
             budget_tokens=budget_tokens,
             sampling=Sampling(
-                temperature=temperature, max_tokens=max_tokens, seed=seed, stop=tuple(stop), n=n
+                temperature=temperature,
+                max_tokens=max_tokens,
+                seed=seed,
+                stop=checks.texts("stop", stop),
+                n=n,
             ),
         )
         return Reply(self.answerer.answer([question])[0], self.archive.thumbnails)
@@ -115,6 +120,7 @@ class Session:
         self, video: str | None = None, *, limit: int = EVERY_EVENT, **where: Any
     ) -> Results:
         """Return the events of a video, or all that pass the filter, in order of time."""
+        limit = checks.whole("limit", limit, least=1)
         passing = self.filter(video=video, **where)
         return self._results(self.archive.events(passing, limit=limit), passing)
 
@@ -130,9 +136,9 @@ class Session:
         self,
         *,
         video: str | Sequence[str] | None = None,
-        folder: str | None = None,
+        folder: str | Path | None = None,
         camera: str | None = None,
-        tags: Sequence[str] = (),
+        tags: str | Sequence[str] = (),
         since: str | dt.datetime | None = None,
         until: str | dt.datetime | None = None,
         start_s: float | None = None,
@@ -145,11 +151,13 @@ class Session:
         as in `EventFilter`. Raises AnswerError for an unknown video and a time without offset.
         """
         names = [video] if isinstance(video, str) else video
+        if names is not None:
+            names = checks.texts("video", names)
         return EventFilter(
             video_ids=None if names is None else tuple(self.video_id(name) for name in names),
             folder=_folder(folder),
             camera=camera,
-            tags=tuple(tags),
+            tags=checks.texts("tags", [tags] if isinstance(tags, str) else tags),
             recorded_from=moment("since", since),
             recorded_to=moment("until", until),
             start_s=start_s,
@@ -295,8 +303,8 @@ def moment(name: str, value: str | dt.datetime | None) -> dt.datetime | None:
     if value is None:
         return None
     try:
-        found = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
+        found = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(value)
+    except (TypeError, ValueError):
         raise AnswerError(
             f"{name} must be a time in ISO 8601, like 2026-05-01T08:00:00+02:00. Got '{value}'."
         ) from None
@@ -312,22 +320,23 @@ def read_image(image: bytes | str | Path | None) -> bytes | None:
     """Return the bytes of an image given as a file or as bytes. Raises AnswerError."""
     if image is None or isinstance(image, bytes):
         return image
+    if not isinstance(image, str | Path):
+        raise AnswerError(f"The image must be a file's name or its bytes. Got {image!r:.80}.")
     try:
         return Path(image).read_bytes()
     except OSError as error:
         raise AnswerError(f"The image '{image}' cannot be read: {error.strerror}.") from error
 
 
-def _folder(name: str | None) -> str | None:
-    """Return a folder as the memory writes it: absolute, where it is no address."""
-    if name is None or "://" in name:
-        return name
-    return os.path.abspath(os.path.expanduser(name))
+def _folder(name: str | Path | None) -> str | None:
+    """Return a folder as an address or an absolute path."""
+    if name is None:
+        return None
+    text = checks.text("folder", os.fspath(name) if isinstance(name, Path) else name)
+    return text if "://" in text else os.path.abspath(os.path.expanduser(text))
 
 
-def _turn(role: str, text: str) -> Turn:
-    if role == "user":
-        return Turn(role="user", text=text)
-    if role == "assistant":
-        return Turn(role="assistant", text=text)
-    raise AnswerError(f"A turn's role must be user or assistant. Got '{role}'.")
+def _turn(pair: Any) -> Turn:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise AnswerError(f"An earlier turn must be a pair (role, text). Got {pair!r:.80}.")
+    return Turn(role=pair[0], text=pair[1])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -117,6 +118,32 @@ def test_filters_say_what_people_write(session: Session, small_memory: Path) -> 
     with pytest.raises(AnswerError, match="Nothing in the memory has camera '<b>'"):
         session.ask("What happens?", camera="<b>")
     assert "camera &#x27;&lt;b&gt;&#x27;" in session.search("x", camera="<b>")._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda s: s.search("x", limit=-1), "limit must be a whole number from 1. Got -1."),
+        (lambda s: s.search("x", offset=-3), "offset must be a whole number from 0. Got -3."),
+        (lambda s: s.search("x", start_s="5"), "must be a finite number. Got '5'."),
+        (lambda s: s.search(image=5), "The image must be a file's name or its bytes. Got 5."),
+        (lambda s: s.search("x", since=2026), "since must be a time in ISO 8601"),
+        (lambda s: s.search("x", video=5), "video must be a list of texts. Got 5."),
+        (lambda s: s.search("x", folder=5), "folder must be text. Got 5."),
+        (lambda s: s.events(limit=0), "limit must be a whole number from 1. Got 0."),
+        (lambda s: s.events(limit="5"), "limit must be a whole number from 1. Got '5'."),
+        (lambda s: s.ask("x", k="5"), "k must be a whole number. Got '5'."),
+        (lambda s: s.ask("x", options="left"), "options must be a list of texts. Got 'left'."),
+        (lambda s: s.ask("x", history=["hello"]), "must be a pair (role, text). Got 'hello'."),
+        (lambda s: s.ask("x", history=[("me", "hi")]), "role must be user or assistant"),
+        (lambda s: s.ask(7), "text must be text. Got 7."),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_wrong_values_are_named(session: Session, ask: Any, said: str) -> None:
+    with pytest.raises(AnswerError) as error:
+        ask(session)
+    assert said in str(error.value)
 
 
 def test_replies_show_every_sample(session: Session) -> None:

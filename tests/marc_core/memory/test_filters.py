@@ -151,7 +151,7 @@ def test_quote_doubles_quotes_and_nothing_else():
 
 @pytest.mark.parametrize("name", ["recorded_from", "recorded_to"])
 def test_wall_clocks_without_an_offset_are_refused(name):
-    with pytest.raises(AnswerError, match=rf"{name} must carry an offset.*2026-03-01T20:00:00"):
+    with pytest.raises(AnswerError, match=rf"{name} .*must carry an offset.*2026-03-01T20:00:00"):
         filter_to_sql(EventFilter(**{name: DAY.replace(tzinfo=None)}))
 
 
@@ -169,5 +169,5 @@ def test_halves_of_characters_are_only_values(store, fakes):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_seconds_must_be_finite(value):
-    with pytest.raises(AnswerError, match="start_s must be a finite number"):
+    with pytest.raises(AnswerError, match=r"start_s .*must be a finite number"):
         filter_to_sql(EventFilter(start_s=value))
