@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,6 @@ from jobs.options import (
     DryRunOption,
     JsonOption,
     MemoryOption,
-    PresetOption,
     memory_override,
     quoted,
     split_arguments,
@@ -42,7 +42,10 @@ def index(
         ),
     ] = None,
     memory: MemoryOption = None,
-    preset: PresetOption = "tiny",
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", "-p", help="Preset: tiny, qwen2.5-vl-3b.", show_default="tiny"),
+    ] = None,
     config: ConfigOption = None,
     address: Annotated[
         str | None,
@@ -51,7 +54,8 @@ def index(
     only: Annotated[
         str | None,
         typer.Option(
-            help="features: redo what a student reads of indexed videos, without a new cut."
+            help="Redo one thing of indexed videos without a new cut. features: what a student "
+            "reads. embeddings: how events are found, by another encoder; no ARCHIVE needed.",
         ),
     ] = None,
     prune: Annotated[
@@ -66,7 +70,7 @@ def index(
     A rerun does only what is missing or changed: moved files keep their events, new captions
     are read without decoding. Bad files become rows with a reason (`marc status --failures`
     lists them). The exit code is 1 when more than
-    max_failed_fraction of the archive's videos are not indexed.
+    max_failed_fraction of the archive's videos are not indexed, or embeddings could not be redone.
 
     Example: marc index ~/videos --memory runs/memory events.max_event_s=30
     """
@@ -78,10 +82,10 @@ def index(
         if dry_run:
             sys.stdout.write(config_to_yaml(resolved))
             sys.stdout.write("".join(f"# {line}\n" for line in needs_lines(resolved)))
-            if resolved.archive:
+            if resolved.archive or resolved.only == "embeddings":
                 sys.stdout.writelines(f"# {line}\n" for line in plan_lines(resolved))
             return
-        if not resolved.archive:
+        if not resolved.archive and (prune or resolved.only != "embeddings"):
             raise ConfigError("No archive given. Name a folder: marc index ~/videos")
         if prune and not yes:
             check_can_ask()
@@ -103,17 +107,29 @@ def _resolve(
 ) -> IndexConfig:
     archive, overrides = split_arguments(arguments)
     named = [f"archive=[{', '.join(quoted(a) for a in archive)}]"] if archive else []
-    return load_config(
-        IndexConfig,
-        preset=preset,
-        files=files,
-        overrides=[
-            *named,
-            *memory_override(memory),
-            *([f"only={only}"] if only else []),
-            *overrides,
-        ],
-    )
+    chosen = [f"only={only}"] if only else []
+    overrides = [*named, *memory_override(memory), *chosen, *overrides]
+    resolved = load_config(IndexConfig, preset=preset or "tiny", files=files, overrides=overrides)
+    if resolved.only != "embeddings":
+        return resolved
+    return _of_memory(resolved, preset, files, overrides)
+
+
+def _of_memory(
+    given: IndexConfig, preset: str | None, files: list[Path], overrides: list[str]
+) -> IndexConfig:
+    """Return the configuration of the memory's last run, with the encoder that was given.
+
+    All else was not redone, so it stays as it was. A preset gives its encoder alone.
+    """
+    from marc_core.memory import MemoryStore
+
+    stored = MemoryStore.open(given.memory).last_config()
+    if stored is None:
+        return given
+    config = load_config(IndexConfig, stored=stored, files=files, overrides=overrides)
+    encoder = config.encoder if preset is None else given.encoder
+    return replace(config, encoder=encoder, memory=replace(config.memory, uri=given.memory.uri))
 
 
 def plan_lines(config: IndexConfig) -> Iterator[str]:
@@ -121,6 +137,9 @@ def plan_lines(config: IndexConfig) -> Iterator[str]:
     from pipelines.index import preview
 
     try:
+        if config.only == "embeddings":
+            yield from _embeddings_lines(config)
+            return
         plan = preview(config)
     except MarcError as error:  # an archive that only the cluster sees, a model not here yet
         yield f"What would be done cannot be told from here: {' '.join(str(error).split())}"
@@ -129,6 +148,21 @@ def plan_lines(config: IndexConfig) -> Iterator[str]:
     yield f"{plan.redo.num_rows:,} would get new features without a new cut."
     for why, count in sorted(plan.why.items()):
         yield f"{count:>9,} {why}"
+
+
+def _embeddings_lines(config: IndexConfig) -> Iterator[str]:
+    from pipelines.embeddings import preview_embeddings
+
+    plan = preview_embeddings(config)
+    new = f"encoder {plan.encoder.fingerprint}, {plan.encoder.dim} dimensions"
+    if plan.bound:
+        yield f"The memory's {plan.events:,} events have embeddings of {new}. Nothing to do."
+        return
+    old = f"encoder {plan.now.encoder_fingerprint}, {plan.now.embedding_dim} dimensions"
+    yield f"{plan.missing:,} of the memory's {plan.events:,} events would get new embeddings "
+    yield f"without a new cut, from {plan.work.num_rows:,} videos; "
+    yield f"{plan.events - plan.missing:,} have them from an earlier run. Why: {old} -> {new}."
+    yield "All are exchanged when none misses; until then searches find by the old ones."
 
 
 def _run(config: IndexConfig, address: str | None, bar: progress_bar, as_json: bool) -> bool:
@@ -141,6 +175,13 @@ def _run(config: IndexConfig, address: str | None, bar: progress_bar, as_json: b
         print_json(report.to_json())
     else:
         print_report(report, config.memory.uri)
+    if report.embeddings_missing:
+        say(
+            f"error: {report.embeddings_missing:,} videos have no new embeddings, so the memory "
+            "keeps those of its encoder.",
+            "bold red",
+        )
+        return True
     too_many = report.failed_fraction > config.max_failed_fraction
     if too_many:
         say(

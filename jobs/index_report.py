@@ -10,6 +10,9 @@ from jobs.terminal import say
 if TYPE_CHECKING:
     from pipelines.report import IndexReport
 
+_SHOWN = 20
+"""Videos that are named with what went wrong (as `marc prune` names them)."""
+
 
 def print_report(report: IndexReport, memory: str) -> None:
     """Print the report of a run; only what is not zero, and what to do about it."""
@@ -50,11 +53,36 @@ def report_lines(report: IndexReport, memory: str) -> Iterator[tuple[str, str]]:
     if report.features_kept:
         line = f"{report.features_kept:>8,} could not be read again and keep their old features"
         yield line, "red"
+    yield from _embeddings(report)
+    yield from _kept(report)
     yield from _left_out(report)
     if report.warnings:
         yield f"{report.warnings:>8,} with warnings: marc status -m {memory} --warnings", "yellow"
     if report.failures:
         yield f"         which and why: marc status -m {memory} --failures", ""
+
+
+def _embeddings(report: IndexReport) -> Iterator[tuple[str, str]]:
+    if not report.encoder:
+        return
+    if report.embeddings_redone:
+        yield f"{report.embeddings_redone:>8,} with new embeddings, without a new cut", "green"
+    if report.embeddings_missing:
+        line = (
+            f"{report.embeddings_missing:>8,} without: nothing is exchanged before all have some. "
+            "Put their files back, or remove them (marc prune ARCHIVE, marc delete VIDEO); then "
+            "the same command finishes"
+        )
+        yield line, "red"
+    yield f"         encoder of the memory: {report.encoder}", ""
+
+
+def _kept(report: IndexReport) -> Iterator[tuple[str, str]]:
+    """Yield why videos keep what they have."""
+    for uri, reason in sorted(report.kept.items())[:_SHOWN]:
+        yield f"           {uri}: {reason}", "red"
+    if len(report.kept) > _SHOWN:
+        yield f"           and {len(report.kept) - _SHOWN:,} more (--json lists all)", "red"
 
 
 def _left_out(report: IndexReport) -> Iterator[tuple[str, str]]:

@@ -100,6 +100,11 @@ def status_lines(report: Mapping[str, Any]) -> Iterator[str]:
     for kind, meaning in _KINDS.items():
         yield from _fingerprint(kind, meaning, report["fingerprints"][kind])
     yield f"  encoder {report['encoder_fingerprint']}, {report['embedding_dim']} dimensions"
+    for encoder, count in report["staged"].items():
+        yield (
+            f"  {count:,} embeddings of encoder {encoder} wait for those of all events: "
+            "`marc index --only embeddings` goes on, `marc optimize --orphans` drops them"
+        )
     for table, columns in report["indexes"].items():
         waiting = max((c["unindexed_rows"] for c in columns.values()), default=0)
         names = ", ".join(f"{name} ({c['type']})" for name, c in columns.items())

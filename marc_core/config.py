@@ -312,9 +312,11 @@ class IndexConfig(MethodConfig):
     """Share of failed videos above which the job's exit code is not zero (our choice)."""
     max_attempts: int = number(3, least=1)
     """Failed attempts after which a video that kills or stalls the decoder is quarantined."""
-    only: Literal["all", "features"] = "all"
+    only: Literal["all", "features", "embeddings"] = "all"
     """What a run does. features: of videos whose cuts and embeddings stay as they are, compute only
-    what a student reads, from the frames at the stored times; index nothing."""
+    what a student reads, from the frames at the stored times; index nothing. embeddings: embed
+    every event of the memory with `encoder`, from those frames, and exchange all vectors when none
+    misses."""
     retry_failed: bool = False
     """Try videos again that failed for a reason of their own (unreadable, over_limit)."""
     decode_workers: int = number(0, least=0)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _SAMPLES, _SAMPLE_BYTES = 64, 64 * 1024
 """4 MiB of a file, spread evenly, its first and last bytes included (our choice: 10 ms from a disk
@@ -33,3 +38,8 @@ def full_digest(path: str | Path) -> str:
     """Return the 64 hex digits of the SHA-256 of a file's whole content. Raises OSError."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def frames_digest(times_s: NDArray[np.float64]) -> str:
+    """Return 16 hex digits of the times of an event's frames: another cut shows others."""
+    return hashlib.blake2b(times_s.tobytes(), digest_size=8).hexdigest()

@@ -53,11 +53,16 @@ def fingerprints_of(
             (video.backend, video.sample_fps, video.max_sampled_frames, video.frame_max_pixels),
             config.events,
         ),
-        embeddings=fingerprint(encoder_fingerprint),
+        embeddings=embeddings_name(encoder_fingerprint),
         features=joined_name(features_names(vision_fingerprint, config))
         if vision_fingerprint
         else None,
     )
+
+
+def embeddings_name(encoder_fingerprint: str) -> str:
+    """Return what `videos` calls the embeddings that this encoder made."""
+    return fingerprint(encoder_fingerprint)
 
 
 def features_names(vision_fingerprint: str, config: MethodConfig) -> dict[str, CompressConfig]:

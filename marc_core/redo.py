@@ -1,8 +1,8 @@
 """What is computed of indexed events, computed anew without a new cut, as plain functions.
 
     rows of `events` --read_event_frames--> EventFrames --feature_rows----> rows of `features`
-                         (CPU: one pass                 `-embedding_rows--> vectors by event
-                         over the file)    (GPU or CPU)
+                         (CPU: one pass                 `-embedding_rows--> vectors of another
+                         over the file)    (GPU or CPU)                     encoder, to be staged
 
 They are split where the hardware changes. The frames are those that the events show, read at the
 times that the memory holds, so the results equal those of indexing with the same models.
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from marc_core import indexing, schemas
 from marc_core.config import MethodConfig
+from marc_core.digest import frames_digest
 from marc_core.frame_cap import cap_frames
 
 if TYPE_CHECKING:
@@ -75,15 +76,21 @@ def feature_rows(read: EventFrames, tower: VisionTower, config: MethodConfig) ->
 
 
 def embedding_rows(read: EventFrames, encoder: DualEncoder) -> pa.Table:
-    """Return event_id, video_id and embedding of events, as `encode_video` makes them.
+    """Return rows of schemas.embeddings_schema, their vectors as `encode_video` makes them.
 
     All frames of the events must be there: the vector is the mean direction of all.
     """
     vectors = map(indexing.event_embedding, read.split(encoder.encode_images(read.frames_SHWC)))
     rows = [
-        {"event_id": event_id, "video_id": video_id, "embedding": vector_D}
-        for (event_id, video_id), vector_D in zip(read.owners, vectors, strict=True)
+        {
+            "event_id": event_id,
+            "video_id": video_id,
+            "fingerprint": encoder.fingerprint,
+            "frames_digest": frames_digest(times_F),
+            "embedding": vector_D,
+        }
+        for (event_id, video_id), times_F, vector_D in zip(
+            read.owners, read.times_s, vectors, strict=True
+        )
     ]
-    names = ("event_id", "video_id", "embedding")
-    schema = schemas.events_schema(len(rows[0]["embedding"]))
-    return pa.Table.from_pylist(rows, schema=pa.schema([schema.field(name) for name in names]))
+    return pa.Table.from_pylist(rows, schema=schemas.embeddings_schema(encoder.dim))

@@ -146,6 +146,22 @@ def events_schema(embedding_dim: int) -> pa.Schema:
     )
 
 
+def embeddings_schema(embedding_dim: int) -> pa.Schema:
+    """Return the schema of vectors that wait until all events have one of their encoder.
+
+    fingerprint: the encoder's. frames_digest: of the times of the frames that were embedded.
+    """
+    return pa.schema(
+        [
+            _key("event_id"),
+            _needed("video_id", pa.string()),
+            _needed("fingerprint", pa.string()),
+            _needed("frames_digest", pa.string()),
+            _needed("embedding", pa.list_(pa.float32(), embedding_dim)),
+        ]
+    )
+
+
 TEXTS = pa.schema(
     [
         _key("text_id"),

@@ -201,11 +201,13 @@ class Session:
 
     @cached_property
     def encoder(self) -> DualEncoder:
-        """The dual encoder that events were embedded with."""
+        """The dual encoder that events were embedded with. Raises MemoryStoreError for another."""
         from marc_core.embed import load_encoder
 
         _ = self.files  # what it says of threads holds for the encoder, too
-        return load_encoder(self.config.encoder)
+        encoder = load_encoder(self.config.encoder)
+        self.store.check_encoder(encoder.dim, encoder.fingerprint)
+        return encoder
 
     @cached_property
     def files(self) -> StudentFiles:

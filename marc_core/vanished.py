@@ -89,14 +89,14 @@ def is_gone(uri: str, options: Mapping[str, str]) -> bool:
 def find_moved(
     store: MemoryStore,
     new: Iterable[VideoSource],
-    fingerprints: Fingerprints,
+    fingerprints: Fingerprints | None,
     options: Mapping[str, str],
 ) -> dict[str, VideoSource]:
     """Return video_id -> where the file lies now, of videos whose file is gone and has come back
     elsewhere as one of `new` with the same content.
 
-    Only what is indexed as configured is of use; all else would be decoded again anyway. A new file
-    is read only where one of its size is gone.
+    Only what is indexed under `fingerprints` is of use where all else would be decoded again
+    anyway; None: all that is indexed. A new file is read only where one of its size is gone.
     """
     known = _of_size(store, fingerprints)
     moves: dict[str, VideoSource] = {}
@@ -116,11 +116,11 @@ def find_moved(
 
 
 def _of_size(
-    store: MemoryStore, fingerprints: Fingerprints
+    store: MemoryStore, fingerprints: Fingerprints | None
 ) -> dict[int, list[tuple[str, str, str]]]:
     """Return (video_id, uri, digest) of the videos that are indexed as configured, by size."""
     names = ["video_id", "uri", "content_digest", "size_bytes"]
-    columns = fingerprints.columns()
+    columns = fingerprints.columns() if fingerprints else {}
     rows = store.videos(status="indexed", columns=[*names, *columns])
     keep = pc.is_valid(rows["content_digest"])
     for name, value in columns.items():

@@ -15,15 +15,13 @@ is missing or changed.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import DataContext, Dataset
+from ray.data import Dataset
 
 from marc_core import schemas
 from marc_core.config import IndexConfig, config_to_yaml
@@ -34,7 +32,7 @@ from marc_core.memory import MemoryStore
 from marc_core.memory.store import STATES
 from marc_core.models.vision_tower import vision_fingerprint
 from marc_core.video import Listing, list_videos, require_decord
-from pipelines.blocks import alone, deal
+from pipelines.embeddings import redo_embeddings
 from pipelines.kept import forget_readable_folders, keep_moved, read_texts_again
 from pipelines.plan import (
     Plan,
@@ -45,16 +43,13 @@ from pipelines.plan import (
     without_features,
     without_outcome,
 )
-from pipelines.pools import ENCODER_CPUS, Pools, capacity, pool_sizes
-from pipelines.redo import redo_chain
+from pipelines.pools import ENCODER_CPUS, Pools
+from pipelines.redo import FeatureStage, redo_in_rounds
 from pipelines.report import IndexReport, make_report
 from pipelines.retry import in_rounds
+from pipelines.running import Counter, Progress, run_chain, without_credentials
 from pipelines.stages import DecodeStage, EncodeStage
 from pipelines.streams import with_further_streams
-from pipelines.writing import Commits, Done, start_writer
-
-Progress = Callable[[int, int, int], None]
-"""Called with (videos done, videos failed, videos to do)."""
 
 
 def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> IndexReport:
@@ -63,6 +58,8 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
     Needs an initialised Ray. Raises SourceError (archive), MemoryStoreError, ModelLoadError; what
     is wrong with a single video becomes its row instead.
     """
+    if config.only == "embeddings":
+        return redo_embeddings(config, progress)
     started = time.monotonic()
     listing, encoder, fingerprints = survey(config)
     found = collect(listing)
@@ -72,6 +69,7 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         encoder_fingerprint=encoder.fingerprint,
         create=True,
     )
+    store.complete_switch()
     store.record_run(config_to_yaml(without_credentials(config)))
     moved = keep_moved(store, found, fingerprints, config)
     states = store.video_states()
@@ -87,10 +85,12 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         count.total += met.work.num_rows
         index(met.work)
         found, tried = pa.concat_tables([found, met.found]), pa.concat_tables([tried, met.work])
-    kept = in_rounds(
+    kept = redo_in_rounds(
         plan.redo,
-        partial(run, make=partial(redo_chain, config=config)),
-        lambda left: without_features(left, store.video_states(), fingerprints),
+        run=run,
+        stage=FeatureStage,
+        config=config,
+        without_outcome=lambda left: without_features(left, store.video_states(), fingerprints),
     )
     if count.total:
         store.optimize()
@@ -103,20 +103,26 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         every_stream=config.video.streams == "all",
         moved=moved,
         texts_updated=read_texts_again(store, found, config),
-        features_redone=plan.redo.num_rows - kept.num_rows,
-        features_kept=kept.num_rows,
+        features_redone=plan.redo.num_rows - len(kept),
+        features_kept=len(kept),
+        kept=kept,
     )
 
 
 def preview(config: IndexConfig) -> Plan:
     """Return what `index_archive` would do; nothing is written, and no Ray is needed.
 
-    Raises what `index_archive` raises before its first video.
+    Not for `only=embeddings`: that is `preview_embeddings`. Raises what `index_archive` raises
+    before its first video.
     """
     listing, encoder, fingerprints = survey(config)
     found = collect(listing)
     try:
-        store = MemoryStore.open(config.memory, encoder_fingerprint=encoder.fingerprint)
+        store = MemoryStore.open(
+            config.memory,
+            embedding_dim=encoder.dim,
+            encoder_fingerprint=encoder.fingerprint,
+        )
         states = store.video_states()
     except MissingMemoryError:
         states = schemas.VIDEOS.empty_table().select(STATES)
@@ -167,56 +173,6 @@ def survey(config: IndexConfig) -> tuple[Listing, EncoderFacts, Fingerprints]:
     return listing, encoder, fingerprints_of(config, encoder.fingerprint, tower)
 
 
-class Counter:
-    """Counts written videos, and tells how far a run is."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self.progress, self.total, self.done, self.failed = progress, total, 0, 0
-        progress(0, 0, total)
-
-    def __call__(self, videos: int, failed: int) -> None:
-        """Count a commit."""
-        self.done, self.failed = self.done + videos, self.failed + failed
-        self.progress(self.done, self.failed, self.total)
-
-
-def run_chain(
-    work: pa.Table,
-    turn: int,
-    *,
-    make: Callable[..., Dataset],
-    config: IndexConfig,
-    embedding_dim: int,
-    count: Done,
-) -> None:
-    """Run the chain that `make` returns over these videos, until its last commit is done.
-
-    In the second turn each video is a block of its own: one that takes its worker along takes
-    nothing else.
-    """
-    pools = pool_sizes(config, capacity())
-    blocks = deal(work, pools.decoders.most) if turn == 0 else alone(work)
-    commits = Commits(lambda: start_writer(config, embedding_dim), config, count)
-    # A block that dies with its worker is not repeated at once, because one of its videos may have
-    # killed it: the next turn takes its videos one by one, and there Ray may repeat each once.
-    survive = {"max_restarts": -1, "max_task_retries": min(turn, 1)}
-    try:
-        with DataContext.current(_context()), warnings.catch_warnings():
-            # Ray 2.60 has no other way to bound an actor task's retries; pinned below 2.64.
-            warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-            # Where every block of a turn dies, the next stage gets none: its outcome says so.
-            warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
-            dataset = make(blocks, pools=pools, survive=survive)
-            commits.run(dataset.iter_internal_ref_bundles())
-    finally:
-        commits.stop()
-
-
-def without_credentials(config: IndexConfig) -> IndexConfig:
-    """Return `config` without object store options, which may hold keys, for the record."""
-    return replace(config, archive_options={}, memory=replace(config.memory, storage_options={}))
-
-
 def chain(
     blocks: Sequence[pa.Table],
     *,
@@ -246,11 +202,3 @@ def chain(
             **common,
         )
     )
-
-
-def _context() -> DataContext:
-    context = DataContext.get_current().copy()
-    context.max_errored_blocks = -1  # what a lost block held is found by its missing outcome
-    context.target_max_block_size = 1  # every parcel goes on by itself
-    context.autoscaling_config.actor_pool_util_downscaling_threshold = 0.0  # models stay loaded
-    return context

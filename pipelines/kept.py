@@ -17,11 +17,11 @@ from marc_core.video.listing import Listing
 
 
 def keep_moved(
-    store: MemoryStore, found: pa.Table, fingerprints: Fingerprints, config: IndexConfig
+    store: MemoryStore, found: pa.Table, fingerprints: Fingerprints | None, config: IndexConfig
 ) -> int:
     """Give moved and renamed videos their new address in the memory; return their number.
 
-    found: rows of plan.FOUND.
+    found: rows of plan.FOUND. fingerprints: of videos that are worth it; None: all are.
     """
     states = store.video_states()
     if not states.num_rows:

@@ -36,6 +36,7 @@ fingerprint of the files beside it."""
 _OF_ONE_VIDEO = ("video_id", "uri", "num_streams", "texts_fingerprint")
 """Columns of `video_states` that no rule looks at: they differ from video to video."""
 _LISTED_AT_ONCE = 65_536
+LOST = "No worker finished this video; see the job's log. Rerun to retry."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,7 +197,7 @@ def record_lost(
             max_attempts=config.max_attempts,
             fingerprints=fingerprints,
             kind="worker_lost",
-            message="No worker finished this video; see the job's log. Rerun to retry.",
+            message=LOST,
         )
         for row in lost.to_pylist()
     ]

@@ -30,9 +30,10 @@ class IndexReport:
     left alone after stalling or killing the decoder. failures: reasons of all that are not indexed.
     warnings: videos that have some. ignored: files that look like videos and fit no pattern.
     more_streams: files with video streams that were left out.
-    texts_updated: videos whose sidecars changed. features_redone: without a new cut;
-    features_kept: those of another model, because the video could not be read. events,
-    video_hours, tokens_stored: of the videos indexed by this run.
+    texts_updated: videos whose sidecars changed. features_redone, embeddings_redone: videos with
+    new ones, without a new cut. features_kept, embeddings_missing: videos without, `kept`: why, by
+    address, of those that this run tried. encoder: the memory's at the end, where the run was to
+    redo embeddings. events, video_hours, tokens_stored: of the videos indexed by this run.
     """
 
     found: int
@@ -49,6 +50,10 @@ class IndexReport:
     texts_updated: int = 0
     features_redone: int = 0
     features_kept: int = 0
+    embeddings_redone: int = 0
+    embeddings_missing: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
+    encoder: str = ""
     moved: int = 0
     events: int = 0
     video_hours: float = 0.0
@@ -82,9 +87,12 @@ def make_report(
     listing: Listing | None = None,
     *,
     every_stream: bool = False,
-    **counts: int,
+    **redone: Any,
 ) -> IndexReport:
-    """Return how the videos `found` ended, of which this run tried some (both video ids)."""
+    """Return how the videos `found` ended, of which this run tried some (both video ids).
+
+    redone: fields of the report that only the run itself knows.
+    """
     found, tried = _ids(found), _ids(tried)
     rows = store.videos(columns=_COLUMNS)
     rows = rows.filter(pc.is_in(rows["video_id"], found))
@@ -108,7 +116,7 @@ def make_report(
         video_hours=float(pc.sum(ours["duration_s"]).as_py() or 0.0) / 3600,
         wall_s=wall_s,
         tokens_stored=store.count_tokens(ours["video_id"].to_pylist()),
-        **counts,
+        **redone,
     )
 
 

@@ -55,10 +55,12 @@ INDEXED = pa.schema(
         ("events", pa.large_binary()),
         ("texts", pa.large_binary()),
         ("features", pa.large_binary()),
+        ("embeddings", pa.large_binary()),
+        ("failure", pa.string()),
     ]
 )
 """A video's rows, by table, as Arrow IPC streams; all but `videos` null on failure. Where features
-alone are redone, all but `features` are null, and that too on failure."""
+or embeddings alone are redone, all but theirs are null, and on failure all but `failure`."""
 
 
 def recorded(work: Callable[[], T]) -> tuple[T | None, str | None]:
@@ -214,7 +216,7 @@ def _pack_decoded(row: dict[str, Any], decoded: DecodedVideo, sidecar: str) -> p
         "frames": decoded.sampled_frames,
     }
     columns = [
-        _cell(arrays[field.name])
+        cell(arrays[field.name])
         if field.name in arrays
         else pa.array([values.get(field.name)], field.type)
         for field in DECODED
@@ -225,26 +227,26 @@ def _pack_decoded(row: dict[str, Any], decoded: DecodedVideo, sidecar: str) -> p
 def _unpack_decoded(batch: pa.Table) -> DecodedVideo:
     """Return the video of a DECODED row; its arrays are views of the row's memory."""
     summary = json.loads(batch["summary"][0].as_py())
-    frames = _view(batch["frames"], np.uint8).reshape(batch["frames_shape"][0].as_py())
+    frames = view(batch["frames"], np.uint8).reshape(batch["frames_shape"][0].as_py())
     return DecodedVideo(
         summary=summary_from_fields(summary),
         content_digest=batch["content_digest"][0].as_py(),
-        times_s=_view(batch["times_s"], np.float64),
-        shot_scores=_view(batch["shot_scores"], np.float32),
-        dark=_view(batch["dark"], np.bool_),
-        sampled_index=_view(batch["sampled_index"], np.int64),
+        times_s=view(batch["times_s"], np.float64),
+        shot_scores=view(batch["shot_scores"], np.float32),
+        dark=view(batch["dark"], np.bool_),
+        sampled_index=view(batch["sampled_index"], np.int64),
         sampled_frames=frames,
     )
 
 
-def _cell(array: NDArray[Any]) -> pa.Array:
+def cell(array: NDArray[Any]) -> pa.Array:
     """Return a column of one cell, `array`'s bytes, not copied: an hour of frames is 1 GB."""
     data = np.ascontiguousarray(array)
     buffers = [None, pa.py_buffer(np.array([0, data.nbytes])), pa.py_buffer(data)]
     return pa.Array.from_buffers(pa.large_binary(), 1, buffers)
 
 
-def _view(column: pa.ChunkedArray, dtype: type) -> NDArray[Any]:
+def view(column: pa.ChunkedArray, dtype: type) -> NDArray[Any]:
     """Return the first cell as an array; `column[0]` would be a copy of it."""
     chunk = next(c for c in column.chunks if len(c))
     _, offsets, data = chunk.buffers()

@@ -12,12 +12,13 @@ fall behind, the driver takes no more from the chain, and back-pressure holds it
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import ray
@@ -43,6 +44,15 @@ Done = Callable[[int, int], None]
 """Called with (videos written, of them failed) after a commit."""
 
 
+class Written(NamedTuple):
+    """A commit: its videos, how many of them had failed, and, of those that were to be redone, why
+    they keep what they have, by video id."""
+
+    videos: int
+    failed: int
+    kept: Mapping[str, str] = {}
+
+
 class Writer:
     """Holds the open memory for as long as the job lives; an actor.
 
@@ -58,8 +68,8 @@ class Writer:
         self.most_videos = config.write_videos
         self.commits = 0
 
-    def write(self, parcels: list[Any]) -> tuple[int, int]:
-        """Publish INDEXED parcels (references); return how many videos, and how many had failed.
+    def write(self, parcels: list[Any]) -> Written:
+        """Publish INDEXED parcels (references); return what became of their videos.
 
         Repeating it changes nothing. A parcel that was lost with its node is left out: its videos
         have no outcome then, and the next round takes them up.
@@ -67,15 +77,14 @@ class Writer:
         rows = [row for table in _fetched(parcels) for row in unwrap(table).to_pylist()]
         for start in range(0, len(rows), self.most_videos):
             self.commit(rows[start : start + self.most_videos])
-        return len(rows), sum(row["failed"] for row in rows)
+        failures = {row["video_id"]: row["failure"] for row in rows if row["failure"]}
+        kept = {video_id: json.loads(why)["message"] for video_id, why in failures.items()}
+        return Written(len(rows), sum(row["failed"] for row in rows), kept)
 
     def commit(self, rows: list[dict[str, Any]]) -> None:
         """Publish these INDEXED rows, and look after the memory from time to time."""
-        redone = [row for row in rows if row["videos"] is None]
+        self.redo([row for row in rows if row["videos"] is None])
         rows = [row for row in rows if row["videos"] is not None]
-        if any(not row["failed"] for row in redone):
-            tables = [from_ipc(row["features"]) for row in redone if not row["failed"]]
-            self.store.publish_features(pa.concat_tables(tables))
         done = [row for row in rows if not row["failed"]]
         if done:
             features = [from_ipc(row["features"]) for row in done if row["features"] is not None]
@@ -92,6 +101,15 @@ class Writer:
         self.commits += 1
         if self.commits % LOOK_EVERY_COMMITS == 0:
             self.upkeep()
+
+    def redo(self, rows: list[dict[str, Any]]) -> None:
+        """Publish the features of these INDEXED rows, stage their embeddings."""
+        features = [from_ipc(row["features"]) for row in rows if row["features"]]
+        if features:
+            self.store.publish_features(pa.concat_tables(features))
+        embeddings = [from_ipc(row["embeddings"]) for row in rows if row["embeddings"]]
+        if embeddings:
+            self.store.stage_embeddings(pa.concat_tables(embeddings))
 
     def upkeep(self) -> None:
         """Compact where it is due; where other writers kept winning, the next look tries again."""
@@ -123,6 +141,7 @@ class Commits:
         self.gathered_bytes = 0
         self.since_s = 0.0
         self.written_parcels = self.written_videos = 0
+        self.kept: dict[str, str] = {}
 
     def run(self, bundles: Iterable[Any]) -> None:
         """Write all that comes; return when the last commit is done. Raises what one raised."""
@@ -182,11 +201,12 @@ class Commits:
             return
         ready, _ = ray.wait(list(self.running), num_returns=1, timeout=timeout_s)
         for reference in ready:
-            videos, failed = _result(reference)
+            written = _result(reference)
             _, parcels = self.running.pop(reference)
             self.written_parcels += parcels
-            self.written_videos += videos
-            self.done(videos, failed)
+            self.written_videos += written.videos
+            self.kept |= written.kept
+            self.done(written.videos, written.failed)
 
     def stop(self) -> None:
         """End the writers."""
@@ -194,7 +214,7 @@ class Commits:
             ray.kill(writer)
 
 
-def _result(reference: Any) -> tuple[int, int]:
+def _result(reference: Any) -> Written:
     """Return what a commit returned; raise its MarcError as it was, without Ray's traceback."""
     try:
         return ray.get(reference)

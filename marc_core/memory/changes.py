@@ -80,7 +80,7 @@ def update_texts(
     text_of = joined_texts(pa.concat_tables([others.cast(schemas.TEXTS), texts]))
     schema = schemas.events_schema(tables.meta.embedding_dim)
     changed = conform(_events_that_say(events, said, text_of), schema, "events", "event_id")
-    merge(tables.events, "event_id", changed, insert=False)
+    merge(tables.events, "event_id", changed, insert=False, guard=tables.same_encoder)
     new_rows = [row | said[row["video_id"]] for row in rows]
     new = pa.Table.from_pylist(new_rows, schema=schemas.VIDEOS)
     merge(tables.videos, "video_id", new, insert=False)

@@ -1,7 +1,8 @@
 """What a memory no longer needs: one function, one policy, for the command line, deletions and
 whatever else frees space.
 
-    orphans     rows of videos that have no `videos` row        only while nobody writes
+    orphans     rows of videos that have no `videos` row,       only while nobody writes
+                vectors of an encoder that never came to be
     compaction  small files joined, indexes built or extended   always
     versions    older than keep_versions_s                      always
     purge       files and indexes that still hold deleted rows are written anew, and every older
@@ -20,7 +21,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from marc_core.config import MemoryConfig
-from marc_core.memory import maintenance, publishing
+from marc_core.memory import embeddings, maintenance, publishing
 from marc_core.memory.changes import IDS_OF_A_FILTER
 from marc_core.memory.filters import is_in
 from marc_core.memory.tables import Tables, delete_where, scan, with_retries
@@ -51,7 +52,8 @@ def collect(tables: Tables, config: MemoryConfig, policy: GcPolicy) -> dict[str,
 
 
 def remove_orphans(tables: Tables) -> dict[str, int]:
-    """Delete what is derived of videos that have no `videos` row; return the numbers by table."""
+    """Delete what is derived of videos that have no `videos` row, and staged vectors; return the
+    numbers by table."""
     for table in tables.all().values():
         table.checkout_latest()
     known = set(scan(tables.videos, ["video_id"])["video_id"].to_pylist())
@@ -60,7 +62,7 @@ def remove_orphans(tables: Tables) -> dict[str, int]:
         table = tables.all()[name]
         found = pc.unique(scan(table, ["video_id"])["video_id"]).to_pylist()
         counts[name] = _delete(table, sorted(set(found) - known))
-    return counts
+    return counts | embeddings.drop_staged(tables)
 
 
 def _delete(table: Any, video_ids: Sequence[str]) -> int:

@@ -78,7 +78,8 @@ def publish(tables: Tables, new: Publication) -> None:
     if known.recut:
         delete_derived(tables, sorted(known.recut), names=DERIVED)
     _merge_derived(tables, new, known.recut, late=False)
-    merge(tables.events, "event_id", new.events, replace_where=known.surplus)
+    guard = tables.same_encoder
+    merge(tables.events, "event_id", new.events, replace_where=known.surplus, guard=guard)
     _merge_derived(tables, new, known.recut, late=True)
     replaced = is_in("video_id", known.old_ids) if known.old_ids else None
     merge(tables.videos, "video_id", new.videos, replace_where=replaced)

@@ -60,9 +60,20 @@ def search(
     with a text, `config.hybrid` and at least one event whose text matches, it is the reciprocal
     rank fusion score instead. Every hit carries its cosine. "More like this" leaves out the event
     that was named. Raises MemoryStoreError for a vector of another dimension, not finite or zero,
-    AnswerError for a filter that breaks a rule.
+    and where the memory's vectors became another encoder's since it was opened; AnswerError for a
+    filter that breaks a rule.
     """
     assert len(queries) == len(vectors_QD), "one vector a query"
+    with store.tables.same_encoder():
+        return _search(store, queries, vectors_QD, config)
+
+
+def _search(
+    store: MemoryStore,
+    queries: Sequence[SearchQuery],
+    vectors_QD: NDArray[np.float32],
+    config: RetrieveConfig,
+) -> list[list[SearchHit]]:
     for vector_D in vectors_QD:
         _check_query(vector_D, store.meta.embedding_dim)
     rankings = [

@@ -63,7 +63,7 @@ def check_events(videos: pa.Table, events: pa.Table, embedding_dim: int) -> None
             )
     if not pc.all(pc.less(events["start_s"], events["end_s"]), min_count=0).as_py():
         raise MemoryStoreError("Events must start before they end (start_s < end_s).")
-    _check_embeddings(events, embedding_dim)
+    check_embeddings(events, embedding_dim)
 
 
 def _check_numbers(videos: pa.Table, events: pa.Table) -> None:
@@ -93,7 +93,8 @@ def _check_numbers(videos: pa.Table, events: pa.Table) -> None:
         )
 
 
-def _check_embeddings(events: pa.Table, embedding_dim: int) -> None:
+def check_embeddings(events: pa.Table, embedding_dim: int) -> None:
+    """Raise MemoryStoreError unless every embedding is finite and not zero."""
     flat = events["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     embeddings_ED = flat.reshape(-1, embedding_dim)
     norms_E = np.linalg.norm(embeddings_ED, axis=1)

@@ -1,6 +1,7 @@
 """The memory: one open set of tables, with all that may be written to and read from them.
 
-Writing is in `publishing` and `changes`, upkeep in `gc` and `maintenance`, search in `retriever`.
+Writing is in `publishing` and `changes`, the exchange of all vectors in `embeddings`, upkeep in
+`gc` and `maintenance`, search in `retriever`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.feature_rows import HEAD_TOKENS, read_features, tokens_a_row
 from marc_core.filenames import names_a_stream, spellings
-from marc_core.memory import changes, maintenance, publishing
+from marc_core.memory import changes, embeddings, maintenance, publishing
 from marc_core.memory.filters import is_in, quote
 from marc_core.memory.gc import GcPolicy, collect
 from marc_core.memory.rows import conform
@@ -28,6 +29,7 @@ from marc_core.memory.tables import (
     RUNS,
     Meta,
     Tables,
+    check_encoder,
     merge,
     open_tables,
     scan,
@@ -85,6 +87,10 @@ class MemoryStore:
         """Format, embedding dimension and encoder of this memory."""
         return self.tables.meta
 
+    def check_encoder(self, embedding_dim: int, encoder_fingerprint: str) -> None:
+        """Raise MemoryStoreError where the memory's vectors are of another encoder than this."""
+        check_encoder(self.meta, self.config.uri, embedding_dim, encoder_fingerprint)
+
     def refresh(self) -> None:
         """See at once what other processes have committed (otherwise within a second)."""
         for table in self.tables.all().values():
@@ -107,8 +113,9 @@ class MemoryStore:
         removed. Idempotent; may run in several processes at once. Raises MemoryStoreError before
         anything is written when rows break a rule, and after repeated commit conflicts.
         """
-        new = publishing.checked(videos, events, features, texts, self.meta.embedding_dim)
         self.refresh()
+        self.tables.check_bound()
+        new = publishing.checked(videos, events, features, texts, self.meta.embedding_dim)
         publishing.publish(self.tables, new)
 
     def record_failures(self, videos: pa.Table) -> None:
@@ -143,6 +150,7 @@ class MemoryStore:
         videos: rows of `changes.SAID`. texts: all texts of these kinds. Raises MemoryStoreError.
         """
         self.refresh()
+        self.tables.check_bound()
         changes.update_texts(self.tables, videos, texts, kinds)
 
     def rename_videos(self, moves: Mapping[str, VideoSource]) -> list[str]:
@@ -152,6 +160,7 @@ class MemoryStore:
         has no visible events is left out. Raises MemoryStoreError.
         """
         self.refresh()
+        self.tables.check_bound()
         return changes.rename_videos(self.tables, moves)
 
     def publish_features(self, features: pa.Table) -> None:
@@ -162,6 +171,38 @@ class MemoryStore:
         """
         self.refresh()
         changes.publish_features(self.tables, features)
+
+    def stage_embeddings(self, rows: pa.Table) -> None:
+        """Keep vectors of another encoder until `switch_encoder`; readers see nothing of them.
+
+        rows: of schemas.embeddings_schema, of one encoder. Idempotent. Raises MemoryStoreError.
+        """
+        embeddings.stage(self.tables, rows)
+
+    def missing_embeddings(self, encoder_fingerprint: str) -> pa.Table:
+        """Return (event_id, video_id) of visible events without a staged vector of this encoder."""
+        self.refresh()
+        return embeddings.missing(self.tables, encoder_fingerprint)
+
+    def switch_encoder(
+        self, encoder_fingerprint: str, embedding_dim: int, config_yaml: str
+    ) -> bool:
+        """Exchange all vectors for the staged ones of this encoder; return False where some miss.
+
+        Readers see the old ones or the new: one commit exchanges them, and with them the
+        configuration from which questions take their models. Raises MemoryStoreError where other
+        writers keep interfering.
+        """
+        self.record_run(config_yaml, encoder_fingerprint=encoder_fingerprint)
+        if not embeddings.exchange(self.tables, encoder_fingerprint, embedding_dim):
+            return False
+        self.tables = open_tables(self.config)
+        self.complete_switch()
+        return True
+
+    def complete_switch(self) -> None:
+        """Do what a `switch_encoder` that was killed has left undone, if anything."""
+        embeddings.complete(self.tables, self.config)
 
     def delete_videos(self, video_ids: Sequence[str]) -> dict[str, int]:
         """Delete these videos and everything derived; return deleted rows by table. Ids that are
@@ -186,9 +227,13 @@ class MemoryStore:
             self.gc(GcPolicy(purge=True))
         return counts
 
-    def record_run(self, config_yaml: str) -> str:
-        """Record the resolved configuration of an indexing run; return the run's id."""
-        run_id = uuid.uuid4().hex
+    def record_run(self, config_yaml: str, *, encoder_fingerprint: str | None = None) -> str:
+        """Record the resolved configuration of an indexing run; return the run's id.
+
+        It counts while the memory's vectors are of this encoder; default: of the present one.
+        """
+        encoder = encoder_fingerprint or self.meta.encoder_fingerprint
+        run_id = f"{uuid.uuid4().hex}@{encoder}" if encoder else uuid.uuid4().hex
         row = {"run_id": run_id, "started_at": dt.datetime.now(dt.UTC), "config_yaml": config_yaml}
         merge(self.tables.runs, "run_id", pa.Table.from_pylist([row], schema=RUNS))
         return run_id
@@ -219,11 +264,15 @@ class MemoryStore:
     # Reading
 
     def last_config(self) -> str | None:
-        """Return the YAML of the latest run's configuration, or None."""
-        runs = scan(self.tables.runs, ["started_at", "config_yaml"])
-        if not runs.num_rows:
-            return None
-        return str(runs.sort_by("started_at")["config_yaml"][-1].as_py())
+        """Return the YAML of the configuration of the latest run with the memory's encoder."""
+        runs = scan(self.tables.runs, ["run_id", "started_at", "config_yaml"]).sort_by("started_at")
+        ours = f"@{self.meta.encoder_fingerprint}"
+        for run_id, config_yaml in zip(
+            *(reversed(runs[n].to_pylist()) for n in ("run_id", "config_yaml")), strict=True
+        ):
+            if "@" not in run_id or run_id.endswith(ours):
+                return str(config_yaml)
+        return None
 
     def video_states(self) -> pa.Table:
         """Return what a rerun needs to know of every video: id, uri, status, attempts,
@@ -294,7 +343,8 @@ class MemoryStore:
 
     def some_embeddings(self, most: int) -> NDArray[np.float32]:
         """Return (E, D) unit vectors of at most `most` events, whichever come first."""
-        found = self.tables.events.search().select(["embedding"]).limit(most).to_arrow()
+        with self.tables.same_encoder():
+            found = self.tables.events.search().select(["embedding"]).limit(most).to_arrow()
         flat = found["embedding"].combine_chunks().flatten().to_numpy()
         vectors_ED = flat.reshape(-1, self.meta.embedding_dim)
         unit_ED: NDArray[np.float32] = vectors_ED / np.linalg.norm(
@@ -335,4 +385,4 @@ class MemoryStore:
     def status(self) -> dict[str, Any]:
         """Return counts by status, failures by class, hours, events, bytes, indexes, versions."""
         self.refresh()
-        return maintenance.status(self.tables)
+        return maintenance.status(self.tables) | {"staged": embeddings.staged(self.tables)}

@@ -10,8 +10,9 @@ import json
 import random
 import shlex
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,18 +66,41 @@ class Tables:
     features: Any
     runs: Any
     meta: Meta
+    db: Any
 
     def all(self) -> dict[str, Any]:
         """Return the tables by name."""
         return {name: getattr(self, name) for name in NAMES}
 
+    @contextmanager
+    def same_encoder(self) -> Iterator[None]:
+        """`check_bound` before the block and after it: what it computed with vectors is worth
+        nothing where they were exchanged meanwhile."""
+        self.check_bound()
+        try:
+            yield
+        finally:
+            self.check_bound()
+
+    def check_bound(self) -> None:
+        """Raise MemoryStoreError where the vectors became another encoder's since the memory was
+        opened."""
+        now = meta_of(self.events)
+        if now != self.meta:
+            assert now is not None
+            raise MemoryStoreError(
+                f"The memory at '{self.db.uri}' holds vectors of {_encoder(now)} since a moment "
+                f"ago; here it is open for those of {_encoder(self.meta)}. Open it again, with "
+                "that encoder."
+            )
+
 
 def open_tables(
     config: MemoryConfig,
     *,
-    embedding_dim: int | None,
-    encoder_fingerprint: str | None,
-    create: bool,
+    embedding_dim: int | None = None,
+    encoder_fingerprint: str | None = None,
+    create: bool = False,
     cache_bytes: int | None = None,
 ) -> Tables:
     """Open the memory at `config.uri`, or create it there when it is missing and may be.
@@ -96,9 +120,9 @@ def open_tables(
             read_consistency_interval=_READ_CONSISTENCY,
             session=None if cache_bytes is None else lancedb.Session(cache_bytes, cache_bytes),
         )
-        if create and not _exists(db, "events"):
+        if create and not exists(db, "events"):
             _create(db, embedding_dim, encoder_fingerprint)
-        if not _exists(db, "events"):
+        if not exists(db, "events"):
             raise missing
         meta = _read_meta(db, config.uri)
         opened = {name: db.open_table(name) for name in NAMES}
@@ -107,8 +131,8 @@ def open_tables(
             f"The memory at '{config.uri}' cannot be opened: {_reason(error)}. Check "
             "memory.uri, memory.storage_options and the credentials."
         ) from error
-    _check_meta(meta, config.uri, embedding_dim, encoder_fingerprint)
-    return Tables(**opened, meta=meta)
+    check_encoder(meta, config.uri, embedding_dim, encoder_fingerprint)
+    return Tables(**opened, meta=meta, db=db)
 
 
 def _reason(error: Exception) -> str:
@@ -116,7 +140,8 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0].split(", location: Location")[0]
 
 
-def _exists(db: Any, name: str) -> bool:
+def exists(db: Any, name: str) -> bool:
+    """Return whether the database has this table."""
     try:
         db.open_table(name)
     except ValueError as error:
@@ -134,10 +159,9 @@ def _create(db: Any, embedding_dim: int | None, encoder_fingerprint: str | None)
         embedding_dim=embedding_dim,
         encoder_fingerprint=encoder_fingerprint,
     )
-    events = schemas.events_schema(embedding_dim)
-    metadata = {_META_KEY: json.dumps(asdict(meta)).encode()}
+    events = with_meta(schemas.events_schema(embedding_dim), meta)
     plain = {"videos": schemas.VIDEOS, "texts": schemas.TEXTS, "features": schemas.FEATURES}
-    for name, schema in {**plain, "runs": RUNS, "events": events.with_metadata(metadata)}.items():
+    for name, schema in {**plain, "runs": RUNS, "events": events}.items():
         _create_table(db, name, schema)
 
 
@@ -157,18 +181,34 @@ def text_index() -> FTS:
     return FTS(with_position=True)
 
 
-def _read_meta(db: Any, uri: str) -> Meta:
-    raw = (db.open_table("events").schema.metadata or {}).get(_META_KEY)
+def with_meta(events: pa.Schema, meta: Meta) -> pa.Schema:
+    """Return the schema of `events` of a memory that is what `meta` says."""
+    return events.with_metadata({_META_KEY: json.dumps(asdict(meta)).encode()})
+
+
+def meta_of(events: Any) -> Meta | None:
+    """Return what an open `events` table says of its memory; None for a table of others.
+
+    Takes 0.3 ms: an open table keeps its schema until it looks for a newer version.
+    """
+    raw = (events.schema.metadata or {}).get(_META_KEY)
     if raw is None:
-        raise MemoryStoreError(f"The tables at '{uri}' are not a MARC memory. Choose another uri.")
+        return None
     values = json.loads(raw)
-    if values.get("format_version") != FORMAT_VERSION:
+    return Meta(**{field.name: values.get(field.name) for field in fields(Meta)})
+
+
+def _read_meta(db: Any, uri: str) -> Meta:
+    meta = meta_of(db.open_table("events"))
+    if meta is None:
+        raise MemoryStoreError(f"The tables at '{uri}' are not a MARC memory. Choose another uri.")
+    if meta.format_version != FORMAT_VERSION:
         raise MemoryStoreError(
-            f"The memory at '{uri}' has format {values.get('format_version')}; this version reads "
+            f"The memory at '{uri}' has format {meta.format_version}; this version reads "
             f"format {FORMAT_VERSION}. Index its videos into a new memory: "
             f"{_index_command(db, uri)}"
         )
-    return Meta(**values)
+    return meta
 
 
 def _index_command(db: Any, uri: str) -> str:
@@ -183,18 +223,28 @@ def _index_command(db: Any, uri: str) -> str:
     return f"marc index {named} --memory {shlex.quote(f'{uri}-format-{FORMAT_VERSION}')}"
 
 
-def _check_meta(meta: Meta, uri: str, dim: int | None, encoder: str | None) -> None:
-    if dim is not None and dim != meta.embedding_dim:
-        raise MemoryStoreError(
-            f"The memory at '{uri}' holds embeddings of {meta.embedding_dim} dimensions; the "
-            f"encoder gives {dim}. Use the encoder it was indexed with, or another memory."
-        )
+def check_encoder(meta: Meta, uri: str, dim: int | None, fingerprint: str | None) -> None:
+    """Raise MemoryStoreError where these are of another encoder than the memory's; None: not
+    known."""
+    other = dim not in (None, meta.embedding_dim)
     known = meta.encoder_fingerprint
-    if encoder is not None and known is not None and encoder != known:
-        raise MemoryStoreError(
-            f"The memory at '{uri}' was indexed with encoder {known}; this is encoder {encoder}. "
-            "Vectors of two encoders cannot be compared: use the same one, or another memory."
+    if other or (None not in (fingerprint, known) and fingerprint != known):
+        given = Meta(
+            format_version=FORMAT_VERSION,
+            embedding_dim=dim or meta.embedding_dim,
+            encoder_fingerprint=fingerprint,
         )
+        raise MemoryStoreError(
+            f"The memory at '{uri}' holds vectors of {_encoder(meta)}; this is {_encoder(given)}. "
+            "Vectors of two encoders cannot be compared: use the one it was indexed with, or make "
+            "all of its vectors anew with this one: marc index --only embeddings --memory "
+            f"{shlex.quote(uri)} encoder.model=..."
+        )
+
+
+def _encoder(meta: Meta) -> str:
+    name = f"encoder {meta.encoder_fingerprint}" if meta.encoder_fingerprint else "an encoder"
+    return f"{name} of {meta.embedding_dim} dimensions"
 
 
 def with_retries(commit: Callable[[], T]) -> T:
@@ -231,9 +281,11 @@ def merge(
     *,
     replace_where: str | None = None,
     insert: bool = True,
+    guard: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Upsert `rows` by `key` in one commit; with `replace_where`, the same commit deletes the
-    rows that fit it and are not in `rows`; without `insert`, only rows that are there change."""
+    rows that fit it and are not in `rows`; without `insert`, only rows that are there change.
+    Each attempt is made within `guard()`."""
     if not rows.num_rows:
         return
 
@@ -243,7 +295,8 @@ def merge(
             builder = builder.when_not_matched_insert_all()
         if replace_where is not None:
             builder = builder.when_not_matched_by_source_delete(replace_where)
-        builder.execute(rows)
+        with guard():
+            builder.execute(rows)
 
     with_retries(commit)
 

@@ -17,6 +17,7 @@ from jobs.cli import app
 from jobs.query import save_thumbnails
 from marc_core.answer import Answerer
 from marc_core.question import Question
+from tests.encoders import save_encoder
 from tests.marc_core.engines import EchoEngine
 from tests.marc_core.memories import CAPTION, ODD_NAME
 
@@ -50,6 +51,15 @@ def test_names_and_captions_are_shown_as_they_are(memory: Path) -> None:
     output = run("search", "needle", "--memory", str(memory), "-k", "15").output
     assert ODD_NAME in output
     assert CAPTION in output
+
+
+def test_another_encoder_is_refused_with_the_command(memory: Path, tmp_path: Path) -> None:
+    save_encoder(tmp_path, "clip")
+    other = f"encoder.model={tmp_path}"
+    for command in ("search", "ask"):
+        error = run(command, "a circle", other, "--memory", str(memory), ok=False).stderr
+        assert f"marc index --only embeddings --memory {memory} encoder.model=" in error
+        assert len(error.splitlines()) == 1
 
 
 def test_an_answer_shows_names_as_they_are(memory: Path, small_memory: Path) -> None:

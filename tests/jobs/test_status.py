@@ -73,6 +73,20 @@ def test_plain_words(memory: str) -> None:
         assert words in result.output
 
 
+def test_embeddings_that_wait_are_said(memory: str) -> None:
+    store = MemoryStore.open(MemoryConfig(uri=memory))
+    row = {
+        "event_id": "v:0000:00000", "video_id": "v", "fingerprint": "next", "frames_digest": "",
+        "embedding": [1.0, 0.0],
+    }  # fmt: skip
+    store.stage_embeddings(pa.Table.from_pylist([row], schema=schemas.embeddings_schema(2)))
+    output = runner.invoke(app, ["status", "-m", memory]).output
+    assert "1 embeddings of encoder next wait for those of all events" in output
+    dropped = runner.invoke(app, ["optimize", "-m", memory, "--orphans"]).output
+    assert "1 orphaned embeddings_next" in " ".join(dropped.split())
+    assert "encoder next" not in runner.invoke(app, ["status", "-m", memory]).output
+
+
 def test_failures_and_warnings_are_listed_as_they_are(memory: str) -> None:
     result = runner.invoke(app, ["status", "-m", memory, "--failures", "--warnings"])
     assert result.exit_code == 0, result.output

@@ -21,7 +21,7 @@ EVENTS = EventConfig(change_points=False, min_event_s=0.5)
 class MeanColours:
     """An encoder: a frame's mean colour as a unit vector."""
 
-    fingerprint = "mean colours"
+    dim, fingerprint = 3, "mean colours"
 
     def encode_images(self, frames_FHWC):
         means = frames_FHWC.reshape(len(frames_FHWC), -1, 3).mean(axis=1)
@@ -45,8 +45,10 @@ def test_what_is_redone_equals_what_indexing_computed(make_tower, tmp_path, max_
     assert len(rows) == 5
     assert [len(times) for times in whole.times_s] == [len(r["frame_times_s"]) for r in rows]
     assert max(len(times) for times in capped.times_s) <= max_frames
-    columns = ["event_id", "video_id", "embedding"]
-    assert embedding_rows(whole, MeanColours()).equals(indexed.events.select(columns))
+    vectors = embedding_rows(whole, MeanColours())
+    for name in ("event_id", "video_id", "embedding"):
+        assert vectors[name].equals(indexed.events[name])
+    assert vectors["fingerprint"].unique().to_pylist() == ["mean colours"]
     assert feature_rows(whole, tower, config).equals(indexed.features)
     assert feature_rows(capped, tower, config).equals(indexed.features)
 

@@ -67,7 +67,7 @@ def through(stages, table: pa.Table) -> list[pa.Table]:
 
 
 def redone(config: IndexConfig, table: pa.Table) -> list[pa.Table]:
-    return through([ReadStage(config), FeatureStage(config)], table)
+    return through([ReadStage(config, config.student.max_frames), FeatureStage(config)], table)
 
 
 def test_other_features_are_made_without_a_new_cut(config, monkeypatch, tmp_path) -> None:
@@ -76,13 +76,13 @@ def test_other_features_are_made_without_a_new_cut(config, monkeypatch, tmp_path
     assert plan.why == {"new": 2}
     writer = writing.Writer(config, encoder_facts(config.encoder).dim)
     stages = [DecodeStage(config), EncodeStage(config, fingerprints)]
-    assert writer.write(through(stages, plan.work)) == (2, 0)
+    assert writer.write(through(stages, plan.work))[:2] == (2, 0)
     events = store.tables.events.to_arrow().sort_by("event_id")
     ids = events["event_id"].to_pylist()
     indexed = store.load_features(ids, fingerprints.features)
 
     # The same settings give the same features: the frames are those that the events show.
-    assert writer.write(redone(config, plan.work)) == (2, 0)
+    assert writer.write(redone(config, plan.work))[:2] == (2, 0)
     again = store.load_features(ids, fingerprints.features)
     for event_id in ids:
         torch.testing.assert_close(again[event_id].nodes_RD, indexed[event_id].nodes_RD)
@@ -93,7 +93,7 @@ def test_other_features_are_made_without_a_new_cut(config, monkeypatch, tmp_path
     assert preview(other).why == {"features differ": 2}
     _, wanted, plan = planned(other)
     assert (plan.work.num_rows, plan.redo.num_rows) == (0, 2)
-    assert writer.write(redone(other, plan.redo)) == (2, 0)
+    assert writer.write(redone(other, plan.redo))[:2] == (2, 0)
     assert without_features(plan.redo, store.video_states(), wanted).num_rows == 0
     assert planned(other)[2].why == {"indexed": 2}
     assert store.tables.events.to_arrow().sort_by("event_id").equals(events)
@@ -103,7 +103,10 @@ def test_other_features_are_made_without_a_new_cut(config, monkeypatch, tmp_path
     third = replace(config, compress=replace(config.compress, stored_tokens=5))
     _, wanted, plan = planned(third)
     (tmp_path / "archive" / "1.mp4").unlink()
-    assert writer.write(redone(third, plan.redo)) == (2, 1)
+    written = writer.write(redone(third, plan.redo))
+    (gone,) = [row["video_id"] for row in store.videos().to_pylist() if "1.mp4" in row["uri"]]
+    assert (written.videos, written.failed, list(written.kept)) == (2, 1, [gone])
+    assert "1.mp4' no longer exists" in written.kept[gone]
     assert without_features(plan.redo, store.video_states(), wanted).num_rows == 1
     assert set(store.videos()["status"].to_pylist()) == {"indexed"}
 

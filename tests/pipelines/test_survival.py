@@ -21,6 +21,8 @@ from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.memory import MemoryStore
 from marc_core.schemas import make_event_id
+from tests.encoders import save_encoder
+from tests.marc_core.memories import index_videos
 from tests.processes import descendants_named
 
 pytestmark = pytest.mark.slow
@@ -37,12 +39,12 @@ def many(tmp_path: Path, clip_writer: Callable[..., Path]) -> Path:
     return tmp_path / "archive"
 
 
-def start_index(archive: Path, memory: Path, **env: str) -> subprocess.Popen[str]:
+def start_index(archive: Path, memory: Path, *arguments: str, **env: str) -> subprocess.Popen[str]:
     """Start `marc index` in a process group of its own."""
     return subprocess.Popen(
         [
             sys.executable, "-m", "jobs.index", str(archive), "--memory", str(memory), "--json",
-            "write_videos=1",
+            "write_videos=1", *arguments,
         ],
         cwd=ROOT, env=os.environ | env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -112,6 +114,48 @@ def test_killed_driver_resumes(many: Path, tmp_path: Path) -> None:
     assert report["already"] >= 3
     assert report["already"] + report["indexed"] == NUM_VIDEOS
     check_complete(memory)
+
+
+def wait_for_staged(memory: Path, events: int, *, at_most_s: float = 180) -> None:
+    """Return when so many vectors are staged and the job is still in the middle."""
+    end = time.monotonic() + at_most_s
+    while time.monotonic() < end:
+        staged = MemoryStore.open(MemoryConfig(uri=str(memory))).status()["staged"]
+        if sum(staged.values()) >= events:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"no {events} staged vectors within {at_most_s} s")
+
+
+def vectors(memory: Path) -> dict[str, list[float]]:
+    table = MemoryStore.open(MemoryConfig(uri=str(memory))).tables.events
+    found = table.search().select(["event_id", "embedding"]).to_arrow().to_pydict()
+    return dict(zip(found["event_id"], found["embedding"], strict=True))
+
+
+def test_a_killed_change_of_the_encoder_resumes(many: Path, tmp_path: Path) -> None:
+    """And ends as the memory that the other encoder would have made; nothing is embedded twice."""
+    memory, fresh, other = tmp_path / "memory", tmp_path / "fresh", tmp_path / "other"
+    save_encoder(other, "siglip")
+    index_videos(many, memory)
+    index_videos(many, fresh, f"encoder.model='{other}'")
+    before = vectors(memory)
+    arguments = ("only=embeddings", f"encoder.model='{other}'")
+    job = start_index(many, memory, *arguments)
+    wait_for_staged(memory, 6)
+    os.kill(job.pid, signal.SIGKILL)
+    job.wait()
+    assert job.stdout is not None
+    job.stdout.close()
+    assert vectors(memory) == before, "the old vectors or the new"
+    report = finish(start_index(many, memory, *arguments))
+    assert 0 < report["embeddings_redone"] < NUM_VIDEOS
+    assert report["embeddings_missing"] == 0
+    check_complete(memory)
+    made, wanted = vectors(memory), vectors(fresh)
+    assert made.keys() == wanted.keys() == before.keys()
+    for event_id, vector in wanted.items():
+        assert made[event_id] == pytest.approx(vector, abs=1e-5)
 
 
 def test_two_jobs_at_once(many: Path, tmp_path: Path) -> None:

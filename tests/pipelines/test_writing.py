@@ -10,7 +10,7 @@ import pytest
 
 from marc_core.config import IndexConfig
 from pipelines import writing
-from pipelines.writing import Commits, _with_pauses
+from pipelines.writing import Commits, Written, _with_pauses
 
 
 @dataclass
@@ -18,14 +18,14 @@ class FakeRay:
     """Just enough of Ray: a write is done when `finish` says so."""
 
     commits: list[list[str]] = field(default_factory=list)
-    open: dict[str, tuple[int, int]] = field(default_factory=dict)
+    open: dict[str, Written] = field(default_factory=dict)
     holds: bool = False
 
     def wait(self, references: list[str], num_returns: int, timeout: float | None):
         ready = [r for r in references if not self.holds or timeout is None][:num_returns]
         return ready, []
 
-    def get(self, reference: str) -> tuple[int, int]:
+    def get(self, reference: str) -> Written:
         return self.open.pop(reference)
 
 
@@ -37,7 +37,7 @@ class FakeWriter:
     def remote(self, parcels: list[str]) -> str:
         self.ray.commits.append(parcels)
         reference = f"commit{len(self.ray.commits)}"
-        self.ray.open[reference] = (len(parcels) * self.videos, 0)
+        self.ray.open[reference] = Written(len(parcels) * self.videos, 0)
         return reference
 
 

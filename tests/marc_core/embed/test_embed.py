@@ -2,71 +2,21 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    CLIPConfig,
-    CLIPModel,
-    Siglip2Config,
-    Siglip2Model,
-    SiglipConfig,
-    SiglipModel,
-)
 
 from marc_core.config import EncoderConfig
 from marc_core.embed import encoder_facts, load_encoder
 from marc_core.embed.images import ImageRecipe, naflex_patches, naflex_size, pixel_values
 from marc_core.embed.transformers_encoder import tokenize
 from marc_core.errors import ModelLoadError
-from marc_core.tiny.tokenizers import build_encoder_tokenizer
-
-WORDS = ("a", "red", "circle", "moves", "left", "the", "sea")
-TOWER = {
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_attention_heads": 2,
-    "num_hidden_layers": 1,
-}
-
-
-def _save(directory, family: str):
-    torch.manual_seed(0)
-    tokenizer = build_encoder_tokenizer(WORDS, 64)
-    text = {**TOWER, "vocab_size": len(tokenizer), "max_position_embeddings": 64}
-    vision = {**TOWER, "patch_size": 8}
-    if family == "clip":
-        text["eos_token_id"] = tokenizer.eos_token_id
-        config = CLIPConfig(
-            text_config=text, vision_config={**vision, "image_size": 32}, projection_dim=12
-        )
-        model = CLIPModel(config)
-        settings = {
-            "size": {"shortest_edge": 32},
-            "crop_size": {"height": 32, "width": 32},
-            "do_center_crop": True,
-            "resample": 3,
-        }
-    elif family == "siglip":
-        model = SiglipModel(
-            SiglipConfig(text_config=text, vision_config={**vision, "image_size": 32})
-        )
-        settings = {"size": {"height": 32, "width": 32}, "resample": 2}
-    else:
-        model = Siglip2Model(
-            Siglip2Config(text_config=text, vision_config={**vision, "num_patches": 16})
-        )
-        settings = {"max_num_patches": 16, "patch_size": 8}
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    (directory / "preprocessor_config.json").write_text(json.dumps(settings))
+from tests.encoders import save_encoder
 
 
 @pytest.fixture(params=["clip", "siglip", "siglip2"])
 def encoder(request, tmp_path):
-    _save(tmp_path, request.param)
+    save_encoder(tmp_path, request.param)
     return load_encoder(EncoderConfig(model=str(tmp_path), device="cpu", batch_size=2))
 
 
@@ -111,7 +61,7 @@ def test_wrong_frames_are_refused(encoder, frames):
 
 
 def test_siglip_texts_are_lower_case_and_64_long(tmp_path):
-    _save(tmp_path, "siglip")
+    save_encoder(tmp_path, "siglip")
     encoder = load_encoder(EncoderConfig(model=str(tmp_path)))
     tokens = tokenize(encoder.tokenizer, ["A RED circle"], encoder.model.config)
     assert tokens["input_ids"].shape == (1, 64)
@@ -123,7 +73,7 @@ def test_siglip_texts_are_lower_case_and_64_long(tmp_path):
 def test_fingerprint_follows_weights_and_recipe_not_path(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        _save(tmp_path / name, "clip")
+        save_encoder(tmp_path / name, "clip")
     first, second = (load_encoder(EncoderConfig(model=str(tmp_path / n))) for n in "ab")
     assert first.fingerprint == second.fingerprint
     settings = tmp_path / "b" / "preprocessor_config.json"
@@ -144,7 +94,7 @@ def test_facts_are_those_of_the_loaded_encoder(encoder, tmp_path):
 
 
 def test_weights_must_be_safetensors(tmp_path):
-    _save(tmp_path, "clip")
+    save_encoder(tmp_path, "clip")
     (tmp_path / "model.safetensors").rename(tmp_path / "model.bin")
     for load in (load_encoder, encoder_facts):
         with pytest.raises(ModelLoadError, match="safetensors"):

@@ -21,8 +21,9 @@ import torch
 from marc_core import schemas
 from marc_core.archive import SearchHit
 from marc_core.config import MemoryConfig, RetrieveConfig
+from marc_core.digest import frames_digest
 from marc_core.feature_rows import features_row
-from marc_core.memory import MemoryStore, publishing, search
+from marc_core.memory import MemoryStore, embeddings, publishing, search
 from marc_core.question import EventFilter, SearchQuery
 from marc_core.types import EventFeatures
 
@@ -170,10 +171,47 @@ def write_and_die(uri: str, after_commits: int) -> None:
     MemoryStore.open(MemoryConfig(uri=uri)).publish(*tables_of("new", "/a.mp4", 3, text="said"))
 
 
+def vectors_of(
+    store: MemoryStore, videos: list[str], encoder: str = "new", dim: int = 24
+) -> pa.Table:
+    """Return what another encoder makes of all events of these videos, to be staged."""
+    rows = [
+        {
+            "event_id": event["event_id"],
+            "video_id": event["video_id"],
+            "fingerprint": encoder,
+            "frames_digest": frames_digest(np.asarray(event["frame_times_s"])),
+            "embedding": new_vector(event["event_id"], encoder, dim),
+        }
+        for video in videos
+        for event in store.events_of(video).to_pylist()
+    ]
+    return pa.Table.from_pylist(rows, schema=schemas.embeddings_schema(dim))
+
+
+def new_vector(event_id: str, encoder: str = "new", dim: int = 24) -> np.ndarray:
+    rng = np.random.default_rng([*encoder.encode(), *event_id.encode()])
+    return rng.standard_normal(dim).astype(np.float32)
+
+
+def switch_and_die(uri: str) -> None:
+    """Exchange the vectors for the staged ones, and be killed when the first rows are written."""
+    real = embeddings._with_vectors
+
+    def rows(*args: Any) -> Any:
+        yield next(real(*args))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    embeddings._with_vectors = rows
+    MemoryStore.open(MemoryConfig(uri=uri)).switch_encoder("new", 24, "a: 2\n")
+
+
 if __name__ == "__main__":
     uri, role, *rest = sys.argv[1:]
     if role == "die":
         write_and_die(uri, int(rest[0]))
+    elif role == "switch":
+        switch_and_die(uri)
     elif role == "race":
         race(uri, int(rest[0]), Path(rest[1]), Path(rest[2]))
     else:

@@ -256,10 +256,13 @@ def test_another_encoder_is_refused(tmp_path):
     config = MemoryConfig(uri=str(tmp_path / "m"))
     MemoryStore.open(config, embedding_dim=16, encoder_fingerprint="aaa", create=True)
     MemoryStore.open(config, embedding_dim=16, encoder_fingerprint="aaa")
-    with pytest.raises(MemoryStoreError, match="16 dimensions; the encoder gives 32"):
+    with pytest.raises(MemoryStoreError, match="of 16 dimensions; this is an encoder of 32"):
         MemoryStore.open(config, embedding_dim=32)
-    with pytest.raises(MemoryStoreError, match="encoder aaa; this is encoder bbb"):
+    with pytest.raises(
+        MemoryStoreError, match="encoder aaa of 16 dimensions; this is encoder bbb"
+    ) as error:
         MemoryStore.open(config, encoder_fingerprint="bbb", create=True)
+    assert f"marc index --only embeddings --memory {config.uri} encoder.model=" in str(error.value)
 
 
 def test_the_binding_to_the_encoder_survives_upkeep(store, config, fakes):
