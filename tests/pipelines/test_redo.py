@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,13 +11,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from jobs.index import plan_lines
 from marc_core.compress import Hierarchy
 from marc_core.config import IndexConfig, load_config
 from marc_core.embed import encoder_facts
 from marc_core.errors import MissingFeaturesError
 from marc_core.memory import MemoryStore
 from marc_core.memory.archive import MemoryArchive
+from marc_core.models.checkpoints import local_directory
 from marc_core.question import EventFilter
 from marc_core.types import EventFeatures
 from marc_core.video import list_videos
@@ -111,6 +115,46 @@ def test_other_features_are_made_without_a_new_cut(config, monkeypatch, tmp_path
     assert set(store.videos()["status"].to_pylist()) == {"indexed"}
 
 
+def copied_student(config: IndexConfig, folder: Path, part: str) -> IndexConfig:
+    """The configuration with a student that differs in the weights whose name holds `part`."""
+    shutil.copytree(local_directory("student", config.student.model, None), folder)
+    (file,) = folder.glob("*.safetensors")
+    weights = load_file(file)
+    changed = [name for name in weights if part in name and weights[name].ndim > 1]
+    assert changed
+    for name in changed:
+        weights[name] = weights[name] * 1.5
+    save_file(weights, file, metadata={"format": "pt"})
+    return replace(config, student=replace(config.student, model=str(folder)), only="features")
+
+
+def test_features_follow_the_tower_not_the_language_model(config, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(writing, "ray", LocalRay)
+    store, fingerprints, plan = planned(config)
+    writer = writing.Writer(config, encoder_facts(config.encoder).dim)
+    writer.write(through([DecodeStage(config), EncodeStage(config, fingerprints)], plan.work))
+    archive = MemoryArchive(store, config)
+    hits = archive.events(EventFilter(), limit=99)
+    before = archive.features(hits)
+
+    tuned = copied_student(config, tmp_path / "tuned", "model.layers")
+    assert preview(tuned).why == {"indexed": 2}
+    for read, kept in zip(MemoryArchive(store, tuned).features(hits), before, strict=True):
+        assert torch.equal(read.nodes_RD, kept.nodes_RD)
+
+    other = copied_student(config, tmp_path / "other", "visual.blocks")
+    assert preview(other).why == {"features differ": 2}
+    assert "2 features differ" in " ".join(plan_lines(other))
+    _, wanted, plan = planned(other)
+    with pytest.raises(MissingFeaturesError):
+        MemoryArchive(store, other).features(hits)
+    assert writer.write(redone(other, plan.redo))[:2] == (2, 0)
+    assert without_features(plan.redo, store.video_states(), wanted).num_rows == 0
+    for made, old in zip(MemoryArchive(store, other).features(hits), before, strict=True):
+        assert isinstance(made, Hierarchy)
+        assert not torch.equal(made.nodes_RD, old.nodes_RD)
+
+
 def test_only_features_indexes_nothing(config) -> None:
     plan = preview(replace(config, only="features"))
     assert (plan.work.num_rows, plan.redo.num_rows) == (0, 0)
@@ -139,9 +183,8 @@ def test_groups_are_stored_beside_hierarchies_where_asked_for(config, monkeypatc
     # Without groups they are another set of features: only these are redone, then all is there.
     assert preview(config).why == {"features differ": 2}
     _, _, plan = planned(config)
-    assert writing.Writer(config, encoder_facts(config.encoder).dim).write(
-        redone(config, plan.redo)
-    ) == (2, 0)
+    writer = writing.Writer(config, encoder_facts(config.encoder).dim)
+    assert writer.write(redone(config, plan.redo))[:2] == (2, 0)
     store.refresh()
     with pytest.raises(MissingFeaturesError):
         MemoryArchive(store, paper).features(hits)
