@@ -162,10 +162,19 @@ def measure(trees: dict[str, Path], make: Any, count: int, folder: Path, cpus: i
     return result, many
 
 
+def with_ratios(found: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Return the figures of both checkouts, and before / after where there is a before."""
+    if "before" not in found:
+        return found
+    before, after = found["before"], found["after"]
+    ratios = {n: round(before[n] / after[n], 2) for n in after if after[n] > 0}
+    return found | {"before/after": ratios}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=2000)
-    parser.add_argument("--empty", type=int, default=2000)
+    parser.add_argument("--clips", type=int, default=2000, help="0: none")
+    parser.add_argument("--empty", type=int, default=2000, help="0: none")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--against", type=Path, help="another checkout: the `before`")
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
@@ -180,21 +189,17 @@ def main() -> None:
     trees["after"] = ROOT
     result: dict[str, Any] = {"hardware": hardware(), "cpus": args.cpus}
     with tempfile.TemporaryDirectory() as scratch:
-        empty, _ = measure(trees, make_empty, args.empty, Path(scratch) / "empty", args.cpus)
-        clips, many = measure(trees, make_clips, args.clips, Path(scratch) / "clips", args.cpus)
-        work = run(ROOT, "alone", str(many))
-    plain_ms = round(1e3 * work["all_s"] / work["videos"], 2)
-    for figures in clips.values():
-        figures["framework_ms"] = round(figures["all_ms"] - plain_ms, 2)
-    result |= {"empty_files": {"count": args.empty} | empty}
-    result |= {"clips": {"count": args.clips, "decode_and_models_ms": plain_ms} | clips}
-    if args.against:
-        result["ratios"] = {
-            f"{kind} {name}": round(figures["before"][name] / figures["after"][name], 2)
-            for kind, figures in (("empty files", empty), ("clips", clips))
-            for name in figures["after"]
-            if figures["after"][name] > 0
-        }
+        if args.empty:
+            empty, _ = measure(trees, make_empty, args.empty, Path(scratch) / "empty", args.cpus)
+            result["empty_files"] = {"count": args.empty} | with_ratios(empty)
+        if args.clips:
+            clips, many = measure(trees, make_clips, args.clips, Path(scratch) / "clips", args.cpus)
+            work = run(ROOT, "alone", str(many))
+            plain_ms = round(1e3 * work["all_s"] / work["videos"], 2)
+            for figures in clips.values():
+                figures["framework_ms"] = round(figures["all_ms"] - plain_ms, 2)
+            counted = {"count": args.clips, "decode_and_models_ms": plain_ms}
+            result["clips"] = counted | with_ratios(clips)
     print(json.dumps(result, indent=1))
 
 

@@ -11,6 +11,7 @@ from marc_core import schemas
 from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.memory import MemoryStore
+from marc_core.memory.rows import conform
 from marc_core.memory.tables import RUNS
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -63,6 +64,16 @@ def test_column_order_and_string_types_do_not_matter(store, fakes):
     large = videos.set_column(1, "uri", videos["uri"].cast(pa.large_string()))
     store.publish(large.select(large.column_names[::-1]), events, features)
     assert store.get_video("v")["uri"] == "/v.mp4"
+
+
+def test_rows_that_come_in_many_pieces_are_written_in_one(fakes):
+    """A commit gathers hundreds of videos; LanceDB takes twelve times as long for their pieces."""
+    pieces = [fakes.tables_of(f"v{i}", f"/{i}.mp4", 2)[1] for i in range(5)]
+    schema = schemas.events_schema(fakes.DIM)
+    whole = conform(pa.concat_tables(pieces), schema, "events", "event_id")
+    assert whole.num_rows == 10
+    assert {column.num_chunks for column in whole.columns} == {1}
+    assert whole.equals(pa.concat_tables(pieces).cast(schema))
 
 
 def test_fewer_events_leave_no_surplus(store, fakes):
