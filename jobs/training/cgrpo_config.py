@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
+from jobs.training.trackers import TrackerName
 from marc_core.bounds import number
 from marc_core.config import MethodConfig, StudentConfig
 from marc_core.errors import ConfigError
@@ -88,8 +89,11 @@ class CGrpoJobConfig(CGrpoConfig, MethodConfig):
     run ends and says who did not answer."""
     sample_questions: int = number(2, least=0)
     """Questions of each logged step whose answers are kept in samples.jsonl."""
-    tensorboard: bool = True
-    """Write the curve for TensorBoard, too."""
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
+    """Where the curve goes besides curves.jsonl: tensorboard, wandb, mlflow. The last two need the
+    extra of their name and read addresses and keys from their own environment variables."""
+    tracker_project: str = "marc"
+    """Project (W&B) or experiment (MLflow) of the run."""
 
     evaluate_questions: int = number(0, least=0)
     """Held-out questions of the world on which the trained student is compared with the one that
@@ -98,6 +102,7 @@ class CGrpoJobConfig(CGrpoConfig, MethodConfig):
     def __post_init__(self) -> None:
         """Raise ConfigError where two values contradict each other."""
         super().__post_init__()
+        object.__setattr__(self, "trackers", tuple(self.trackers))
         if self.num_workers < 1:
             raise ConfigError(
                 "num_workers must be at least 1: C-GRPO trains on Ray Train. Got 0; one worker on "

@@ -24,6 +24,7 @@ from jobs.training.lora import check_peft
 from jobs.training.ray_train import check_largest, fit, missing, reserved
 from jobs.training.run_report import write_report
 from jobs.training.stores import opened
+from jobs.training.trackers import check_trackers, forget_trackers
 from jobs.training.train_rows import TrainRows
 from marc_core.config import fingerprint
 from marc_core.errors import ConfigError, TrainingError
@@ -45,6 +46,7 @@ def check(config: CGrpoJobConfig) -> TrainRows:
         raise ConfigError("train_set must name a training set: train_set=runs/train-set. Got none.")
     if config.learner.lora_rank:
         check_peft()
+    check_trackers(config)
     rows = TrainRows(config.train_set, config.storage_options)
     student, sample = StudentFiles(config.student), rows.sample(0)
     evidence = sample.student_evidence()
@@ -154,6 +156,7 @@ def forget(config: CGrpoJobConfig) -> None:
         store.delete_dir(path)
     for name in ("curves.jsonl", "samples.jsonl", "events.jsonl"):
         (Path(config.output) / name).unlink(missing_ok=True)
+    forget_trackers(Path(config.output))
     shutil.rmtree(Path(config.output) / "tensorboard", ignore_errors=True)
 
 

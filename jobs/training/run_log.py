@@ -3,7 +3,7 @@
 <output>/curves.jsonl       one line a logged step: means since the last one
 <output>/samples.jsonl      a few questions of each logged step with all answers
 <output>/events.jsonl       deaths, restarts, why it ended
-<output>/tensorboard/       the curve again
+trackers                    the curve again: TensorBoard, W&B, MLflow (jobs.training.trackers)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from jobs.training.trackers import Tracker, open_trackers
 from marc_core.training.session import append_curve
 
 if TYPE_CHECKING:
@@ -33,17 +34,13 @@ class RunLog:
         self.last: dict[str, float] = {}
         self._seen: dict[str, list[float]] = defaultdict(list)
         self._unsaid: list[str] = []
-        self._board: Any = None
+        self._trackers: list[Tracker] = []
 
     def begin(self, step: int) -> None:
         """Start, or start over, behind this step."""
         self._seen.clear()
-        if self.config.tensorboard:
-            from tensorboardX import SummaryWriter
-
-            self.close()
-            folder = str(self.output / "tensorboard")
-            self._board = SummaryWriter(folder, purge_step=step + 1, flush_secs=10)
+        self.close()
+        self._trackers = open_trackers(self.config, step)
 
     def step(self, step: int, metrics: dict[str, float], samples: list[dict[str, Any]]) -> None:
         """Take a step's metrics; every `log_every` steps, and at the end, write their means."""
@@ -56,9 +53,9 @@ class RunLog:
         append_curve(self.output, STAGE, step, self.last)
         for sample in samples:
             self._append(SAMPLES, {"step": step, **sample})
-        if self._board is not None:
-            for name, value in self.last.items():
-                self._board.add_scalar(f"{_group(name)}/{name}", value, step)
+        grouped = {f"{_group(name)}/{name}": value for name, value in self.last.items()}
+        for tracker in self._trackers:
+            tracker.log(step, grouped)
 
     def say(self, text: str) -> None:
         """Take what people should know at once."""
@@ -72,10 +69,10 @@ class RunLog:
         return found
 
     def close(self) -> None:
-        """Flush the board."""
-        if self._board is not None:
-            self._board.close()
-            self._board = None
+        """Close all trackers."""
+        for tracker in self._trackers:
+            tracker.close()
+        self._trackers = []
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
         with (self.output / name).open("a") as file:
@@ -83,7 +80,7 @@ class RunLog:
 
 
 def _group(name: str) -> str:
-    """Return the page of TensorBoard on which a metric stands."""
+    """Return the page of a tracker on which a metric stands."""
     if name.endswith("_s") or name.startswith(("idle_", "queued_")):
         return "time"
     return "train"

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SMALL = (
     "save_every=1", "rollout.questions=4", "rollout.answers=4", "rollout.teacher_answers=2",
     "rollout.max_tokens=8", "loss.kl=0.01", "teacher_ahead=1", "teacher_pool.questions_a_call=2",
-    "optimizer.kind=adamw", "tensorboard=false", "learner.cpus=0.5", "teacher_pool.cpus=0.5",
+    "optimizer.kind=adamw", "trackers=[]", "learner.cpus=0.5", "teacher_pool.cpus=0.5",
     "rollout_pool.cpus=0.5",
 )  # fmt: skip
 PATIENCE_S = 400

@@ -59,7 +59,7 @@ def controller(tmp_path, *overrides: str, count: int = 12, **rows) -> FakeContro
         CGrpoJobConfig,
         overrides=[
             f"output='{tmp_path / 'run'}'", f"train_set='{place}'", "rollout.questions=4",
-            "rollout.answers=2", "teacher_pool.questions_a_call=2", "tensorboard=false",
+            "rollout.answers=2", "teacher_pool.questions_a_call=2", "trackers=[]",
             "rollout_pool.questions_a_call=3", "teacher_ahead=2", "steps=4", *overrides,
         ],
     )  # fmt: skip

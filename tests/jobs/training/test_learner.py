@@ -12,7 +12,7 @@ from tests.jobs.training.train_sets import write_train_set
 
 SMALL = (
     "steps=4", "save_every=2", "rollout.questions=4", "rollout.answers=4", "loss.kl=0.01",
-    "rollout.teacher_answers=2", "rollout.max_tokens=6", "tensorboard=false",
+    "rollout.teacher_answers=2", "rollout.max_tokens=6", "trackers=[]",
     "optimizer.kind=adamw",
 )  # fmt: skip
 TIMES = ("_s", "idle_", "queued_", "tokens_per_s", "asked", "cached", "restarts")
