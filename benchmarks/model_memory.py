@@ -107,7 +107,7 @@ class PeakMemory(Sampled):
 
 
 def _kind(line: str) -> str:
-    for name in ("DecodeStage", "EncodeStage", "WriteStage", "raylet", "gcs_server"):
+    for name in ("DecodeStage", "EncodeStage", "Writer", "raylet", "gcs_server"):
         if name in line:
             return name
     return "other workers" if line.startswith("ray::") else "command"
