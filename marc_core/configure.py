@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,9 +23,11 @@ def load_config(
     preset: str | None = None,
     stored: str | None = None,
     files: Sequence[str | Path] = (),
+    given: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
 ) -> C:
-    """Return a checked `cls`: defaults, preset, `stored`, YAML files, `key=value`, in this order.
+    """Return a checked `cls`: defaults, preset, `stored`, YAML files, plain values `given`,
+    `key=value`, in this order.
 
     `stored` is the YAML of an earlier run (`config_to_yaml`), of which only the sections (fields
     that are dataclasses or mappings) that `cls` knows are taken. What `cls.ignored_in_files`
@@ -47,6 +49,8 @@ def load_config(
             layers.append({key: earlier[key] for key in _sections(cls) if key in earlier})
         for file in files:
             layers.append(_read_file(file, without=getattr(cls, "ignored_in_files", frozenset())))
+        if given is not None:
+            layers.append(OmegaConf.create(dict(given)))
         layers.append(OmegaConf.from_dotlist(_dotlist(overrides)))
         config = OmegaConf.to_object(OmegaConf.merge(*layers))
     except (OmegaConfBaseException, YAMLError) as error:

@@ -3,6 +3,8 @@
 Everything else that goes wrong is our own bug and stays an ordinary exception.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 
@@ -87,6 +89,10 @@ class MissingFeaturesError(AnswerError):
     def __init__(self, message: str, event_ids: Sequence[str]) -> None:
         super().__init__(message)
         self.event_ids = tuple(event_ids)
+
+    def __reduce__(self) -> tuple[type[MissingFeaturesError], tuple[str, tuple[str, ...]]]:
+        """Let it cross between processes."""
+        return type(self), (str(self), self.event_ids)
 
 
 class TrainingError(MarcError):

@@ -229,12 +229,17 @@ class Session:
     @cached_property
     def preparer(self) -> Preparer:
         """The half of the question path that needs no language model."""
+        return self.make_preparer(from_frames=True)
+
+    def make_preparer(self, *, from_frames: bool) -> Preparer:
+        """Return a `preparer`. from_frames: whether it decodes and encodes where features are
+        missing; else that is an error."""
         return Preparer(
             self.archive,
             self.encoder,
             self.files,
             PrepareSettings.of(self.config, self.files.settings),
-            tower=self._load_tower,
+            tower=self._load_tower if from_frames else None,
         )
 
     @cached_property

@@ -1,0 +1,142 @@
+"""What holds for every request: an id, limits on its body, security headers, a line in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from serving.config import LimitConfig
+from serving.errors import ApiError, api_error
+from serving.metrics import Metrics
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+log = logging.getLogger("marc.serving.access")
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+UPLOADS = "/v1/uploads"
+"""The one route whose body is streamed to a disk, with limits of its own."""
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "media-src 'self' blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+"""Of every response. No inline script, no frames, nothing from elsewhere; CORS stays off."""
+
+
+class Edge:
+    """ASGI middleware around the application."""
+
+    def __init__(self, app: Any, *, limits: LimitConfig, metrics: Metrics) -> None:
+        self.app, self.limits, self.metrics = app, limits, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send, self.limits)
+        try:
+            with self.metrics.under_way():
+                await self.app(scope, exchange.receive, exchange.send)
+        except ApiError as error:  # a body that broke a limit
+            await exchange.fail(error, scope)
+        except Exception as error:
+            if exchange.status:
+                raise
+            await exchange.fail(api_error(error, exchange.request_id), scope)
+        finally:
+            self._record(scope, exchange)
+
+    def _record(self, scope: Scope, exchange: _Exchange) -> None:
+        route = scope.get("route")
+        path = getattr(route, "path", "(none)")
+        seconds = time.perf_counter() - exchange.started
+        self.metrics.request(path, scope["method"], exchange.status or 499, seconds)
+        log.info(
+            "request",
+            extra={
+                "request_id": exchange.request_id,
+                "method": scope["method"],
+                "route": path,
+                "status": exchange.status or 499,
+                "seconds": round(seconds, 4),
+                "caller": scope.get("caller"),
+            },
+        )
+
+
+class _Exchange:
+    """One request and its response."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: LimitConfig) -> None:
+        headers = {k.lower(): v for k, v in scope["headers"]}
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        self.request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        scope["request_id"] = self.request_id
+        self.started, self.status = time.perf_counter(), 0
+        self._receive, self._send, self._limits = receive, send, limits
+        self._is_upload = scope["path"] == UPLOADS
+        self._received, self._complete = 0, False
+        length = headers.get(b"content-length", b"")
+        if length.isdigit():
+            self._received = int(length) if int(length) > limits.body_bytes else 0
+
+    async def receive(self) -> Message:
+        """Return the next piece of the body. Raises ApiError where it is too long or too slow."""
+        if self._complete or self._is_upload:
+            return await self._receive()
+        self._check()
+        try:
+            async with asyncio.timeout(self._limits.body_stall_s):
+                message = await self._receive()
+        except TimeoutError:
+            wait = f"{self._limits.body_stall_s:g} s"
+            raise ApiError(408, "stalled", f"No byte of the body came for {wait}.") from None
+        if message["type"] == "http.request":
+            self._received += len(message.get("body", b""))
+            self._complete = not message.get("more_body", False)
+            self._check()
+        return message
+
+    def _check(self) -> None:
+        most = self._limits.body_bytes
+        if self._received > most:
+            raise ApiError(413, "too_large", f"A request's body may have {most:,} bytes.")
+
+    async def send(self, message: Message) -> None:
+        """Pass a piece of the response on, with the headers of every response."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            own = {**HEADERS, "X-Request-Id": self.request_id}
+            named = {key.lower() for key, _ in message["headers"]}
+            message["headers"] = [
+                *message["headers"],
+                *(
+                    (k.encode(), v.encode())
+                    for k, v in own.items()
+                    if k.lower().encode() not in named
+                ),
+            ]
+        await self._send(message)
+
+    async def fail(self, error: ApiError, scope: Scope) -> None:
+        """Answer with an error, unless an answer has begun."""
+        if not self.status:
+            await error.response()(scope, self._receive, self.send)  # type: ignore[arg-type]

@@ -1,0 +1,157 @@
+"""The gateway: HTTP in, questions out. It holds no model and opens no memory.
+
+request -> Edge (id, body limits, headers) -> route -> needs(scope) -> Retriever -> Student
+                                                                 (serving.ports)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+from urllib.parse import quote
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+import marc_core
+from serving import errors
+from serving.access import ANONYMOUS, Caller, KeyRing
+from serving.config import ServeConfig
+from serving.edge import Edge
+from serving.errors import ApiError
+from serving.keys import KeyFile
+from serving.limits import Limits, LocalLimits
+from serving.metrics import Metrics
+from serving.ports import Retriever, Row, Student
+from serving.schemas import ErrorReply, Event, EventDetail, Scope, Video
+
+T = TypeVar("T")
+_bearer = HTTPBearer(auto_error=False, description="An API key of `marc keys create`.")
+
+
+@dataclass(kw_only=True)
+class Gateway:
+    """What the routes share."""
+
+    config: ServeConfig
+    retriever: Retriever
+    student: Student
+    limits: Limits = field(default_factory=LocalLimits)
+    metrics: Metrics = field(default_factory=Metrics)
+    started_at: int = field(default_factory=lambda: int(time.time()))
+    keys: KeyRing | None = None
+
+    def __post_init__(self) -> None:
+        """Open the keys. Raises ConfigError where their file cannot be read."""
+        if self.config.keys:
+            file = KeyFile(self.config.keys)
+            file.keys()
+            self.keys = KeyRing(file)
+
+    def caller(self, request: Request, token: str | None, *, by_link: bool) -> Caller:
+        """Return who asks. Raises a 401."""
+        if self.keys is None:
+            return ANONYMOUS
+        if token is not None:
+            return self.keys.find(token)
+        if by_link and "signature" in request.query_params:
+            return self.keys.follow(request.url.path, request.query_params)
+        message = "An API key is needed: Authorization: Bearer mk_..."
+        raise ApiError(401, "missing_api_key", message)
+
+    async def soon(self, work: Awaitable[T]) -> T:
+        """Return what `work` returns within the deadline of a search. Raises TimeoutError."""
+        async with asyncio.timeout(self.config.limits.search_deadline_s):
+            return await work
+
+    def event(self, row: Row, caller: Caller) -> Event:
+        """Return an event as the API shows it, with links for this caller."""
+        return Event(**row | self._links(row, caller))
+
+    def event_detail(self, row: Row, caller: Caller) -> EventDetail:
+        """Return one event with its texts."""
+        return EventDetail(**row | self._links(row, caller))
+
+    def video(self, row: Row, caller: Caller, *, uploaded: bool = False) -> Video:
+        """Return a video as the API shows it, with links for this caller."""
+        first = f"{row['video_id']}:0000:00000" if row["num_events"] else None
+        return Video(
+            **row,
+            uploaded=uploaded,
+            thumbnail_url=None if first is None else _thumbnail(first, caller),
+            media_url=_media(row["video_id"], caller),
+        )
+
+    def _links(self, row: Row, caller: Caller) -> Row:
+        clip = f"{_media(row['video_id'], caller)}#t={row['start_s']:.3f},{row['end_s']:.3f}"
+        return {"thumbnail_url": _thumbnail(row["event_id"], caller), "clip_url": clip}
+
+
+def _thumbnail(event_id: str, caller: Caller) -> str:
+    return caller.link(f"/v1/events/{quote(event_id, safe=':')}/thumbnail")
+
+
+def _media(video_id: str, caller: Caller) -> str:
+    return caller.link(f"/v1/videos/{quote(video_id, safe='')}/media")
+
+
+def gateway_of(request: Request) -> Gateway:
+    """Return what the routes share (a dependency)."""
+    found: Gateway = request.app.state.gateway
+    return found
+
+
+def needs(scope: Scope | None, *, by_link: bool = False) -> Callable[..., AsyncIterator[Caller]]:
+    """Return a dependency: who asks, once it is known that they may, and within their limits.
+
+    scope: None for what everybody may who has a key. by_link: whether a signed link will do.
+    """
+
+    async def dependency(
+        request: Request,
+        gateway: Gateway = Depends(gateway_of),
+        bearer: HTTPAuthorizationCredentials | None = Depends(_bearer),
+    ) -> AsyncIterator[Caller]:
+        token = None if bearer is None else bearer.credentials
+        caller = gateway.caller(request, token, by_link=by_link)
+        request.scope["caller"] = caller.name
+        if scope is not None:
+            caller.needs(scope)
+        key, limits = caller.key, gateway.config.limits
+        if key is None or token is None:
+            yield caller
+            return
+        await gateway.limits.enter(
+            key.id,
+            key.requests_per_minute or limits.requests_per_minute,
+            key.concurrent_requests or limits.concurrent_requests,
+        )
+        try:
+            yield caller
+        finally:
+            await gateway.limits.leave(key.id)
+
+    return dependency
+
+
+def build_app(gateway: Gateway) -> FastAPI:
+    """Return the HTTP application over a gateway."""
+    from serving.routes import ROUTERS
+
+    app = FastAPI(
+        title="MARC",
+        version=marc_core.__version__,
+        summary="Answers questions about a video archive.",
+        docs_url=None,
+        redoc_url=None,
+        responses={"4XX": {"model": ErrorReply}, "5XX": {"model": ErrorReply}},
+    )
+    app.state.gateway = gateway
+    for router in ROUTERS:
+        app.include_router(router)
+    errors.install(app)
+    app.add_middleware(Edge, limits=gateway.config.limits, metrics=gateway.metrics)
+    return app

@@ -1,0 +1,48 @@
+"""The application over a small real memory and the tiny student, in this process, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from serving.config import ServeConfig
+from serving.gateway import Gateway, build_app
+from serving.ports import Retriever, Student
+from serving.retriever import MemoryRetriever
+from serving.student import EngineStudent
+
+
+@pytest.fixture(scope="session")
+def serve_config(small_memory: Path) -> ServeConfig:
+    return ServeConfig(memory=str(small_memory / "runs" / "memory"))
+
+
+@pytest.fixture(scope="session")
+def retriever(serve_config: ServeConfig) -> Iterator[MemoryRetriever]:
+    found = MemoryRetriever.open(serve_config)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def student(retriever: MemoryRetriever) -> EngineStudent:
+    return EngineStudent(retriever.session.engine)
+
+
+def make_app(config: ServeConfig, retriever: Retriever, student: Student) -> FastAPI:
+    return build_app(Gateway(config=config, retriever=retriever, student=student))
+
+
+@pytest.fixture(scope="session")
+def app(serve_config: ServeConfig, retriever: MemoryRetriever, student: EngineStudent) -> FastAPI:
+    return make_app(serve_config, retriever, student)
+
+
+@pytest.fixture(scope="session")
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, raise_server_exceptions=False) as found:
+        yield found
