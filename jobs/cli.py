@@ -14,6 +14,7 @@ from jobs.index import index
 from jobs.prune import prune
 from jobs.push import push
 from jobs.query import ask, search
+from jobs.serve import serve
 from jobs.status import status
 from jobs.submit import submit
 from jobs.train_cgrpo import train
@@ -50,7 +51,7 @@ def options(
 
 COMMANDS = (
     demo, index, search, ask, evaluate, train_set, train, push, status, prune, delete, optimize,
-    submit,
+    submit, serve,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

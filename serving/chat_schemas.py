@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from serving.schemas import Event, Reply
 
@@ -68,10 +70,14 @@ class ChatCompletion(Reply):
 
 
 class ChunkDelta(Reply):
-    """What a choice has gained."""
+    """What a choice has gained; what is null is left out."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_null(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in plain(self).items() if value is not None}
 
 
 class ChunkChoice(Reply):

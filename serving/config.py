@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from marc_core.bounds import number
-from marc_core.config import load_config
+from marc_core.config import AnswerConfig, load_config
 from marc_core.errors import ConfigError
 
 
@@ -135,8 +135,8 @@ class ServeConfig:
     """The name that clients give as `model`."""
     host: str = "127.0.0.1"
     """Address that the server binds to."""
-    port: int = number(8000, least=0, most=65535)
-    """Port that it binds to; 0 takes a free one."""
+    port: int = number(8000, least=1, most=65535)
+    """Port that it binds to."""
     keys: str = ""
     """File of API keys (`marc keys create`). Empty: everybody may do everything, which is refused
     on any address but loopback."""
@@ -183,6 +183,16 @@ def load_serve_config(
     config = load_config(ServeConfig, files=files, given=given, overrides=overrides)
     check_anonymous(config, config.host)
     return config
+
+
+def method_of(config: ServeConfig) -> AnswerConfig:
+    """Return the method's configuration: what the memory was indexed with, and what `config`
+    changes. Raises MemoryStoreError, ConfigError."""
+    from marc_core.session import open_session
+
+    return open_session(
+        config.memory, preset=config.preset, files=config.files, overrides=config.settings
+    ).config
 
 
 def check_anonymous(config: ServeConfig, host: str) -> None:

@@ -41,10 +41,14 @@ HEADERS = {
 
 
 class Edge:
-    """ASGI middleware around the application."""
+    """ASGI middleware around the application. names_requests: whether the id goes into the
+    response here; behind Serve's proxy, which makes ids, it does that itself."""
 
-    def __init__(self, app: Any, *, limits: LimitConfig, metrics: Metrics) -> None:
+    def __init__(
+        self, app: Any, *, limits: LimitConfig, metrics: Metrics, names_requests: bool = True
+    ) -> None:
         self.app, self.limits, self.metrics = app, limits, metrics
+        self.names_requests = names_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -52,6 +56,8 @@ class Edge:
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send, self.limits)
+        if self.names_requests:
+            exchange.headers["X-Request-Id"] = exchange.request_id
         try:
             with self.metrics.under_way():
                 await self.app(scope, exchange.receive, exchange.send)
@@ -91,6 +97,7 @@ class _Exchange:
         self.request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
         scope["request_id"] = self.request_id
         self.started, self.status = time.perf_counter(), 0
+        self.headers = dict(HEADERS)
         self._receive, self._send, self._limits = receive, send, limits
         self._is_upload = scope["path"] == UPLOADS
         self._received, self._complete = 0, False

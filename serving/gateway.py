@@ -34,7 +34,7 @@ _bearer = HTTPBearer(auto_error=False, description="An API key of `marc keys cre
 
 @dataclass(kw_only=True)
 class Gateway:
-    """What the routes share."""
+    """What the routes share. behind_proxy: whether Serve's proxy stands before it."""
 
     config: ServeConfig
     retriever: Retriever
@@ -43,6 +43,7 @@ class Gateway:
     metrics: Metrics = field(default_factory=Metrics)
     started_at: int = field(default_factory=lambda: int(time.time()))
     keys: KeyRing | None = None
+    behind_proxy: bool = False
 
     def __post_init__(self) -> None:
         """Open the keys. Raises ConfigError where their file cannot be read."""
@@ -153,5 +154,10 @@ def build_app(gateway: Gateway) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     errors.install(app)
-    app.add_middleware(Edge, limits=gateway.config.limits, metrics=gateway.metrics)
+    app.add_middleware(
+        Edge,
+        limits=gateway.config.limits,
+        metrics=gateway.metrics,
+        names_requests=not gateway.behind_proxy,
+    )
     return app

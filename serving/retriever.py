@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from marc_core.errors import AnswerError
+from marc_core.memory import MemoryStore
 from marc_core.question import EventFilter, Question, SearchQuery
-from marc_core.session import open_session
+from marc_core.session import Session
 from serving.batching import Batcher
 from serving.ports import Prepared, Row, VideoQuery
 from serving.rows import Listing, event_rows
 
 if TYPE_CHECKING:
     from marc_core.archive import SearchHit
-    from marc_core.session import Session
+    from marc_core.config import AnswerConfig
     from serving.config import ServeConfig
 
 log = logging.getLogger("marc.serving")
@@ -38,12 +39,10 @@ class MemoryRetriever:
         self._queries: Batcher[SearchQuery, list[Row]] = Batcher(self._search, most=batch)
 
     @classmethod
-    def open(cls, config: ServeConfig) -> MemoryRetriever:
-        """Open the memory that a deployment names, with the models it was indexed with, and warm
-        it. Raises MemoryStoreError, ConfigError, ModelLoadError."""
-        session = open_session(
-            config.memory, preset=config.preset, files=config.files, overrides=config.settings
-        )
+    def open(cls, config: ServeConfig, method: AnswerConfig) -> MemoryRetriever:
+        """Open the memory that `method` names, and warm it. Raises MemoryStoreError,
+        ModelLoadError."""
+        session = Session(MemoryStore.open(method.memory), method)
         retriever = cls(
             session, from_frames=config.answer_from_frames, batch=config.retriever.max_ongoing
         )

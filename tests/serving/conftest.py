@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from serving.config import ServeConfig
+from serving.config import ServeConfig, method_of
 from serving.gateway import Gateway, build_app
 from serving.ports import Retriever, Student
 from serving.retriever import MemoryRetriever
@@ -23,7 +23,7 @@ def serve_config(small_memory: Path) -> ServeConfig:
 
 @pytest.fixture(scope="session")
 def retriever(serve_config: ServeConfig) -> Iterator[MemoryRetriever]:
-    found = MemoryRetriever.open(serve_config)
+    found = MemoryRetriever.open(serve_config, method_of(serve_config))
     yield found
     found.close()
 

@@ -1,0 +1,181 @@
+"""The Ray Serve application.
+
+    HTTP proxy --> GatewayReplica --> RetrieverReplica    memory, text encoder, cut to a budget
+                     FastAPI      --> StudentReplica      language model, continuous batching
+
+Each deployment has its own replicas, queue and autoscaling (`serving.config.ReplicaConfig`).
+`build` is what `serving/serve.yaml` imports; `marc serve` runs the same application.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ray import serve
+
+from serving.config import (
+    ReplicaConfig,
+    ServeConfig,
+    check_anonymous,
+    load_serve_config,
+    method_of,
+)
+from serving.logs import log_as_json
+
+if TYPE_CHECKING:
+    from marc_core.config import AnswerConfig, StudentConfig
+    from marc_core.question import EventFilter, Question, Sampling, SearchQuery
+    from serving.ports import Piece, Prepared, Row, VideoQuery
+
+HEALTH_PERIOD_S = 5.0
+"""Between two health checks of a replica (our choice)."""
+
+
+@serve.deployment(name="retriever")
+class RetrieverReplica:
+    """One open memory; ready when it is warm."""
+
+    def __init__(self, config: ServeConfig, method: AnswerConfig) -> None:
+        from serving.retriever import MemoryRetriever
+
+        log_as_json()
+        _one_thread()
+        self._own = MemoryRetriever.open(config, method)
+
+    async def prepare(self, question: Question) -> Prepared:
+        return await self._own.prepare(question)
+
+    async def search(self, query: SearchQuery, bound: EventFilter) -> list[Row]:
+        return await self._own.search(query, bound)
+
+    async def events(self, filter: EventFilter, limit: int, offset: int) -> list[Row]:
+        return await self._own.events(filter, limit, offset)
+
+    async def event(self, event_id: str, bound: EventFilter) -> Row | None:
+        return await self._own.event(event_id, bound)
+
+    async def thumbnail(self, event_id: str, bound: EventFilter) -> bytes | None:
+        return await self._own.thumbnail(event_id, bound)
+
+    async def videos(self, query: VideoQuery) -> tuple[list[Row], int]:
+        return await self._own.videos(query)
+
+    async def video(self, video_id: str, bound: EventFilter) -> Row | None:
+        return await self._own.video(video_id, bound)
+
+    async def facets(self, bound: EventFilter) -> Row:
+        return await self._own.facets(bound)
+
+    async def delete(self, video_id: str) -> dict[str, int]:
+        return await self._own.delete(video_id)
+
+    async def health(self) -> None:
+        await self._own.health()
+
+    async def check_health(self) -> None:
+        """What Serve asks; a replica that raises is replaced."""
+        await self._own.health()
+
+
+@serve.deployment(name="student")
+class StudentReplica:
+    """One engine; ready when its weights are loaded."""
+
+    def __init__(self, student: StudentConfig) -> None:
+        from marc_core.models.engines import load_engine
+        from serving.student import EngineStudent
+
+        log_as_json()
+        _one_thread()
+        self._own = EngineStudent(load_engine(student))
+
+    async def complete(self, evidence: bytes, sampling: Sampling) -> list[Piece]:
+        return await self._own.complete(evidence, sampling)
+
+    async def stream(self, evidence: bytes, sampling: Sampling) -> AsyncIterator[Sequence[Piece]]:
+        async for pieces in self._own.stream(evidence, sampling):
+            yield pieces
+
+    async def health(self) -> None:
+        await self._own.health()
+
+    async def check_health(self) -> None:
+        """What Serve asks; an engine that has failed is replaced."""
+        await self._own.health()
+
+
+@serve.deployment(name="gateway")
+@serve.ingress()
+class GatewayReplica:
+    """HTTP in, questions out."""
+
+    def __init__(self, config: ServeConfig, retriever: Any, student: Any) -> None:
+        log_as_json()
+        check_anonymous(config, _proxy_host())
+        self._config, self._retriever, self._student = config, retriever, student
+
+    def __serve_build_asgi_app__(self) -> Any:
+        from serving.gateway import Gateway, build_app
+        from serving.handles import RetrieverHandle, StudentHandle
+        from serving.metrics import Metrics
+
+        metrics, retry_s = Metrics(), self._config.limits.retry_after_s
+        gateway = Gateway(
+            config=self._config,
+            retriever=RetrieverHandle("retriever", self._retriever, metrics, retry_s),
+            student=StudentHandle("student", self._student, metrics, retry_s),
+            metrics=metrics,
+            behind_proxy=True,
+        )
+        return build_app(gateway)
+
+
+def application(config: ServeConfig) -> serve.Application:
+    """Return the application of a configuration; the memory says which models it needs.
+
+    Raises MemoryStoreError, ConfigError.
+    """
+    method = method_of(config)
+    retriever = _sized(RetrieverReplica, config.retriever).bind(config, method)
+    student = _sized(StudentReplica, config.student).bind(method.student)
+    return _sized(GatewayReplica, config.gateway).bind(config, retriever, student)
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """Return the application of a deploy file's `args` (serving/serve.yaml).
+
+    Raises ConfigError for unknown keys, wrong types and values out of range.
+    """
+    return application(load_serve_config(args))
+
+
+def _sized(deployment: Any, config: ReplicaConfig) -> Any:
+    return deployment.options(
+        max_ongoing_requests=config.max_ongoing,
+        max_queued_requests=config.max_queued,
+        graceful_shutdown_timeout_s=config.drain_s,
+        graceful_shutdown_wait_loop_s=min(1.0, config.drain_s),
+        health_check_period_s=HEALTH_PERIOD_S,
+        ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
+        autoscaling_config={
+            "min_replicas": config.min_replicas,
+            "max_replicas": config.max_replicas,
+            "target_ongoing_requests": config.target_ongoing,
+            "upscale_delay_s": config.upscale_delay_s,
+            "downscale_delay_s": config.downscale_delay_s,
+        },
+    )
+
+
+def _proxy_host() -> str:
+    """Return the address that Serve's HTTP proxies bind to, whatever the configuration says."""
+    return str(serve.context._get_global_client().http_config.host)
+
+
+def _one_thread() -> None:
+    """Keep a replica to one thread of computation: on a machine that replicas share, more of them
+    wait for each other. The engine takes what its model wants."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,131 @@
+"""The application on Ray Serve: answers over HTTP, full queues, readers who leave, killed
+replicas."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from marc_core.errors import ConfigError
+from serving.config import LimitConfig, ReplicaConfig, ServeConfig
+from serving.retriever import MemoryRetriever
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+ASK: Any = {"model": "marc", "messages": [{"role": "user", "content": "What colour is it?"}]}
+LONG: Any = ASK | {"n": 12, "temperature": 1.9, "max_tokens": 60}
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def address(ray_cluster: None, small_memory: Path) -> Iterator[str]:
+    from ray import serve
+
+    from serving.app import application
+
+    config = ServeConfig(
+        memory=str(small_memory / "runs" / "memory"),
+        port=free_port(),
+        student=ReplicaConfig(num_cpus=0.2, max_ongoing=2, max_queued=2),
+        limits=LimitConfig(deadline_s=150, search_deadline_s=100),
+    )
+    serve.start(proxy_location="HeadOnly", http_options={"host": config.host, "port": config.port})
+    serve.run(application(config), name="marc", route_prefix="/")
+    yield f"http://{config.host}:{config.port}"
+    serve.shutdown()
+
+
+def client(address: str, **more: Any) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=f"{address}/v1", api_key="none", **{"max_retries": 0, "timeout": 200} | more
+    )
+
+
+def under_way(address: str) -> int:
+    text = httpx2.get(f"{address}/metrics", timeout=60).text
+    (line,) = (line for line in text.splitlines() if line.startswith("marc_under_way "))
+    return int(float(line.split()[1])) - 1  # the one that asks
+
+
+def replica_of(deployment: str) -> Any:
+    import ray
+
+    names = ray.util.list_named_actors(all_namespaces=True)
+    (name,) = (n["name"] for n in names if f"marc#{deployment}#" in n["name"])
+    return ray.get_actor(name, namespace="serve")
+
+
+def test_an_answer_and_a_stream_over_http(address: str, retriever: MemoryRetriever) -> None:
+    ai = client(address)
+    own = retriever.session.ask("What colour is it?").answer
+    found = ai.chat.completions.create(**ASK)
+    assert found.choices[0].message.content == own.text
+    chunks = list(ai.chat.completions.create(stream=True, **ASK))
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == own.text
+    ids = [c["event_id"] for c in chunks[-1].model_extra["marc"]["citations"]]
+    assert ids == [c.event_id for c in own.citations]
+    assert httpx2.get(f"{address}/ready", timeout=60).status_code == 200
+
+
+def test_errors_cross_the_processes(address: str) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match="white space"):
+        client(address).chat.completions.create(
+            model="marc", messages=[{"role": "user", "content": " "}]
+        )
+    response = httpx2.get(f"{address}/v1/events/no", headers={"X-Request-Id": "mine"}, timeout=60)
+    assert response.status_code == 404
+    assert set(response.headers["x-request-id"].split(", ")) == {"mine"}  # Serve may say it twice
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_full_queue_answers_at_once(address: str) -> None:
+    def ask(_: int) -> tuple[int, str | None]:
+        response = httpx2.post(f"{address}/v1/chat/completions", json=LONG, timeout=200)
+        return response.status_code, response.headers.get("retry-after")
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(ask, range(16)))
+    assert set(found) == {(200, None), (503, "1")}
+    assert client(address).chat.completions.create(**ASK).choices  # and then as before
+
+
+def test_a_reader_who_leaves_is_forgotten(address: str) -> None:
+    stream = client(address).chat.completions.create(stream=True, **LONG)
+    next(iter(stream))
+    stream.close()
+    deadline = time.monotonic() + 30
+    while under_way(address):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("deployment", ["student", "retriever"])
+def test_a_killed_replica_costs_a_retry_not_a_request(address: str, deployment: str) -> None:
+    import ray
+
+    actor = replica_of(deployment)
+    pid = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
+    os.kill(pid, signal.SIGKILL)
+    assert client(address).chat.completions.create(**ASK).choices
+
+
+def test_a_deploy_file_with_an_unknown_key_builds_nothing() -> None:
+    from serving.app import build
+
+    with pytest.raises(ConfigError, match="studnet"):
+        build({"memory": "runs/memory", "studnet": {"max_replicas": 2}})
