@@ -11,6 +11,7 @@ from jobs.demo import demo
 from jobs.errors import clear_errors
 from jobs.evaluate import evaluate
 from jobs.index import index
+from jobs.keys import app as keys_app
 from jobs.prune import prune
 from jobs.push import push
 from jobs.query import ask, search
@@ -55,6 +56,7 @@ COMMANDS = (
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(keys_app)
 
 
 def main() -> None:

@@ -61,8 +61,6 @@ class Edge:
         try:
             with self.metrics.under_way():
                 await self.app(scope, exchange.receive, exchange.send)
-        except ApiError as error:  # a body that broke a limit
-            await exchange.fail(error, scope)
         except Exception as error:
             if exchange.status:
                 raise
@@ -101,6 +99,8 @@ class _Exchange:
         self._receive, self._send, self._limits = receive, send, limits
         self._is_upload = scope["path"] == UPLOADS
         self._received, self._complete = 0, False
+        self._scope, self._done = scope, False
+        self._broken: ApiError | None = None
         length = headers.get(b"content-length", b"")
         if length.isdigit():
             self._received = int(length) if int(length) > limits.body_bytes else 0
@@ -115,7 +115,7 @@ class _Exchange:
                 message = await self._receive()
         except TimeoutError:
             wait = f"{self._limits.body_stall_s:g} s"
-            raise ApiError(408, "stalled", f"No byte of the body came for {wait}.") from None
+            raise self._breaks(408, "stalled", f"No byte of the body came for {wait}.") from None
         if message["type"] == "http.request":
             self._received += len(message.get("body", b""))
             self._complete = not message.get("more_body", False)
@@ -125,10 +125,24 @@ class _Exchange:
     def _check(self) -> None:
         most = self._limits.body_bytes
         if self._received > most:
-            raise ApiError(413, "too_large", f"A request's body may have {most:,} bytes.")
+            raise self._breaks(413, "too_large", f"A request's body may have {most:,} bytes.")
+
+    def _breaks(self, status: int, code: str, message: str) -> ApiError:
+        self._broken = ApiError(status, code, message)
+        return self._broken
 
     async def send(self, message: Message) -> None:
-        """Pass a piece of the response on, with the headers of every response."""
+        """Pass a piece of the response on, with the headers of every response.
+
+        Frameworks take an error of the body's for one of the application's: what it was is said
+        here.
+        """
+        if self._broken is not None:
+            broken, self._broken = self._broken, None
+            await self.fail(broken, self._scope)
+            self._done = True
+        if self._done:
+            return
         if message["type"] == "http.response.start":
             self.status = message["status"]
             own = {**HEADERS, "X-Request-Id": self.request_id}
