@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from jobs.common import clear_errors, console, print_json
 from jobs.options import (
@@ -24,7 +23,7 @@ from jobs.options import (
     PresetOption,
     memory_override,
 )
-from jobs.terminal import say
+from jobs.terminal import plain, say
 from marc_core.display import saving, score_text, span, video_name
 
 if TYPE_CHECKING:
@@ -104,7 +103,8 @@ def search(
     if as_json:
         print_json([_plain(hit, picture) for hit, picture in zip(hits, pictures, strict=True)])
     elif hits:
-        out.print(_hit_table(hits, pictures))
+        out.print(_hit_table(hits))
+        print_pictures(pictures)
     if not hits:
         say(f"Nothing found. {hits.nothing}")
 
@@ -178,13 +178,12 @@ def ask(
 def print_answer(answer: Answer, pictures: Sequence[Path | None]) -> None:
     """Print an answer with its citations, its token saving and where the time went."""
     for sample in answer.samples:
-        out.print(Text(sample.text, style="bold green"))
+        out.print(plain(sample.text, "bold green"))
     out.print(_citation_table(answer))
-    if shown := [str(picture) for picture in pictures if picture]:
-        out.print("pictures", *shown, markup=False, highlight=False, soft_wrap=True)
+    print_pictures(pictures)
     steps = ", ".join(f"{name} {s * 1000:.0f} ms" for name, s in answer.timings_s.items())
     out.print(saving(answer))
-    out.print(Text(steps, style="dim"))
+    out.print(plain(steps, "dim"))
 
 
 def answer_to_json(answer: Answer, pictures: Sequence[Path | None]) -> dict[str, Any]:
@@ -240,10 +239,17 @@ def save_thumbnails(
     return paths
 
 
-def _hit_table(hits: Sequence[SearchHit], pictures: Sequence[Path | None]) -> Table:
+def print_pictures(pictures: Sequence[Path | None]) -> None:
+    """Print the files of the events' pictures, one a line, in the events' order."""
+    for picture in pictures:
+        if picture:
+            out.print(plain(f"picture {picture}"), soft_wrap=True)
+
+
+def _hit_table(hits: Sequence[SearchHit]) -> Table:
     table = Table("video", "event", "from", "to", "score", "text")
-    for hit, picture in zip(hits, pictures, strict=True):
-        _add_row(table, hit, str(picture or hit.text or ""))
+    for hit in hits:
+        _add_row(table, hit, hit.text or "")
     return table
 
 
@@ -258,4 +264,4 @@ def _add_row(table: Table, item: SearchHit | Citation, *more: str) -> None:
     start, end = span(item)
     number = str(int(item.event_id.rsplit(":", 1)[1]))
     cells = (video_name(item.uri), number, start, end, score_text(item), *more)
-    table.add_row(*(Text(cell) for cell in cells))
+    table.add_row(*(plain(cell) for cell in cells))

@@ -1,13 +1,15 @@
 """How found events and answers are shown to people: as text, and as HTML in a notebook.
 
-Times count from the video's own 0:00. Whatever came from a file, a caption or a model is escaped.
+Times count from the video's own 0:00. Whatever came from a file, a caption or a model is escaped:
+markup, and the characters that steer a terminal or turn the order of what is read.
 """
 
 from __future__ import annotations
 
 import base64
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from html import escape
+from html import escape as escape_markup
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
@@ -18,7 +20,38 @@ if TYPE_CHECKING:
 Thumbnails = Callable[[Sequence[str]], Mapping[str, bytes]]
 """JPEG files of events, by event id."""
 
+_TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+"""Bidirectional classes of characters that change the order in which others are shown: with them
+"exe.gpj" reads "jpg.exe". Right-to-left scripts need none of them."""
+
 _CELL = "padding:4px 8px;vertical-align:top;text-align:left"
+
+
+def visible(text: str) -> str:
+    """Return text that came from outside with its control characters as escapes.
+
+    Also line separators, characters that turn the order of reading, and bytes of a file's name that
+    are no UTF-8. Line ends stay.
+    """
+    return "".join(c if c == "\n" or _is_shown(c) else _escaped(c) for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+        return False
+    return unicodedata.bidirectional(character) not in _TURNING
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name that is not UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def escape(text: str) -> str:
+    """Return text that came from outside as HTML."""
+    return escape_markup(visible(text))
 
 
 def clock(seconds: float) -> str:
@@ -73,7 +106,7 @@ class Results(Sequence["SearchHit"]):
         if not self:
             return f"0 events. {self.nothing}".rstrip()
         lines = [f"{len(self)} events"]
-        lines += [_line(hit) + (f"  {hit.text}" if hit.text else "") for hit in self.hits]
+        lines += [_line(hit) + (f"  {visible(hit.text)}" if hit.text else "") for hit in self.hits]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -107,7 +140,9 @@ class Reply:
         return self.answer.citations
 
     def __repr__(self) -> str:
-        return "\n".join([*self.texts, *(_line(citation) for citation in self.citations)])
+        return "\n".join(
+            [*map(visible, self.texts), *(_line(citation) for citation in self.citations)]
+        )
 
     def _repr_html_(self) -> str:
         pictures = self._thumbnails([c.event_id for c in self.citations])
@@ -135,7 +170,7 @@ def score_text(item: SearchHit | Citation) -> str:
 
 def _line(item: SearchHit | Citation) -> str:
     start, end = span(item)
-    return f"  {video_name(item.uri)}  {start} - {end}  {score_text(item)}".rstrip()
+    return f"  {visible(video_name(item.uri))}  {start} - {end}  {score_text(item)}".rstrip()
 
 
 def _cells(item: SearchHit | Citation, pictures: Mapping[str, bytes]) -> list[Any]:

@@ -58,7 +58,7 @@ class Searcher:
         if query.event_id is not None:
             return self.archive.vector_of(query.event_id)
         if query.image is not None:
-            return np.asarray(self.encoder.encode_images(_picture(query.image))[0])
+            return np.asarray(self.encoder.encode_images(picture_of(query.image))[0])
         if not (query.text or "").strip():
             raise AnswerError("A search must not be empty. Got only white space.")
         return np.asarray(self.encoder.encode_texts([query.text or ""])[0])
@@ -77,8 +77,11 @@ def _without_itself(query: SearchQuery, hits: list[SearchHit]) -> list[SearchHit
     return others[query.offset : query.offset + query.limit]
 
 
-def _picture(data: bytes) -> NDArray[np.uint8]:
-    """Return an image file's bytes as (1, H, W, 3) uint8 RGB, upright. Raises AnswerError."""
+def picture_of(data: bytes, name: str = "The image to search by") -> NDArray[np.uint8]:
+    """Return an image file's bytes as (1, H, W, 3) uint8 RGB, upright.
+
+    Raises AnswerError, which calls the image by `name`.
+    """
     import io
 
     from PIL import Image, ImageOps, UnidentifiedImageError
@@ -86,9 +89,9 @@ def _picture(data: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data)) as image:
             picture = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise AnswerError(
-            f"The image to search by must be a JPEG, PNG or WebP file. Got {len(data)} bytes "
-            f"that cannot be read: {error}"
-        ) from error
+    except Image.DecompressionBombError as error:
+        raise AnswerError(f"{name} has too many pixels. Make it smaller.") from error
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+        what = "has no bytes" if not data else f"has {len(data):,} bytes that are no whole picture"
+        raise AnswerError(f"{name} must be a JPEG, PNG or WebP file, but {what}.") from error
     return picture[None]

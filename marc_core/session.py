@@ -29,6 +29,7 @@ from marc_core.filenames import file_names
 from marc_core.prepare import Preparer
 from marc_core.prepared import PrepareSettings
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery, Turn
+from marc_core.searching import picture_of
 
 if TYPE_CHECKING:
     from marc_core.archive import SearchHit
@@ -330,9 +331,12 @@ def read_image(image: bytes | str | Path | None) -> bytes | None:
     if not isinstance(image, str | Path):
         raise AnswerError(f"The image must be a file's name or its bytes. Got {image!r:.80}.")
     try:
-        return Path(image).read_bytes()
-    except OSError as error:
-        raise AnswerError(f"The image '{image}' cannot be read: {error.strerror}.") from error
+        data = Path(image).expanduser().read_bytes()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise AnswerError(f"The image '{image}' cannot be read: {why}.") from error
+    picture_of(data, f"The image '{image}'")  # here its name is known
+    return data
 
 
 def _folder(name: str | Path | None) -> str | None:

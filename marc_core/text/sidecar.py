@@ -27,7 +27,7 @@ from marc_core.video.beside import (
     language_of,
     texts_fingerprint,
 )
-from marc_core.video.source import read_small_files
+from marc_core.video.source import no_file, read_small_files
 
 MAX_BYTES = 16 << 20
 """Larger sidecar files are not read (our choice: captions of a day are below 4 MB)."""
@@ -158,9 +158,15 @@ def _fetch(file: SidecarFile, options: Mapping[str, str], fetched: list[SidecarF
     if ending in UNREAD_ENDINGS:
         fetched.append(file)
         return ""
+    if kind := no_file(file):
+        fetched.append(file)
+        raise SourceError(f"is {kind}, not a file, and is not read.")
     if file.size_bytes > MAX_BYTES:
         fetched.append(file)
-        raise SourceError(f"must have at most {MAX_BYTES} bytes. Got {file.size_bytes}.")
+        raise SourceError(
+            f"is not read: it has {file.size_bytes:,} bytes, more than the {MAX_BYTES:,} that "
+            "captions may have."
+        )
     found = read_small_files([file.uri], options, MAX_BYTES)
     if file.uri not in found:
         raise SourceError("no longer exists. The next run looks again.")

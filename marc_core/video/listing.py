@@ -103,7 +103,7 @@ class Listing:
                 continue
             names, folders, error = _entries(folder)
             wanted = self._chosen(names)
-            beside = files_beside(names, wanted)
+            beside = files_beside([*names, *folders], wanted)
             for name in wanted:
                 path = os.path.join(folder, name)
                 if not self._named or place.uri_of(path) not in self._named:

@@ -13,7 +13,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from marc_core.errors import SourceError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _UNREADABLE = "unreadable: "
 """How the version of a folder begins that could not be listed; the reason follows."""
+_NO_FILE = "no file: "
+"""How the version of a sidecar begins that is no file; what it is follows."""
 _FETCH_BYTES = 8 << 20
 """Read at a time when a video is fetched (our choice)."""
 
@@ -137,13 +139,27 @@ def local_source(path: str, beside: Iterable[str] = ()) -> VideoSource:
 
 
 def _local_sidecar(path: str) -> Iterator[SidecarFile]:
-    """Yield the file at `path`, or nothing when it is a folder or went away meanwhile."""
+    """Yield the file at `path`, or nothing when it went away meanwhile.
+
+    What is no file has what it is in place of a version, and is never opened: a pipe would hang.
+    """
     try:
         stat = os.stat(path)
     except OSError:
+        if os.path.lexists(path):
+            yield SidecarFile(uri_of_path(path), 0, f"{_NO_FILE}a link that leads nowhere")
         return
     if S_ISREG(stat.st_mode):
         yield SidecarFile(uri_of_path(path), stat.st_size, str(stat.st_mtime_ns))
+    else:
+        kind = "a folder" if S_ISDIR(stat.st_mode) else "a pipe, socket or device"
+        yield SidecarFile(uri_of_path(path), 0, f"{_NO_FILE}{kind}")
+
+
+def no_file(sidecar: SidecarFile) -> str | None:
+    """Return what a sidecar is that is no file, such as "a folder"; None for a file."""
+    found = sidecar.version.startswith(_NO_FILE)
+    return sidecar.version.removeprefix(_NO_FILE) if found else None
 
 
 def store_source(place: Location, info: FileInfo, beside: Iterable[FileInfo] = ()) -> VideoSource:
@@ -272,10 +288,16 @@ def read_small_files(
 def _read_local(path: str, uri: str, max_bytes: int) -> bytes | None:
     if not os.path.isfile(path):
         return None
-    with clear_errors(uri):
+    try:
         _check_size(uri, os.path.getsize(path), max_bytes)
         with open(path, "rb") as file:
-            return file.read()
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise SourceError(
+            f"'{uri}' cannot be read: {error.strerror}. Give this user the right to read it."
+        ) from error
+    _check_size(uri, len(data), max_bytes)
+    return data
 
 
 def _check_size(uri: str, size_bytes: int, max_bytes: int) -> None:

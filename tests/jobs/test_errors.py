@@ -84,6 +84,9 @@ def test_a_reader_that_goes_away_ends_the_command_silently() -> None:
         ("a\x1b[31mb\x07", "a\\x1b[31mb\\x07"),
         ("caf\udce9.mp4", "caf\\xe9.mp4"),
         ("über", "über"),
+        ("\u202egpj.exe", "\\u202egpj.exe"),
+        ("a\u2066b\u2069c\u2028d", "a\\u2066b\\u2069c\\u2028d"),
+        ("שלום مرحبا", "שלום مرحبا"),
     ],
 )
 def test_text_from_outside_is_shown_as_it_is(text: str, shown: str) -> None:

@@ -81,6 +81,25 @@ def test_an_answer_that_looks_like_markup_is_shown_as_it_is(
     assert "[red]left[/red] [/no]" in capsys.readouterr().out
 
 
+def test_pictures_stand_beside_what_was_said_not_in_its_place(memory: Path, tmp_path: Path) -> None:
+    output = run(
+        "search", "needle", "--memory", str(memory), "-k", "1", "--thumbnails", str(tmp_path)
+    ).output
+    assert CAPTION in output
+    (picture,) = tmp_path.iterdir()
+    assert f"picture {picture}" in output.splitlines()
+
+
+def test_an_image_that_is_none_is_called_by_its_name(memory: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "notes.jpg"
+    for content, words in ((b"words", "has 5 bytes that are no whole picture"), (b"", "no bytes")):
+        odd.write_bytes(content)
+        error = run("search", "--image", str(odd), "--memory", str(memory), ok=False).stderr
+        assert f"The image '{odd}' must be a JPEG, PNG or WebP file" in error
+        assert words in error
+        assert "BytesIO" not in error
+
+
 def test_pictures_of_equal_names_are_kept_apart(memory: Path, tmp_path: Path) -> None:
     hits = found(memory, "a circle", "-k", "15", "--thumbnails", str(tmp_path))
     assert {hit["uri"].rsplit("/", 2)[1] for hit in hits} == {"a", "b", "archive"}

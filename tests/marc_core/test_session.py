@@ -16,7 +16,8 @@ from urllib.parse import quote
 import pytest
 
 import marc_core
-from marc_core.display import Reply, Results, clock
+from marc_core.archive import SearchHit
+from marc_core.display import Reply, Results, clock, escape
 from marc_core.errors import AnswerError, MarcError
 from marc_core.session import Session, moment
 from tests.marc_core.memories import CAPTION, ODD_NAME
@@ -166,3 +167,14 @@ def test_a_memory_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_html_shows_what_steers_a_page_or_turns_its_order() -> None:
+    assert escape("<b>\u202egpj.exe\x1b[31m</b>") == ("&lt;b&gt;\\u202egpj.exe\\x1b[31m&lt;/b&gt;")
+    hit = SearchHit(
+        event_id="v:0000:00000", video_id="v", part=0, index=0, uri="/a/\u202egpj.exe",
+        start_s=0.0, end_s=1.0, text="said \u202e", score=1.0, cosine=1.0,
+    )  # fmt: skip
+    hits = Results([hit], lambda ids: {})
+    assert "\u202e" not in hits._repr_html_() + repr(hits)
+    assert hits._repr_html_().count("\\u202e") == repr(hits).count("\\u202e") == 2

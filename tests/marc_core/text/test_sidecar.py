@@ -105,6 +105,28 @@ def test_what_cannot_be_read_is_a_warning(tmp_path: Path, name: str, content: by
     assert sidecar.fingerprint == texts_fingerprint(source.sidecars)  # not read again in vain
 
 
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.mkdir(), "is a folder, not a file"),
+        (os.mkfifo, "is a pipe, socket or device, not a file"),
+        (lambda path: path.symlink_to("nowhere"), "is a link that leads nowhere"),
+        (lambda path: path.symlink_to("/proc/self/mem"), "cannot be read: Input/output error"),
+        (lambda path: (path.touch(), os.truncate(path, 1 << 30)), "has 1,073,741,824 bytes"),
+    ],
+)
+def test_what_is_no_readable_file_is_a_warning_and_never_hangs(tmp_path: Path, make, words: str):
+    make(tmp_path / "clip.srt")
+    source = listed(tmp_path, clip__json='{"camera": "gate"}')
+    (named,) = list_videos([source.uri], ["*.mp4"], {})
+    assert named == source
+    sidecar = read_sidecar(source, {})
+    assert (sidecar.camera, sidecar.captions) == ("gate", ())
+    (warning,) = sidecar.warnings
+    assert warning.startswith("sidecar clip.srt: ")
+    assert words in warning
+
+
 def test_the_good_half_of_a_file_counts(tmp_path: Path):
     sidecar = read_sidecar(listed(tmp_path, clip__json='{"camera": "a", "tags": 1}'), {})
     assert (sidecar.camera, len(sidecar.warnings)) == ("a", 1)
