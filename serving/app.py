@@ -64,6 +64,9 @@ class RetrieverReplica:
     async def video(self, video_id: str, bound: EventFilter) -> Row | None:
         return await self._own.video(video_id, bound)
 
+    async def source(self, video_id: str, bound: EventFilter) -> Row | None:
+        return await self._own.source(video_id, bound)
+
     async def facets(self, bound: EventFilter) -> Row:
         return await self._own.facets(bound)
 
@@ -110,10 +113,13 @@ class StudentReplica:
 class GatewayReplica:
     """HTTP in, questions out."""
 
-    def __init__(self, config: ServeConfig, retriever: Any, student: Any) -> None:
+    def __init__(
+        self, config: ServeConfig, options: dict[str, str], retriever: Any, student: Any
+    ) -> None:
         log_as_json()
         check_anonymous(config, _proxy_host())
-        self._config, self._retriever, self._student = config, retriever, student
+        self._config, self._options = config, options
+        self._retriever, self._student = retriever, student
 
     def __serve_build_asgi_app__(self) -> Any:
         from serving.gateway import Gateway, build_app
@@ -127,6 +133,7 @@ class GatewayReplica:
             student=StudentHandle("student", self._student, metrics, retry_s),
             metrics=metrics,
             behind_proxy=True,
+            archive_options=self._options,
         )
         return build_app(gateway)
 
@@ -139,7 +146,9 @@ def application(config: ServeConfig) -> serve.Application:
     method = method_of(config)
     retriever = _sized(RetrieverReplica, config.retriever).bind(config, method)
     student = _sized(StudentReplica, config.student).bind(method.student)
-    return _sized(GatewayReplica, config.gateway).bind(config, retriever, student)
+    return _sized(GatewayReplica, config.gateway).bind(
+        config, method.archive_options, retriever, student
+    )
 
 
 def build(args: dict[str, Any]) -> serve.Application:

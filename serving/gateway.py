@@ -24,6 +24,7 @@ from serving.edge import Edge
 from serving.errors import ApiError
 from serving.keys import KeyFile
 from serving.limits import Limits, LocalLimits
+from serving.media import Media
 from serving.metrics import Metrics
 from serving.ports import Retriever, Row, Student
 from serving.schemas import ErrorReply, Event, EventDetail, Scope, Video
@@ -44,9 +45,12 @@ class Gateway:
     started_at: int = field(default_factory=lambda: int(time.time()))
     keys: KeyRing | None = None
     behind_proxy: bool = False
+    archive_options: dict[str, str] = field(default_factory=dict, repr=False)
+    media: Media = field(init=False)
 
     def __post_init__(self) -> None:
         """Open the keys. Raises ConfigError where their file cannot be read."""
+        self.media = Media(self.config.media, self.archive_options)
         if self.config.keys:
             file = KeyFile(self.config.keys)
             file.keys()

@@ -103,6 +103,11 @@ class RetrieverHandle(_Part):
         row: Row | None = await self.call("video", video_id, bound)
         return row
 
+    async def source(self, video_id: str, bound: EventFilter) -> Row | None:
+        """See Retriever."""
+        row: Row | None = await self.call("source", video_id, bound)
+        return row
+
     async def facets(self, bound: EventFilter) -> Row:
         """See Retriever."""
         found: Row = await self.call("facets", bound)

@@ -91,6 +91,10 @@ class Retriever(Protocol):
         """Return one video."""
         ...
 
+    async def source(self, video_id: str, bound: EventFilter) -> Row | None:
+        """Return what names a video's file (VideoSource.of_row)."""
+        ...
+
     async def facets(self, bound: EventFilter) -> Row:
         """Return the cameras, tags and folders of the videos."""
         ...

@@ -93,6 +93,10 @@ class MemoryRetriever:
         """Return one video; see Retriever."""
         return await asyncio.to_thread(self.listing.video, video_id, bound)
 
+    async def source(self, video_id: str, bound: EventFilter) -> Row | None:
+        """Return what names a video's file; see Retriever."""
+        return await asyncio.to_thread(self.listing.source, video_id, bound)
+
     async def facets(self, bound: EventFilter) -> Row:
         """Return cameras, tags and folders; see Retriever."""
         return await asyncio.to_thread(self.listing.facets, bound)

@@ -96,6 +96,13 @@ class Listing:
         found = scan(self.store.tables.videos, schemas.VIDEOS.names, condition).to_pylist()
         return _video(found[0]) if found else None
 
+    def source(self, video_id: str, bound: EventFilter) -> Row | None:
+        """Return what names the file of a video inside the bound, else None."""
+        condition = _both(f"video_id = {quote(video_id)}", bound)
+        columns = ["video_id", "uri", "size_bytes", "version"]
+        found = scan(self.store.tables.videos, columns, condition).to_pylist()
+        return dict(found[0]) if found else None
+
     def facets(self, bound: EventFilter) -> Row:
         """Return what the videos inside the bound have of cameras, tags and folders."""
         columns = ["camera", "tags", "folder"]
