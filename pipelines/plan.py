@@ -72,7 +72,8 @@ def verdict(
     """Return what becomes of a video of which the memory knows `state`, None: nothing.
 
     Left alone: videos indexed under these fingerprints, quarantined ones, and ones that failed for
-    a reason of their own under them (both taken again with `retry_failed`).
+    a reason of their own under the same settings of decoding and cutting (both taken again with
+    `retry_failed`).
     """
     made = _verdict(fingerprints, config, state)
     if config.only == "features" and made.attempt is not None and not made.features_only:
@@ -87,6 +88,8 @@ def _verdict(
         return Verdict(attempt=1, why="new")
     differs = [name for name, value in fingerprints.columns().items() if state[name] != value]
     indexed = state["status"] == schemas.INDEXED
+    if not indexed:  # other models do not help a video that cannot be decoded
+        differs = [name for name in differs if name == "cuts_fingerprint"]
     if indexed and differs == ["features_fingerprint"]:
         if fingerprints.features is None:  # it has some, and none are asked for
             return Verdict(attempt=None, why="indexed")

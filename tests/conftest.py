@@ -77,9 +77,9 @@ def small_memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Four good clips and four bad files."""
+    """Two good clips and four bad files."""
     folder = tmp_path / "archive"
-    for i in range(4):
+    for i in range(2):
         write_clip(folder / f"good{i}.mp4", seed=i)
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("this is not a video\n" * 50)

@@ -79,7 +79,7 @@ class TransformersEncoder:
         return result
 
     def _image_features(self, frames_NHWC: NDArray[np.uint8]) -> torch.Tensor:
-        frames = torch.from_numpy(np.ascontiguousarray(frames_NHWC))
+        frames = torch.tensor(np.ascontiguousarray(frames_NHWC))  # a copy: frames may be read-only
         x_NCHW = pixel_values(frames, self.recipe).to(self.model.device, self.model.dtype)
         return image_features(self.model, x_NCHW, self.recipe)
 

@@ -1,4 +1,4 @@
-"""The evaluation chain on a real Ray, with small random models written as a preset would be."""
+"""The evaluation chain with the tiny preset; once on a real Ray, see conftest.py."""
 
 from __future__ import annotations
 
@@ -74,82 +74,92 @@ def test_lost_questions_become_rows() -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-class TestOnRay:
-    def test_world_end_to_end_resumes_and_adds_variants(self, tmp_path: Path) -> None:
-        config = configure(tmp_path, "questions=20", "only_variants=[marc]")
-        seen: list[tuple[int, int, int]] = []
-        first = evaluate_benchmark(config, lambda *counts: seen.append(counts))
-        marc = first["variants"]["marc"]
-        assert (marc["questions"], marc["answered"]) == (20, 20)
-        assert marc["tokens"]["visual_tokens"] == 9
-        assert seen[-1] == (2, 0, 2)
-        assert first["manifest"]["student_fingerprint"]
-        shards = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
-        assert len(shards) == 2
+def test_world_end_to_end_and_resumed_on_ray(tmp_path: Path) -> None:
+    config = configure(tmp_path, "questions=20", "only_variants=[marc]")
+    seen: list[tuple[int, int, int]] = []
+    first = evaluate_benchmark(config, lambda *counts: seen.append(counts))
+    marc = first["variants"]["marc"]
+    assert (marc["questions"], marc["answered"]) == (20, 20)
+    assert marc["tokens"]["visual_tokens"] == 9
+    assert seen[-1] == (2, 0, 2)
+    assert first["manifest"]["student_fingerprint"]
+    shards = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
+    assert len(shards) == 2
 
-        again = evaluate_benchmark(config)
-        assert again["rows"] == first["rows"]
-        assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")} == shards
+    again = evaluate_benchmark(config)
+    assert again["rows"] == first["rows"]
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")} == shards
 
-        next(iter(shards)).unlink()
-        both = evaluate_benchmark(dataclasses.replace(config, only_variants=("marc", "teacher")))
-        assert _texts(both, "marc") == _texts(first)
-        assert both["variants"]["teacher"]["answered"] == 20
-        assert len(list(tmp_path.rglob("*.parquet"))) == 3  # one again with both, one added
-        found = compare_results(first, both)
-        assert found["variants"][0]["overall"]["difference"] == 0
 
-    def test_files_and_missing_files(self, tmp_path: Path, archive: Path) -> None:
-        names = ["good0.mp4", "good1.mp4", "text.mp4", "gone.mp4"]
-        rows = [
-            {"problem_id": i, "problem": "What moves?", "data_type": "video",
-             "problem_type": "multiple choice", "options": ["A. cat", "B. dog"],
-             "solution": "<answer>B</answer>", "path": f"./{name}"}
-            for i, name in enumerate(names)
-        ]  # fmt: skip
-        (tmp_path / "rows.json").write_text(json.dumps(rows))
-        result = evaluate_benchmark(
-            configure(
-                tmp_path / "out", "benchmark=mvbench", f"data='{tmp_path / 'rows.json'}'",
-                f"videos='{archive}'", "only_variants=[marc]",
-            )
-        )  # fmt: skip
-        marc = result["variants"]["marc"]
-        assert (marc["answered"], marc["missing"], marc["failed"]) == (2, 1, {"unreadable": 1})
-        assert {"decode", "embed", "vision", "generate"} <= set(marc["seconds"])
-        broken = [r for r in result["rows"] if r["status"] == "failed"]
-        assert "text.mp4" in broken[0]["error"]
+@pytest.mark.usefixtures("chains")
+def test_lost_shards_are_made_again_and_variants_are_added(tmp_path: Path) -> None:
+    config = configure(tmp_path, "questions=20", "only_variants=[marc]")
+    first = evaluate_benchmark(config)
+    next(tmp_path.rglob("*.parquet")).unlink()
+    both = evaluate_benchmark(dataclasses.replace(config, only_variants=("marc", "teacher")))
+    assert _texts(both, "marc") == _texts(first)
+    assert both["variants"]["teacher"]["answered"] == 20
+    assert len(list(tmp_path.rglob("*.parquet"))) == 3  # one again with both, one added
+    found = compare_results(first, both)
+    assert found["variants"][0]["overall"]["difference"] == 0
 
-    def test_from_a_memory_with_files_of_the_world(self, tmp_path: Path) -> None:
-        folder, memory = tmp_path / "videos", tmp_path / "memory"
-        config = configure(
-            tmp_path / "out", "questions=16", f"videos='{folder}'", f"memory.uri='{memory}'",
-            "use_memory=true", "only_variants=[marc]", "retrieve.bypass_when_fits=false",
-        )  # fmt: skip
-        samples, _ = load_questions(config)
-        assert {Path(s.path) for s in samples} == set(folder.glob("*.mp4"))
-        gone = max(folder.glob("*.mp4"))
-        index = [f"archive=['{folder / min(p.name for p in folder.iterdir())}']"]
-        index_archive(load_config(
-            IndexConfig, preset="tiny", overrides=[*index, f"memory.uri='{memory}'"]
-        ))  # fmt: skip
-        result = evaluate_benchmark(config)
-        marc = result["variants"]["marc"]
-        missing = sum(Path(s.path) == gone for s in samples)
-        assert (marc["answered"], marc["missing"]) == (16 - missing, missing)
-        assert {"retrieve", "features", "compress", "generate"} <= set(marc["seconds"])
-        assert marc["tokens"]["visual_tokens"] == 9
-        assert marc["retrieval"]["named"] > 0
 
-    def test_pool_has_an_actor_a_cpu_for_small_students_only(self, tmp_path: Path) -> None:
-        config = configure(tmp_path, "workers=0")
-        assert pool_size(config, 10) == (2, 0.9, 0.0)
-        assert pool_size(config, 1)[0] == 1
-        directory = local_directory("student", config.student.model, None)
-        shutil.copytree(directory, tmp_path / "general")
-        (tmp_path / "general" / "marc.json").unlink()
-        large = dataclasses.replace(config.student, model=str(tmp_path / "general"))
-        assert pool_size(dataclasses.replace(config, student=large), 10)[0] == 1
+@pytest.mark.usefixtures("chains")
+def test_files_and_missing_files(tmp_path: Path, archive: Path) -> None:
+    names = ["good0.mp4", "good1.mp4", "text.mp4", "gone.mp4"]
+    rows = [
+        {"problem_id": i, "problem": "What moves?", "data_type": "video",
+         "problem_type": "multiple choice", "options": ["A. cat", "B. dog"],
+         "solution": "<answer>B</answer>", "path": f"./{name}"}
+        for i, name in enumerate(names)
+    ]  # fmt: skip
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    result = evaluate_benchmark(
+        configure(
+            tmp_path / "out", "benchmark=mvbench", f"data='{tmp_path / 'rows.json'}'",
+            f"videos='{archive}'", "only_variants=[marc]",
+        )
+    )  # fmt: skip
+    marc = result["variants"]["marc"]
+    assert (marc["answered"], marc["missing"], marc["failed"]) == (2, 1, {"unreadable": 1})
+    assert {"decode", "embed", "vision", "generate"} <= set(marc["seconds"])
+    broken = [r for r in result["rows"] if r["status"] == "failed"]
+    assert "text.mp4" in broken[0]["error"]
+
+
+@pytest.mark.usefixtures("chains")
+def test_from_a_memory_with_files_of_the_world(tmp_path: Path) -> None:
+    folder, memory = tmp_path / "videos", tmp_path / "memory"
+    config = configure(
+        tmp_path / "out", "questions=16", f"videos='{folder}'", f"memory.uri='{memory}'",
+        "use_memory=true", "only_variants=[marc]", "retrieve.bypass_when_fits=false",
+    )  # fmt: skip
+    samples, _ = load_questions(config)
+    assert {Path(s.path) for s in samples} == set(folder.glob("*.mp4"))
+    gone = max(folder.glob("*.mp4"))
+    index = [f"archive=['{folder / min(p.name for p in folder.iterdir())}']"]
+    index_archive(load_config(
+        IndexConfig, preset="tiny", overrides=[*index, f"memory.uri='{memory}'"]
+    ))  # fmt: skip
+    result = evaluate_benchmark(config)
+    marc = result["variants"]["marc"]
+    missing = sum(Path(s.path) == gone for s in samples)
+    assert (marc["answered"], marc["missing"]) == (16 - missing, missing)
+    assert {"retrieve", "features", "compress", "generate"} <= set(marc["seconds"])
+    assert marc["tokens"]["visual_tokens"] == 9
+    assert marc["retrieval"]["named"] > 0
+
+
+@pytest.mark.usefixtures("chains")
+def test_pool_has_an_actor_a_cpu_for_small_students_only(tmp_path: Path) -> None:
+    config = configure(tmp_path, "workers=0")
+    assert pool_size(config, 10) == (2, 0.9, 0.0)
+    assert pool_size(config, 1)[0] == 1
+    directory = local_directory("student", config.student.model, None)
+    shutil.copytree(directory, tmp_path / "general")
+    (tmp_path / "general" / "marc.json").unlink()
+    large = dataclasses.replace(config.student, model=str(tmp_path / "general"))
+    assert pool_size(dataclasses.replace(config, student=large), 10)[0] == 1
 
 
 def _texts(result: dict[str, Any], variant: str = "marc") -> list[str]:

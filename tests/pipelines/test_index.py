@@ -1,4 +1,4 @@
-"""The indexing chain on a real Ray, real videos and a real LanceDB."""
+"""The indexing chain on real videos and a real LanceDB; once on a real Ray, see conftest.py."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from marc_core.memory import MemoryStore
 from marc_core.video.source import unreadable_folder
 from pipelines.index import index_archive
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
-
 BAD = {"empty.mp4", "text.mp4", "half.mp4", "audio.mp4"}
 
 
@@ -32,18 +30,37 @@ def configure(archive: Path, memory: Path, *overrides: str) -> IndexConfig:
     )
 
 
-def test_good_and_bad_files_all_end_as_rows(archive: Path, tmp_path: Path) -> None:
-    config = configure(archive, tmp_path / "memory", "memory.store_features=true")
-    seen = []
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_archive_ends_as_rows_and_its_features_are_redone_on_ray(
+    archive: Path, tmp_path: Path
+) -> None:
+    config = configure(archive, tmp_path / "memory")
+    seen: list[tuple[int, int, int]] = []
     report = index_archive(config, lambda *counts: seen.append(counts))
-    assert (report.found, report.indexed, report.failed) == (8, 4, 4)
-    assert seen[-1] == (8, 4, 8)
+    assert (report.found, report.indexed, report.failed) == (6, 2, 4)
+    assert seen[-1] == (6, 4, 6)
+    check_rows(config)
+    before = MemoryStore.open(config.memory).tables.events.to_arrow().sort_by("event_id")
 
+    other = configure(archive, tmp_path / "memory", "compress.stored_tokens=20")
+    report = index_archive(other, lambda *counts: seen.append(counts))
+    assert (report.already, report.features_redone, report.still_failing) == (2, 2, 4)
+    assert seen[-1] == (2, 0, 2)
+    store = MemoryStore.open(config.memory)
+    assert store.tables.events.to_arrow().sort_by("event_id").equals(before), "no new cut"
+    names = store.tables.features.to_arrow()["vision_fingerprint"].unique().to_pylist()
+    assert names == store.videos()["features_fingerprint"].drop_null().unique().to_pylist()
+    assert len(names) == 1
+
+
+def check_rows(config: IndexConfig) -> None:
+    """Check the rows of `archive`: two good clips with two events each, four bad files."""
     store = MemoryStore.open(config.memory)
     videos = {Path(row["uri"]).name: row for row in store.videos().to_pylist()}
     assert {name for name, row in videos.items() if row["status"] == "failed"} == BAD
     assert all(row["error_message"] for name, row in videos.items() if name in BAD)
-    for i in range(4):
+    for i in range(2):
         row = videos[f"good{i}.mp4"]
         assert (row["num_frames"], row["width"], row["height"]) == (40, 160, 96)
         events = store.events_of(row["video_id"]).to_pylist()
@@ -53,24 +70,34 @@ def test_good_and_bad_files_all_end_as_rows(archive: Path, tmp_path: Path) -> No
         assert all(np.isclose(np.linalg.norm(e["embedding"]), 1, atol=1e-5) for e in events)
         assert all(e["thumbnail"].startswith(b"\xff\xd8") for e in events)
 
+
+@pytest.mark.usefixtures("chains")
+def test_a_rerun_does_what_is_new_or_changed(archive: Path, tmp_path: Path) -> None:
+    config = configure(archive, tmp_path / "memory")
+    assert index_archive(config).indexed == 2
+    check_rows(config)
+
     again = index_archive(config)
-    assert (again.already, again.indexed, again.failed, again.still_failing) == (4, 0, 0, 4)
+    assert (again.already, again.indexed, again.failed, again.still_failing) == (2, 0, 0, 4)
 
     os.utime(archive / "good1.mp4", ns=(10**18, 10**18))
     third = index_archive(config)
-    assert (third.already, third.indexed, third.still_failing) == (3, 1, 4)
+    assert (third.already, third.indexed, third.still_failing) == (1, 1, 4)
     uris = [row["uri"] for row in MemoryStore.open(config.memory).videos().to_pylist()]
-    assert len(uris) == len(set(uris)) == 8
+    assert len(uris) == len(set(uris)) == 6
 
 
+@pytest.mark.usefixtures("chains")
 def test_a_changed_setting_indexes_again(archive: Path, tmp_path: Path) -> None:
     index_archive(configure(archive, tmp_path / "memory"))
     report = index_archive(configure(archive, tmp_path / "memory", "events.max_event_s=2.0"))
-    assert (report.already, report.indexed, report.failed) == (0, 4, 4)
-    assert len(MemoryStore.open(configure(archive, tmp_path / "memory").memory).videos()) == 8
+    assert (report.already, report.indexed, report.failed) == (0, 2, 4)
+    assert len(MemoryStore.open(configure(archive, tmp_path / "memory").memory).videos()) == 6
 
 
 @pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_poison_file_costs_three_runs_and_is_then_left_alone(
     archive: Path, tmp_path: Path, clip_writer: Callable[..., Path]
 ) -> None:
@@ -80,7 +107,7 @@ def test_a_poison_file_costs_three_runs_and_is_then_left_alone(
     for attempt in (1, 2, 3):
         with whoever_opens_dies(poison):
             report = index_archive(config)
-        assert report.indexed == (4 if attempt == 1 else 0)
+        assert report.indexed == (2 if attempt == 1 else 0)
         assert report.failures["decoder_crash"] == 1
         row = MemoryStore.open(config.memory).get_video(str(poison))
         assert row is not None
@@ -90,7 +117,7 @@ def test_a_poison_file_costs_three_runs_and_is_then_left_alone(
     assert report.quarantined == 1
 
     fourth = index_archive(config)
-    assert (fourth.already, fourth.still_failing, fourth.quarantined) == (4, 4, 1)
+    assert (fourth.already, fourth.still_failing, fourth.quarantined) == (2, 4, 1)
     assert (fourth.indexed, fourth.failed) == (0, 0)
     asked = index_archive(configure(archive, tmp_path / "memory", "retry_failed=true"))
     assert (asked.indexed, asked.failed) == (1, 4)  # it was not the file, after all
@@ -117,6 +144,7 @@ def whoever_opens_dies(path: Path) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.usefixtures("chains")
 def test_a_folder_s_row_goes_once_it_can_be_listed(tmp_path: Path, clip_writer) -> None:
     archive = tmp_path / "archive"
     clip_writer(archive / "clip.mp4", seconds=2.0)
@@ -156,6 +184,7 @@ def two_cameras(path: Path) -> None:
             out.mux(stream.encode())
 
 
+@pytest.mark.usefixtures("chains")
 def test_only_the_streams_that_are_missing_are_indexed(tmp_path: Path, clip_writer) -> None:
     archive = tmp_path / "archive"
     two_cameras(archive / "cameras.mp4")
@@ -177,6 +206,7 @@ def test_only_the_streams_that_are_missing_are_indexed(tmp_path: Path, clip_writ
     assert index_archive(every).indexed == 0
 
 
+@pytest.mark.usefixtures("chains")
 def test_streams_that_a_run_meets_are_indexed_by_the_same_run(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     two_cameras(archive / "cameras.mp4")

@@ -12,7 +12,7 @@ from marc_core.config import IndexConfig, load_config
 from marc_core.memory import MemoryStore
 from pipelines.index import index_archive
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = pytest.mark.usefixtures("chains")
 
 
 @pytest.fixture

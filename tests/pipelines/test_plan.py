@@ -68,3 +68,18 @@ def test_plan(known: list, retry_failed: bool, attempt: int | None) -> None:
     plan = plan_work(collect([SOURCE]), states, partial(verdict, NOW, config))
     assert plan.work["attempts"].to_pylist() == ([] if attempt is None else [attempt])
     assert sum(plan.why.values()) == 1
+
+
+@pytest.mark.parametrize("column", ["embeddings_fingerprint", "features_fingerprint"])
+@pytest.mark.parametrize(
+    ("status", "error", "attempt"),
+    [(schemas.FAILED, "unreadable", None), (schemas.FAILED, "internal", 2),
+     (schemas.QUARANTINED, "timeout", None)],
+)  # fmt: skip
+def test_other_models_do_not_help_a_video_that_cannot_be_decoded(
+    status: str, error: str, attempt: int | None, column: str
+) -> None:
+    states = pa.Table.from_pylist([state(status, error) | {column: "before"}], schema=STATES)
+    plan = plan_work(collect([SOURCE]), states, partial(verdict, NOW, IndexConfig()))
+    assert plan.work["attempts"].to_pylist() == ([] if attempt is None else [attempt])
+    assert plan.redo.num_rows == 0

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,20 +16,34 @@ from marc_core.training.config import TrainConfig
 from tests.jobs.training.line import train_line
 
 
-@pytest.mark.ray
-def test_a_second_driver_continues_the_run(ray_cluster, tmp_path):
-    def config(steps: int) -> TrainConfig:
-        return TrainConfig(
-            output=str(tmp_path), num_workers=1, save_every=1, log_every=1, weight_decay=steps
-        )
+def run(output: Path, steps: int) -> list[dict[str, float]]:
+    """Train the line up to so many steps; return the points of its curve."""
+    config = TrainConfig(
+        output=str(output), num_workers=1, save_every=1, log_every=1, weight_decay=steps
+    )
+    fit(train_line, config)
+    return [json.loads(line) for line in (output / "curves.jsonl").read_text().splitlines()]
 
-    fit(train_line, config(2))
-    fit(train_line, config(4))
-    points = [json.loads(line) for line in (tmp_path / "curves.jsonl").read_text().splitlines()]
-    assert [p["step"] for p in points] == [1, 2, 3, 4]
+
+@pytest.mark.ray
+def test_a_run_leaves_curve_and_checkpoint_and_forgets_both(ray_cluster, tmp_path):
+    points = run(tmp_path, 3)
+    assert [p["step"] for p in points] == [1, 2, 3]
     assert points[-1]["loss"] < points[0]["loss"]
+    assert len(list((tmp_path / "ray").glob("checkpoint_*/weights.safetensors"))) == 2  # the last
     forget(tmp_path)
     assert not (tmp_path / "ray").exists()
+    assert not (tmp_path / "curves.jsonl").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_second_driver_continues_the_run(ray_cluster, tmp_path):
+    whole = run(tmp_path / "whole", 4)
+    run(tmp_path / "halves", 2)
+    halves = run(tmp_path / "halves", 4)
+    assert [p["step"] for p in halves] == [1, 2, 3, 4]
+    assert [p["loss"] for p in halves] == [p["loss"] for p in whole]
 
 
 @pytest.mark.ray
