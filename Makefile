@@ -7,6 +7,8 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Ray starts twice as fast when byte code is kept.
 export PYTHONDONTWRITEBYTECODE :=
+# Processes of `make test`; one of them runs all tests that need a Ray (tests/conftest.py).
+TEST_WORKERS ?= 2
 
 .PHONY: demo test test-all wheel-test lint bench clean help
 
@@ -27,8 +29,8 @@ endif
 demo: $(VENV)/.installed  ## render a small archive, index it on a local Ray, ask it questions
 	$(BIN)/marc demo
 
-test: $(VENV)/.installed  ## unit and Ray tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed  ## unit and Ray tests, in two processes
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 
 test-all: $(VENV)/.installed  ## the slow tier too
 	$(BIN)/python -m pytest -m 'not gpu' --timeout 1800

@@ -12,6 +12,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FPS = 10
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: models here are tiny
+os.environ.setdefault("RAY_worker_niceness", "0")  # else whatever else runs comes before a test
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tell pytest-xdist's processes what stays together: a file's tests, and all that need Ray.
+
+    The latter come first and share one cluster, while other processes run everything else.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
 @pytest.fixture(scope="session")

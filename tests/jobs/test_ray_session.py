@@ -13,6 +13,12 @@ from jobs.ray_session import _RAY_LINE, _deadline, _without_ray_lines, ray_sessi
 from marc_core.errors import ClusterError
 
 
+@pytest.fixture(autouse=True)
+def no_ray_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a session begin as in a new process, though other tests may have a cluster."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

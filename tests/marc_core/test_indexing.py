@@ -267,10 +267,10 @@ def assert_shots_show_themselves(decoded: DecodedVideo, parts: Cut, shots) -> No
 
 @pytest.mark.parametrize("name", ["long.mkv", "long.mp4"])
 def test_short_shots_of_a_long_video_show_themselves(index, transnet, tmp_path, name):
-    film, given, shots = short_shots(240, 60)
+    film, given, shots = short_shots(120, 28)
     write = write_stamped if name.endswith("mkv") else write_film
     detector = transnet if name.endswith("mkv") else None
-    decoded, parts = index(write(tmp_path / name, film, given), detector, max_sampled_frames=90)
+    decoded, parts = index(write(tmp_path / name, film, given), detector, max_sampled_frames=45)
     assert decoded.summary.sample_fps == 0.25
     assert_shots_show_themselves(decoded, parts, shots)
 

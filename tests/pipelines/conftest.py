@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.pipelines.local_ray import run_chains_here
+from tests.pipelines.local_ray import chains_here
 
 
 @pytest.fixture(
@@ -13,7 +15,7 @@ from tests.pipelines.local_ray import run_chains_here
         pytest.param("ray", id="ray", marks=[pytest.mark.ray, pytest.mark.slow]),
     ]
 )
-def chains(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def chains(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test's chains in this process, and once more on the session's Ray.
 
     The stages and what leads to them are the same; processes, back-pressure and lost workers need
@@ -21,6 +23,7 @@ def chains(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """
     if request.param == "ray":
         request.getfixturevalue("ray_cluster")
+        yield "ray"
     else:
-        run_chains_here(monkeypatch)
-    return str(request.param)
+        with chains_here():
+            yield "here"

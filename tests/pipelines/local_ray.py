@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from types import SimpleNamespace
@@ -20,6 +20,7 @@ import pytest
 import ray.exceptions
 
 import pipelines
+from marc_core.video import IsolatedDecoder
 from pipelines.pools import Capacity
 from pipelines.stages import from_ipc, to_ipc
 
@@ -47,13 +48,9 @@ class Dataset:
     ) -> Dataset:
         def out() -> Iterator[pa.Table]:
             actor = stage(*fn_constructor_args)
-            try:
-                for block in self.blocks():
-                    result = actor(from_ipc(to_ipc(block)))
-                    yield from [result] if isinstance(result, pa.Table) else result
-            finally:
-                with suppress(AttributeError):  # only stages that decode hold a child
-                    actor.decoder.close()
+            for block in self.blocks():
+                result = actor(from_ipc(to_ipc(block)))
+                yield from [result] if isinstance(result, pa.Table) else result
 
         return Dataset(out)
 
@@ -114,12 +111,33 @@ class LocalRay:
         return SimpleNamespace(options=lambda **_: start)
 
 
-def run_chains_here(patch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def chains_here() -> Iterator[None]:
     """Let the pipelines run their chains in this process."""
     here = Capacity(cpus=CPUS, gpus=0.0, most_cpus=CPUS, most_gpus=0.0)
-    for found in pkgutil.iter_modules(pipelines.__path__, "pipelines."):
-        module = import_module(found.name)
-        if hasattr(module, "ray"):
-            patch.setattr(module, "ray", LocalRay)
-        if hasattr(module, "capacity"):
-            patch.setattr(module, "capacity", lambda: here)
+    with pytest.MonkeyPatch.context() as patch, decoders_closed(patch):
+        for found in pkgutil.iter_modules(pipelines.__path__, "pipelines."):
+            module = import_module(found.name)
+            if hasattr(module, "ray"):
+                patch.setattr(module, "ray", LocalRay)
+            if hasattr(module, "capacity"):
+                patch.setattr(module, "capacity", lambda: here)
+        yield
+
+
+@contextmanager
+def decoders_closed(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End the children of all decoders, as the death of the actors that hold them does."""
+    made: list[IsolatedDecoder] = []
+    make = IsolatedDecoder.__init__
+
+    def kept(self: IsolatedDecoder, *args: Any, **settings: Any) -> None:
+        make(self, *args, **settings)
+        made.append(self)
+
+    patch.setattr(IsolatedDecoder, "__init__", kept)
+    try:
+        yield
+    finally:
+        for decoder in made:
+            decoder.close()

@@ -32,26 +32,30 @@ def configure(archive: Path, memory: Path, *overrides: str) -> IndexConfig:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_an_archive_ends_as_rows_and_its_features_are_redone_on_ray(
-    archive: Path, tmp_path: Path
-) -> None:
+def test_an_archive_ends_as_rows_on_ray(archive: Path, tmp_path: Path) -> None:
     config = configure(archive, tmp_path / "memory")
     seen: list[tuple[int, int, int]] = []
     report = index_archive(config, lambda *counts: seen.append(counts))
     assert (report.found, report.indexed, report.failed) == (6, 2, 4)
     assert seen[-1] == (6, 4, 6)
     check_rows(config)
-    before = MemoryStore.open(config.memory).tables.events.to_arrow().sort_by("event_id")
 
+
+@pytest.mark.usefixtures("chains")
+def test_features_are_redone_without_a_new_cut(archive: Path, tmp_path: Path) -> None:
+    config = configure(archive, tmp_path / "memory")
+    index_archive(config)
+    before = MemoryStore.open(config.memory).tables.events.to_arrow().sort_by("event_id")
+    seen: list[tuple[int, int, int]] = []
     other = configure(archive, tmp_path / "memory", "compress.stored_tokens=20")
     report = index_archive(other, lambda *counts: seen.append(counts))
     assert (report.already, report.features_redone, report.still_failing) == (2, 2, 4)
     assert seen[-1] == (2, 0, 2)
     store = MemoryStore.open(config.memory)
     assert store.tables.events.to_arrow().sort_by("event_id").equals(before), "no new cut"
-    names = store.tables.features.to_arrow()["vision_fingerprint"].unique().to_pylist()
-    assert names == store.videos()["features_fingerprint"].drop_null().unique().to_pylist()
-    assert len(names) == 1
+    stored = store.tables.features.to_arrow()["features_fingerprint"].unique().to_pylist()
+    rows = [row for row in store.videos().to_pylist() if row["status"] == "indexed"]
+    assert stored == [rows[0]["features_fingerprint"]] == [rows[1]["features_fingerprint"]]
 
 
 def check_rows(config: IndexConfig) -> None:

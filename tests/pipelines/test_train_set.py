@@ -89,8 +89,7 @@ def test_a_world_s_set_is_written_once(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in Path(report.address).rglob("*.parquet")} == files
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("chains")
 def test_pictures_are_taken_and_bad_files_are_recorded(tmp_path):
     picture = np.zeros((84, 84, 3), dtype=np.uint8)
     picture[20:50, 20:50] = (255, 0, 0)

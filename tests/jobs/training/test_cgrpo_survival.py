@@ -42,7 +42,7 @@ def start(output: Path, train_set: Path, *overrides: str, address: str = "local"
         return subprocess.Popen(
             [sys.executable, "-m", "jobs.train_cgrpo", "--address", address,
              f"output={output}", f"train_set={train_set}", *SMALL, *overrides],
-            cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"},
+            cwd=ROOT,
             stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 

@@ -136,7 +136,7 @@ def test_a_score_near_the_threshold_is_predicted_again_exactly(frames):
 def test_memory_is_bounded(frames):
     detector = ShotDetector(EventConfig(shot_recheck_margin=0, shot_chunk_frames=50))
     held = []
-    for _ in range(5):
+    for _ in range(4):
         detector.push(frames)
         held.append(len(detector._buffer.frames) + sum(len(w) for w in detector._waiting))
     assert max(held) <= 50 + 150
