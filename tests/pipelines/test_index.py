@@ -53,7 +53,7 @@ def test_features_are_redone_without_a_new_cut(archive: Path, tmp_path: Path) ->
     assert seen[-1] == (2, 0, 2)
     store = MemoryStore.open(config.memory)
     assert store.tables.events.to_arrow().sort_by("event_id").equals(before), "no new cut"
-    stored = store.tables.features.to_arrow()["features_fingerprint"].unique().to_pylist()
+    stored = store.tables.features.to_arrow()["fingerprint"].unique().to_pylist()
     rows = [row for row in store.videos().to_pylist() if row["status"] == "indexed"]
     assert stored == [rows[0]["features_fingerprint"]] == [rows[1]["features_fingerprint"]]
 
