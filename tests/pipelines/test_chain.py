@@ -12,7 +12,7 @@ from ray.data import DataContext
 from marc_core.config import IndexConfig, load_config
 from marc_core.fingerprints import Fingerprints
 from marc_core.video import list_videos
-from pipelines import index
+from pipelines import index, running
 from pipelines.blocks import deal
 from pipelines.index import chain
 from pipelines.plan import collect, plan_work, verdict
@@ -46,7 +46,7 @@ def test_downstream_starts_before_a_block_ends(
     pools = Pools(decoders=one, encoders=one, encode_gpus=0.0)
     came_s = []
     survive = {"max_restarts": -1, "max_task_retries": 0}
-    with DataContext.current(index._context()):
+    with DataContext.current(running._context()):
         dataset = chain(blocks, config=config, fingerprints=NOW, pools=pools, survive=survive)
     for bundle in dataset.iter_internal_ref_bundles():
         came_s += [time.monotonic()] * len(bundle.block_refs)
