@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,8 @@ from marc_core.config import config_to_yaml
 if TYPE_CHECKING:
     from serving.config import ServeConfig
 
+UPLOADS = "runs/uploads"
+
 
 def serve(
     settings: Args = None,
@@ -25,6 +28,10 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to bind to.")] = None,
     keys: Annotated[
         str | None, typer.Option(help="File of API keys (marc keys create).", show_default=False)
+    ] = None,
+    uploads: Annotated[
+        str | None,
+        typer.Option(help="Folder of uploads and their queue.", show_default=UPLOADS),
     ] = None,
     config: ConfigOption = None,
     address: Annotated[
@@ -40,17 +47,28 @@ def serve(
     Example: marc serve --memory runs/memory --port 8000
     """
     named = {"memory": memory, "preset": preset, "host": host, "port": port, "keys": keys}
-    given = {name: value for name, value in named.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    if uploads is not None:
+        given["uploads"] = {"folder": uploads}
     with clear_errors():
         from serving.config import load_serve_config, method_of
 
-        resolved = load_serve_config(given, files=config or (), overrides=settings or ())
+        resolved = with_uploads(
+            load_serve_config(given, files=config or (), overrides=settings or ())
+        )
         if dry_run:
             out.print(config_to_yaml(resolved), markup=False, highlight=False)
             return
         method_of(resolved)  # says what is wrong with the memory before Ray takes its time
         with ray_session(address):
             _run(resolved)
+
+
+def with_uploads(config: ServeConfig) -> ServeConfig:
+    """Return the configuration with a folder of uploads, unless it names one."""
+    if config.uploads.folder:
+        return config
+    return replace(config, uploads=replace(config.uploads, folder=UPLOADS))
 
 
 def _run(config: ServeConfig) -> None:

@@ -2,6 +2,7 @@
 
     HTTP proxy --> GatewayReplica --> RetrieverReplica    memory, text encoder, cut to a budget
                      FastAPI      --> StudentReplica      language model, continuous batching
+                     uploads, jobs -> folder --> IndexerReplica --> Ray Data --> memory
 
 Each deployment has its own replicas, queue and autoscaling (`serving.config.ReplicaConfig`).
 `build` is what `serving/serve.yaml` imports; `marc serve` runs the same application.
@@ -17,6 +18,7 @@ from ray import serve
 from serving.config import (
     ReplicaConfig,
     ServeConfig,
+    UploadConfig,
     check_anonymous,
     load_serve_config,
     method_of,
@@ -108,14 +110,35 @@ class StudentReplica:
         await self._own.health()
 
 
+@serve.deployment(name="indexer")
+class IndexerReplica:
+    """The queue of uploads and registered addresses; always one."""
+
+    def __init__(self, config: UploadConfig, method: AnswerConfig) -> None:
+        from serving.indexer import Indexer
+
+        log_as_json()
+        self._own = Indexer(config, method)
+
+    async def check_health(self) -> None:
+        """What Serve asks; an indexer that has ended is replaced."""
+        self._own.health()
+
+
 @serve.deployment(name="gateway")
 @serve.ingress()
 class GatewayReplica:
     """HTTP in, questions out."""
 
     def __init__(
-        self, config: ServeConfig, options: dict[str, str], retriever: Any, student: Any
+        self,
+        config: ServeConfig,
+        options: dict[str, str],
+        retriever: Any,
+        student: Any,
+        indexer: Any = None,
     ) -> None:
+        _ = indexer  # a part of the application; its work comes through the folder of jobs
         log_as_json()
         check_anonymous(config, _proxy_host())
         self._config, self._options = config, options
@@ -146,9 +169,12 @@ def application(config: ServeConfig) -> serve.Application:
     method = method_of(config)
     retriever = _sized(RetrieverReplica, config.retriever).bind(config, method)
     student = _sized(StudentReplica, config.student).bind(method.student)
-    return _sized(GatewayReplica, config.gateway).bind(
-        config, method.archive_options, retriever, student
-    )
+    parts = [retriever, student]
+    if config.uploads.folder:
+        one = {"num_cpus": config.uploads.num_cpus}
+        indexer = IndexerReplica.options(num_replicas=1, ray_actor_options=one)
+        parts.append(indexer.bind(config.uploads, method))
+    return _sized(GatewayReplica, config.gateway).bind(config, method.archive_options, *parts)
 
 
 def build(args: dict[str, Any]) -> serve.Application:

@@ -10,11 +10,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.staticfiles import StaticFiles
 
 import marc_core
 from serving import errors
@@ -28,8 +30,11 @@ from serving.media import Media
 from serving.metrics import Metrics
 from serving.ports import Retriever, Row, Student
 from serving.schemas import ErrorReply, Event, EventDetail, Scope, Video
+from serving.uploads import Uploads
 
 T = TypeVar("T")
+PAGE = Path(__file__).parent / "page"
+"""The page for people."""
 _bearer = HTTPBearer(auto_error=False, description="An API key of `marc keys create`.")
 
 
@@ -47,10 +52,13 @@ class Gateway:
     behind_proxy: bool = False
     archive_options: dict[str, str] = field(default_factory=dict, repr=False)
     media: Media = field(init=False)
+    uploads: Uploads | None = None
 
     def __post_init__(self) -> None:
         """Open the keys. Raises ConfigError where their file cannot be read."""
         self.media = Media(self.config.media, self.archive_options)
+        if self.config.uploads.folder:
+            self.uploads = Uploads(self.config.uploads)
         if self.config.keys:
             file = KeyFile(self.config.keys)
             file.keys()
@@ -80,12 +88,12 @@ class Gateway:
         """Return one event with its texts."""
         return EventDetail(**row | self._links(row, caller))
 
-    def video(self, row: Row, caller: Caller, *, uploaded: bool = False) -> Video:
+    def video(self, row: Row, caller: Caller) -> Video:
         """Return a video as the API shows it, with links for this caller."""
         first = f"{row['video_id']}:0000:00000" if row["num_events"] else None
         return Video(
             **row,
-            uploaded=uploaded,
+            uploaded=self.uploads is not None and self.uploads.owns(row["uri"]),
             thumbnail_url=None if first is None else _thumbnail(first, caller),
             media_url=_media(row["video_id"], caller),
         )
@@ -157,6 +165,8 @@ def build_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
+    if PAGE.is_dir():
+        app.mount("/", StaticFiles(directory=PAGE, html=True))
     errors.install(app)
     app.add_middleware(
         Edge,

@@ -18,6 +18,7 @@ from marc_core.question import EventFilter, Question, SearchQuery
 from marc_core.session import Session
 from serving.batching import Batcher
 from serving.ports import Prepared, Row, VideoQuery
+from serving.purging import Purger
 from serving.rows import Listing, event_rows
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class MemoryRetriever:
         self.session = session
         self.preparer = session.make_preparer(from_frames=from_frames)
         self.listing = Listing(session.store)
+        self._purger = Purger(session.store)
         self._questions: Batcher[Question, Prepared] = Batcher(self._prepare, most=batch)
         self._queries: Batcher[SearchQuery, list[Row]] = Batcher(self._search, most=batch)
 
@@ -148,7 +150,9 @@ class MemoryRetriever:
         return event_rows(self.session.store, hits)
 
     def _delete(self, video_id: str) -> dict[str, int]:
-        return self.session.store.delete_videos([video_id])
+        counts = self.session.store.delete_videos([video_id])
+        self._purger.want()
+        return counts
 
 
 def _ranked(row: Row, citation: Any) -> Row:

@@ -1,5 +1,5 @@
 """The HTTP routes, one file a subject."""
 
-from serving.routes import archive, chat, health, media, models, search
+from serving.routes import archive, chat, health, ingest, media, models, search
 
-ROUTERS = (chat.router, models.router, search.router, archive.router, media.router, health.router)
+ROUTERS = tuple(module.router for module in (chat, models, search, archive, media, ingest, health))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import shutil
 import signal
 import socket
 import time
@@ -17,8 +18,9 @@ import openai
 import pytest
 
 from marc_core.errors import ConfigError
-from serving.config import LimitConfig, ReplicaConfig, ServeConfig
+from serving.config import LimitConfig, ReplicaConfig, ServeConfig, UploadConfig
 from serving.retriever import MemoryRetriever
+from tests.marc_core.memories import world_archive
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -33,13 +35,18 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def address(ray_cluster: None, small_memory: Path) -> Iterator[str]:
+def address(
+    ray_cluster: None, small_memory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     from ray import serve
 
     from serving.app import application
 
+    folder = tmp_path_factory.mktemp("serve")
+    shutil.copytree(small_memory / "runs" / "memory", folder / "memory")
     config = ServeConfig(
-        memory=str(small_memory / "runs" / "memory"),
+        memory=str(folder / "memory"),
+        uploads=UploadConfig(folder=str(folder / "uploads")),
         port=free_port(),
         student=ReplicaConfig(num_cpus=0.2, max_ongoing=2, max_queued=2),
         limits=LimitConfig(deadline_s=150, search_deadline_s=100),
@@ -114,6 +121,40 @@ def test_a_reader_who_leaves_is_forgotten(address: str) -> None:
         time.sleep(0.1)
 
 
+def test_an_upload_is_indexed_found_and_deleted(address: str, tmp_path: Path) -> None:
+    world_archive(tmp_path, seeds=(7,))
+    http = httpx2.Client(base_url=address, timeout=100)
+    (clip,) = tmp_path.glob("*.mp4")
+    job = http.post("/v1/uploads?name=new.mp4", content=clip.read_bytes()).json()
+    deadline = time.monotonic() + 150
+    while job["status"] not in ("done", "failed"):
+        assert time.monotonic() < deadline, job
+        time.sleep(0.5)
+        job = http.get(f"/v1/jobs/{job['job_id']}").json()
+    assert job["progress"] == {"done": 1, "failed": 0, "total": 1}, job
+    (video_id,) = job["video_ids"]
+    time.sleep(1.1)  # an open table looks for newer versions once a second
+    video = http.get(f"/v1/videos/{video_id}").json()
+    assert (video["name"], video["uploaded"]) == ("new.mp4", True)
+    only = {"text": "x", "filter": {"video_ids": [video_id]}}
+    assert http.post("/v1/search", json=only).json()["data"]
+    ask = ASK | {"marc": {"filter": {"video_ids": [video_id]}}}
+    answer = http.post("/v1/chat/completions", json=ask).json()
+    assert {c["video_id"] for c in answer["marc"]["citations"]} == {video_id}
+    part = http.get(video["media_url"], headers={"Range": "bytes=0-9"})
+    assert (part.status_code, part.content) == (206, clip.read_bytes()[:10])
+
+    gone = http.delete(f"/v1/videos/{video_id}").json()
+    assert gone["file_deleted"]
+    assert gone["rows"]["events"] == video["num_events"]
+    assert not Path(video["uri"]).exists()
+    for path in ("", "/media", "/events"):
+        assert http.get(f"/v1/videos/{video_id}{path}").status_code == 404
+    assert http.post("/v1/search", json=only).json()["data"] == []
+    assert http.get("/v1/videos").json()["total"] == 3
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("deployment", ["student", "retriever"])
 def test_a_killed_replica_costs_a_retry_not_a_request(address: str, deployment: str) -> None:
     import ray

@@ -1,0 +1,105 @@
+"""The indexer: one job of the queue after the other, through the same pipeline as `marc index`.
+
+    Uploads.next_job --> index_archive (Ray Data: its own actors, its own CPUs) --> the memory
+
+It holds no CPU itself and takes one job at a time, so that answering keeps its share. A job that
+was under way when it died is taken up again, and finds done what its commits hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from marc_core.config import IndexConfig, MethodConfig
+from marc_core.errors import MarcError
+from serving.uploads import Uploads, now
+
+if TYPE_CHECKING:
+    from marc_core.config import AnswerConfig
+    from serving.config import UploadConfig
+
+log = logging.getLogger("marc.serving")
+
+LOOK_S = 0.5
+"""Between two looks at an empty queue (our choice)."""
+TELL_S = 0.5
+"""Between two reports of a job's progress (our choice)."""
+MOST_IDS = 100
+
+
+class Indexer:
+    """Works on the queue in a thread of its own. Needs an initialised Ray."""
+
+    def __init__(self, config: UploadConfig, method: AnswerConfig) -> None:
+        self.uploads, self.method = Uploads(config), method
+        self.uploads.take_up_again()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="marc-indexer", daemon=True)
+        self._thread.start()
+
+    def health(self) -> None:
+        """Raise where the thread has ended."""
+        if not self._thread.is_alive():
+            raise RuntimeError("the indexer's thread has ended")
+
+    def close(self) -> None:
+        """End after the job that is under way."""
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            job = self.uploads.next_job()
+            if job is None:
+                self._closing.wait(LOOK_S)
+            else:
+                self._work(job)
+
+    def _work(self, job: dict[str, Any]) -> None:
+        key = job["job_id"]
+        self.uploads.update(key, status="running", started_at=now())
+        try:
+            values = self._index(job)
+        except MarcError as error:
+            values = {"status": "failed", "message": str(error)}
+        except Exception as error:
+            log.exception("indexing job %s", key)
+            values = {"status": "failed", "message": f"An error of the server's own: {error}"}
+        self.uploads.update(key, ended_at=now(), **values)
+
+    def _index(self, job: dict[str, Any]) -> dict[str, Any]:
+        import ray.data
+
+        from marc_core.memory import MemoryStore
+        from pipelines.index import index_archive
+
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        told_at = 0.0
+
+        def tell(done: int, failed: int, total: int) -> None:
+            nonlocal told_at
+            if time.monotonic() >= told_at + TELL_S:
+                told_at = time.monotonic()
+                progress = {"done": done, "failed": failed, "total": total}
+                self.uploads.update(job["job_id"], progress=progress)
+
+        report = index_archive(index_config(self.method, job["uri"]), tell)
+        failed = report.failed + report.still_failing + report.quarantined
+        store = MemoryStore.open(self.method.memory)
+        rows = [row for row in [store.get_video(job["uri"])] if row is not None]
+        return {
+            "status": "done",
+            "progress": {"done": report.found - failed, "failed": failed, "total": report.found},
+            "video_ids": [row["video_id"] for row in rows][:MOST_IDS],
+            "message": next((row["error_message"] for row in rows if row["error_class"]), None),
+        }
+
+
+def index_config(method: AnswerConfig, uri: str) -> IndexConfig:
+    """Return the configuration that indexes an address as the memory was indexed."""
+    own = {f.name: getattr(method, f.name) for f in dataclasses.fields(MethodConfig)}
+    return IndexConfig(**own, archive=(uri,), write_interval_s=1.0)
