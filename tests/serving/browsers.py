@@ -1,0 +1,44 @@
+"""A real headless Chromium for tests of the page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def chromium_path() -> str | None:
+    """Return this machine's Chromium: $CHROMIUM, or what the PATH has under a usual name."""
+    named = os.environ.get("CHROMIUM")
+    return named or next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Yield a running browser."""
+    from playwright.sync_api import sync_playwright
+
+    arguments = [
+        "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--mute-audio",
+        "--autoplay-policy=no-user-gesture-required",
+    ]  # fmt: skip
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=arguments)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def until(page: Any, condition: str, timeout_s: float = 15.0) -> None:
+    """Wait until a JavaScript expression is true. Playwright's own way needs eval in the page,
+    which the page's policy forbids."""
+    ends = time.monotonic() + timeout_s
+    while not page.evaluate(condition):
+        assert time.monotonic() < ends, f"not within {timeout_s:g} s: {condition}"
+        page.wait_for_timeout(50)
