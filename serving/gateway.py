@@ -10,16 +10,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from fastapi.staticfiles import StaticFiles
 
 import marc_core
-from serving import errors
+from serving import errors, page
 from serving.access import ANONYMOUS, Caller, KeyRing
 from serving.config import ServeConfig
 from serving.edge import Edge
@@ -33,8 +31,6 @@ from serving.schemas import ErrorReply, Event, EventDetail, Scope, Video
 from serving.uploads import Uploads
 
 T = TypeVar("T")
-PAGE = Path(__file__).parent / "page"
-"""The page for people."""
 _bearer = HTTPBearer(auto_error=False, description="An API key of `marc keys create`.")
 
 
@@ -165,8 +161,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
-    if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True))
+    app.include_router(page.router)
     errors.install(app)
     app.add_middleware(
         Edge,

@@ -1,9 +1,9 @@
-"""The page at `/`: static files, no build step. What it shows comes from the API, like any client's.
+"""The page at `/`: static files, no build step. What it shows comes from the API, as any client has.
 
     index.html -> js/main.js -> ask | search | videos | video -> api.js -> /v1/...
 
-It works under a Content-Security-Policy without inline script or style, and text of the server never
-becomes markup: `js/dom.js` makes elements and text nodes only.
+It works under a Content-Security-Policy without inline script or style, and text of the server
+never becomes markup: `js/dom.js` makes elements and text nodes only.
 """
 
 from __future__ import annotations
@@ -39,18 +39,13 @@ def page_files() -> dict[str, tuple[bytes, str, str]]:
 
 
 @router.get("/")
-def index(request: Request) -> Response:
-    """The page."""
-    return _file("index.html", request)
-
-
-@router.get("/page/{name:path}")
-def file(name: str, request: Request) -> Response:
-    """A file of the page."""
-    return _file(name, request)
-
-
-def _file(name: str, request: Request) -> Response:
+@router.get("/icon.svg")
+@router.get("/css/{name}")
+@router.get("/js/{name}")
+def file(request: Request) -> Response:
+    """The page, or a file of it."""
+    name = request.url.path.removeprefix(request.scope.get("root_path", "")).strip("/")
+    name = name or "index.html"
     if name not in page_files():
         raise HTTPException(404, "There is no such file.")
     data, media_type, tag = page_files()[name]

@@ -79,7 +79,8 @@ class FakeServer:
             "video_id": video_id, "name": name, "uri": f"/archive/{name}", "status": "indexed",
             "duration_s": duration_s, "width": 320, "height": 320, "fps": 12.0, "codec": "h264",
             "size_bytes": path.stat().st_size, "num_events": count, "indexed_at": TIME,
-            "media_url": media, "thumbnail_url": f"/v1/events/{video_id}:0/thumbnail" if count else None,
+            "media_url": media,
+            "thumbnail_url": f"/v1/events/{video_id}:0/thumbnail" if count else None,
         } | more)  # fmt: skip
         self.videos[video_id] = video
         self.events[video_id] = [
