@@ -1,4 +1,4 @@
-"""The page at `/`: static files, no build step. What it shows comes from the API, as any client has.
+"""The page at `/`: static files, no build step. It shows what the API says, as any client could.
 
     index.html -> js/main.js -> ask | search | videos | video -> api.js -> /v1/...
 

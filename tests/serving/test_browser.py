@@ -78,7 +78,7 @@ def test_find_what_was_said_and_see_it_as_it_is(page: Any, url: str) -> None:
     expect(first.locator(".name")).to_have_text(ODD_NAME)
     expect(first.locator(".said")).to_contain_text(CAPTION)
     assert first.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)")
-    first.get_by_role("link", name=f"{ODD_NAME} at 0:00").click()
+    first.locator(".name").click()
     page.get_by_label("Timeline").get_by_role("button").first.click()
     expect(page.get_by_label("This moment")).to_contain_text("needle in the haystack Subtitle")
 
