@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# The build of torch: for CPUs by default; .../whl/cu130 for CUDA; empty: pip's own index.
+# The build of torch: for CPUs by default; .../whl/cu130 for CUDA; empty: pip's own index, which is
+# also taken where this one cannot be reached (behind a mirror).
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Ray starts twice as fast when byte code is kept.
@@ -20,8 +21,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  { echo "MARC needs Python 3.11 or newer. Name one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 ifneq ($(TORCH_INDEX),)
-	$(PIP) install --constraint constraints.txt --no-deps --index-url $(TORCH_INDEX) torch || \
-	  { echo "No torch from $(TORCH_INDEX). 'make TORCH_INDEX= ...' takes pip's own index."; exit 2; }
+	$(PIP) --retries 0 --timeout 15 install --constraint constraints.txt --no-deps \
+	    --index-url $(TORCH_INDEX) torch || \
+	  { echo "No torch from $(TORCH_INDEX): taking it from pip's own index."; \
+	    $(PIP) install --constraint constraints.txt --no-deps torch; } || \
+	  { echo "No torch from pip's own index either. Name one that has it: make TORCH_INDEX=URL ..."; exit 2; }
 endif
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $@
