@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,12 @@ import pytest
 from fastapi import FastAPI
 from playwright.sync_api import expect
 
-from serving.config import ServeConfig
+from serving.config import ServeConfig, UploadConfig, method_of
 from serving.keys import KeyFile, new_key
 from serving.retriever import MemoryRetriever
 from serving.student import EngineStudent
-from tests.marc_core.memories import CAPTION, ODD_NAME
+from serving.uploads import Uploads, now
+from tests.marc_core.memories import CAPTION, ODD_NAME, index_videos
 from tests.serving.browsers import chromium, chromium_path, until
 from tests.serving.conftest import make_app
 from tests.serving.page.fake import running
@@ -106,3 +109,67 @@ def test_a_key_without_a_scope_sees_why(
         picture = page.locator("[data-video] img").first  # by a signed link: images send no key
         picture.scroll_into_view_if_needed()
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)")
+
+
+@pytest.fixture
+def growing(tmp_path: Path, small_memory: Path, student: EngineStudent) -> Iterator[FastAPI]:
+    """The application over a memory of its own that takes uploads. They are indexed in a thread
+    here, as the indexer's deployment does it with Ray (tests/serving/test_serve.py)."""
+    memory, uploads = tmp_path / "memory", UploadConfig(folder=str(tmp_path / "uploads"))
+    shutil.copytree(small_memory / "runs" / "memory", memory)
+    config = ServeConfig(memory=str(memory), uploads=uploads)
+    queue, closing = Uploads(uploads), threading.Event()
+
+    def work() -> None:
+        while not closing.wait(0.2):
+            job = queue.next_job()
+            if job is None:
+                continue
+            name, none = job["job_id"], {"done": 0, "failed": 0, "total": 1}
+            queue.update(name, status="running", started_at=now(), progress=none)
+            store = index_videos(Path(job["uri"]).parent, memory)
+            video = store.get_video(job["uri"])
+            assert video is not None
+            done = {"status": "done", "progress": none | {"done": 1}, "ended_at": now()}
+            queue.update(name, video_ids=[video["video_id"]], **done)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    retriever = MemoryRetriever.open(config, method_of(config))
+    yield make_app(config, retriever, student)
+    closing.set()
+    worker.join()
+    retriever.close()
+
+
+def test_an_upload_can_be_asked_about_and_a_deleted_video_is_gone(
+    page: Any, growing: FastAPI, tmp_path: Path, clip_writer: Callable[..., Path]
+) -> None:
+    path = clip_writer(tmp_path / "holiday.mp4", seconds=6.0, seed=5)
+    files = tmp_path / "uploads" / "files"
+    with running(growing) as (url, _):
+        page.goto(f"{url}/#/videos")
+        expect(page.locator("[data-video]")).to_have_count(3)
+        page.get_by_role("button", name="Add videos").click()
+        page.get_by_label("Video files").set_input_files(path)
+        line = page.locator(".job")
+        expect(line.get_by_role("progressbar")).to_be_visible()
+        expect(line).to_contain_text("Indexed. You can ask about it now.", timeout=60_000)
+        expect(page.locator("[data-video]")).to_have_count(4)
+        assert [file.name for file in files.rglob("*.mp4")] == ["holiday.mp4"]
+        line.get_by_role("link", name="Open").click()
+        page.get_by_role("button", name="Ask about holiday.mp4").click()
+        page.get_by_label("Your question").fill("What moves?")
+        page.keyboard.press("Enter")
+        cited = page.get_by_role("article").locator(".event .name")
+        expect(cited.first).to_have_text("holiday.mp4")
+        cited.first.click()
+        page.get_by_role("button", name="Delete holiday.mp4").click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        expect(page.get_by_role("heading", name="Videos")).to_be_visible()
+        expect(page.locator("[data-video]")).to_have_count(3)
+        assert list(files.rglob("*.mp4")) == []
+        page.goto(f"{url}/#/search?q=textures")
+        names = page.get_by_label("Results").locator(".event .name")
+        expect(names.first).to_be_visible()
+        assert "holiday.mp4" not in names.all_text_contents()
