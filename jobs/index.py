@@ -146,6 +146,10 @@ def plan_lines(config: IndexConfig) -> Iterator[str]:
         return
     yield f"{plan.found.num_rows:,} videos found; {plan.work.num_rows:,} would be indexed, "
     yield f"{plan.redo.num_rows:,} would get new features without a new cut."
+    if plan.moved:
+        yield f"{plan.moved:,} have moved and would keep their events without decoding."
+    if plan.texts:
+        yield f"{plan.texts:,} have changed files beside them, whose texts would be read again."
     for why, count in sorted(plan.why.items()):
         yield f"{count:>9,} {why}"
 

@@ -21,7 +21,7 @@ from marc_core.errors import SourceError
 from marc_core.filenames import canonical, is_below, names_a_stream, stream_of
 from marc_core.fingerprints import Fingerprints
 from marc_core.types import VideoSource
-from marc_core.video import list_videos, local_copy
+from marc_core.video import list_videos, local_copy, stream_source
 from marc_core.video.source import clear_errors, is_unreadable, locate
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def find_moved(
     options: Mapping[str, str],
 ) -> dict[str, VideoSource]:
     """Return video_id -> where the file lies now, of videos whose file is gone and has come back
-    elsewhere as one of `new` with the same content.
+    elsewhere as one of `new` with the same content; all streams of a file move together.
 
     Only what is indexed under `fingerprints` is of use where all else would be decoded again
     anyway; None: all that is indexed. A new file is read only where one of its size is gone.
@@ -101,17 +101,17 @@ def find_moved(
     known = _of_size(store, fingerprints)
     moves: dict[str, VideoSource] = {}
     for source in new:
-        lost = [
-            (video_id, digest)
-            for video_id, uri, digest in known.get(source.size_bytes, ())
-            if video_id not in moves and not names_a_stream(uri) and _surely_gone(uri, options)
-        ]
+        lost: dict[str, list[tuple[str, str, str]]] = {}
+        for row in known.get(source.size_bytes, ()):
+            if row[0] not in moves:
+                lost.setdefault(_file(row[1]), []).append(row)
+        lost = {file: rows for file, rows in lost.items() if _surely_gone(file, options)}
         if not lost:
             continue
         digest = _digest(source, options)
-        same = [video_id for video_id, other in lost if other == digest]
-        if same:
-            moves[same[0]] = source
+        same = [rows for rows in lost.values() if any(other == digest for *_, other in rows)]
+        for video_id, uri, _ in same[0] if same else ():
+            moves[video_id] = stream_source(source, stream_of(uri))
     return moves
 
 

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 from ray.data import Dataset
 
@@ -33,7 +35,14 @@ from marc_core.memory.store import STATES
 from marc_core.models.vision_tower import vision_fingerprint
 from marc_core.video import Listing, list_videos, require_decord
 from pipelines.embeddings import redo_embeddings
-from pipelines.kept import forget_readable_folders, keep_moved, read_texts_again
+from pipelines.kept import (
+    forget_readable_folders,
+    keep_moved,
+    moved_videos,
+    read_texts_again,
+    stale_texts,
+    with_moves,
+)
 from pipelines.plan import (
     Plan,
     collect,
@@ -123,10 +132,16 @@ def preview(config: IndexConfig) -> Plan:
             embedding_dim=encoder.dim,
             encoder_fingerprint=encoder.fingerprint,
         )
-        states = store.video_states()
     except MissingMemoryError:
-        states = schemas.VIDEOS.empty_table().select(STATES)
-    return plan_archive(found, states, fingerprints, config)
+        nothing = schemas.VIDEOS.empty_table().select(STATES)
+        return plan_archive(found, nothing, fingerprints, config)
+    states = store.video_states()
+    moves = moved_videos(store, found, states, fingerprints, config)
+    states = with_moves(states, moves)
+    plan = plan_archive(found, states, fingerprints, config)
+    stale = stale_texts(plan.found, states)["video_id"]
+    texts = pc.invert(pc.is_in(stale, plan.work["video_id"]))  # those are read when indexed
+    return replace(plan, moved=len(moves), texts=pc.sum(texts).as_py() or 0)
 
 
 def plan_archive(

@@ -3,6 +3,8 @@ that can be listed again."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,14 +25,40 @@ def keep_moved(
 
     found: rows of plan.FOUND. fingerprints: of videos that are worth it; None: all are.
     """
-    states = store.video_states()
+    moves = moved_videos(store, found, store.video_states(), fingerprints, config)
+    return len(store.rename_videos(moves)) if moves else 0
+
+
+def moved_videos(
+    store: MemoryStore,
+    found: pa.Table,
+    states: pa.Table,
+    fingerprints: Fingerprints | None,
+    config: IndexConfig,
+) -> dict[str, VideoSource]:
+    """Return video_id -> where the file lies now, as `keep_moved` settles it; nothing is written.
+
+    states: what the memory knows (`video_states`).
+    """
     if not states.num_rows:
-        return 0
+        return {}
     new = found.filter(pc.invert(pc.is_in(found["video_id"], states["video_id"])))
     sources = (VideoSource.from_json(source.as_py()) for source in new["source"])
-    return len(
-        store.rename_videos(find_moved(store, sources, fingerprints, config.archive_options))
-    )
+    return find_moved(store, sources, fingerprints, config.archive_options)
+
+
+def with_moves(states: pa.Table, moves: Mapping[str, VideoSource]) -> pa.Table:
+    """Return the states as they are once these videos have their new address."""
+    if not moves:
+        return states
+    names = ("video_id", "uri")
+    rows = zip(*(states[name].to_pylist() for name in names), strict=True)
+    placed = [(moves[i].video_id, moves[i].uri) if i in moves else (i, uri) for i, uri in rows]
+    for name, column in zip(names, zip(*placed, strict=True), strict=True):
+        place = states.schema.get_field_index(name)
+        field = states.schema.field(name)
+        states = states.set_column(place, field, pa.array(column, field.type))
+    return states
 
 
 def read_texts_again(store: MemoryStore, found: pa.Table, config: IndexConfig) -> int:

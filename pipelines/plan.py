@@ -57,13 +57,16 @@ class Plan:
     """What a run found and will do.
 
     work: videos to index; redo: videos whose features alone are redone (both rows of WORK and
-    `load_bytes`). why: counts by reason, of all that were found.
+    `load_bytes`). why: counts by reason, of all that were found. In a preview also moved: videos
+    whose file lies elsewhere now, and texts: indexed ones whose files beside them have changed.
     """
 
     found: pa.Table
     work: pa.Table
     redo: pa.Table
     why: Mapping[str, int]
+    moved: int = 0
+    texts: int = 0
 
 
 def verdict(

@@ -23,7 +23,7 @@ from marc_core.indexing import base_row
 from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from marc_core.vanished import find_moved, find_vanished
-from marc_core.video import list_videos
+from marc_core.video import list_videos, stream_source
 from marc_core.video.source import locate
 
 DIM = 4
@@ -199,3 +199,38 @@ def test_what_must_be_decoded_anyway_is_not_kept(store: MemoryStore, archive: Pa
     new = [s for s in listed(archive) if "moved" in s.uri]
     other = Fingerprints(cuts="other", embeddings="e", features=None)
     assert find_moved(store, new, other, {}) == {}
+
+
+def test_all_streams_of_a_renamed_file_keep_their_events(store: MemoryStore, archive: Path) -> None:
+    (first,) = [s for s in listed(archive) if "a/one" in s.uri]
+    publish(store, stream_source(first, 1))
+    publish(store, stream_source(first, 2), Fingerprints(cuts="x", embeddings="e", features=None))
+    assert find_moved(store, listed(archive), NOW, {}) == {}
+    (archive / "a/one.mp4").rename(archive / "b/moved.mp4")
+    (new,) = [s for s in listed(archive) if "moved" in s.uri]
+    moves = find_moved(store, [new], NOW, {})
+    assert moves == {first.video_id: new, stream_source(first, 1).video_id: stream_source(new, 1)}
+    assert len(store.rename_videos(moves)) == 2
+    row = store.get_video(f"{new.uri}#1")
+    assert row is not None
+    assert len(store.events_of(row["video_id"])) == 1
+    assert store.get_video(f"{first.uri}#1") is None
+    assert store.get_video(f"{first.uri}#2") is not None  # of another cut: decoded anew
+
+
+def test_two_gone_copies_move_one_by_one(store: MemoryStore, archive: Path) -> None:
+    (archive / "a/copy.mp4").write_bytes((archive / "a/one.mp4").read_bytes())
+    both = [s for s in listed(archive) if "copy" in s.uri or "a/one" in s.uri]
+    publish(store, next(s for s in both if "copy" in s.uri))
+    for source in both:
+        publish(store, stream_source(source, 1))
+        Path(source.uri).rename(archive / "b" / f"new-{Path(source.uri).name}")
+    new = [s for s in listed(archive) if "new-" in s.uri]
+    moves = find_moved(store, new, NOW, {})
+    assert len(moves) == 4
+    taken = {}
+    for source in both:
+        target = moves[source.video_id]
+        assert moves[stream_source(source, 1).video_id] == stream_source(target, 1)
+        taken[target.uri] = source.uri
+    assert sorted(taken) == sorted(s.uri for s in new)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import ray
 
+from jobs.index import plan_lines
 from marc_core import schemas
 from marc_core.config import IndexConfig, load_config
 from marc_core.digest import content_digest
@@ -20,7 +21,7 @@ from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
 from marc_core.video.beside import texts_fingerprint
-from pipelines.index import index_archive
+from pipelines.index import index_archive, preview
 
 SRT = "1\n00:00:02,500 --> 00:00:03,000\nhippopotamus [music]\n"
 
@@ -133,3 +134,27 @@ def test_a_file_moved_between_archives_is_looked_for_where_it_was(config: IndexC
     (folder / "clip0.mp4").rename(other / "clip0.mp4")
     report = index_archive(dataclasses.replace(config, archive=(str(other),)))
     assert (report.moved, report.found, report.already) == (1, 1, 1)
+
+
+def test_a_preview_counts_moves_and_texts_apart_from_new_videos(config: IndexConfig) -> None:
+    folder = Path(config.archive[0])
+    (folder / "clip0.mp4").rename(folder / "renamed.mp4")
+    (folder / "renamed.srt").write_text(SRT)
+    (folder / "clip1.srt").write_text(SRT)
+    (folder / "new.mp4").write_text("no video either")
+    (folder / "new.srt").write_text(SRT)
+    rows = MemoryStore.open(config.memory).videos().to_pylist()
+    plan = preview(config)
+    assert plan.why == {"indexed": 2, "new": 1}
+    assert (plan.work.num_rows, plan.moved, plan.texts) == (1, 1, 2)
+    said = " ".join(plan_lines(config))
+    assert "1 have moved" in said
+    assert "2 have changed files beside them" in said
+    assert MemoryStore.open(config.memory).videos().to_pylist() == rows  # nothing was written
+
+    (folder / "new.mp4").unlink()
+    report = index_archive(config)
+    assert (report.moved, report.texts_updated, report.indexed) == (1, 2, 0)
+    plan = preview(config)
+    assert (plan.moved, plan.texts, plan.why) == (0, 0, {"indexed": 2})
+    assert "moved" not in " ".join(plan_lines(config))
