@@ -12,6 +12,7 @@ from jobs.errors import clear_errors
 from jobs.evaluate import evaluate
 from jobs.index import index
 from jobs.keys import app as keys_app
+from jobs.mcp import mcp
 from jobs.prune import prune
 from jobs.push import push
 from jobs.query import ask, search
@@ -52,7 +53,7 @@ def options(
 
 COMMANDS = (
     demo, index, search, ask, evaluate, train_set, train, push, status, prune, delete, optimize,
-    submit, serve,
+    submit, serve, mcp,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -9,8 +9,9 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import urlsplit
 
-from serving.config import LimitConfig
+from serving.config import LimitConfig, is_loopback
 from serving.errors import ApiError, api_error
 from serving.metrics import Metrics
 
@@ -42,13 +43,20 @@ HEADERS = {
 
 class Edge:
     """ASGI middleware around the application. names_requests: whether the id goes into the
-    response here; behind Serve's proxy, which makes ids, it does that itself."""
+    response here; Serve's proxy, which makes ids, does that itself. for_everybody: no key is
+    needed."""
 
     def __init__(
-        self, app: Any, *, limits: LimitConfig, metrics: Metrics, names_requests: bool = True
+        self,
+        app: Any,
+        *,
+        limits: LimitConfig,
+        metrics: Metrics,
+        names_requests: bool = True,
+        for_everybody: bool = False,
     ) -> None:
         self.app, self.limits, self.metrics = app, limits, metrics
-        self.names_requests = names_requests
+        self.names_requests, self.for_everybody = names_requests, for_everybody
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -59,6 +67,7 @@ class Edge:
         if self.names_requests:
             exchange.headers["X-Request-Id"] = exchange.request_id
         try:
+            check_sender(scope, for_everybody=self.for_everybody)
             with self.metrics.under_way():
                 await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
@@ -84,6 +93,23 @@ class Edge:
                 "caller": scope.get("caller"),
             },
         )
+
+
+def check_sender(scope: Scope, *, for_everybody: bool) -> None:
+    """Raise a 403 for what a page of another site sends through somebody's browser.
+
+    Where no key is needed, the Host must be this machine's: a name that was made to lead here (DNS
+    rebinding) is not. A change must not come from a page of another origin.
+    """
+    headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    host, origin = headers.get(b"host", ""), headers.get(b"origin")
+    if for_everybody and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        message = "Without API keys this server answers to its own machine's names only."
+        raise ApiError(403, "host_not_allowed", message)
+    changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
+    if changes and origin is not None and urlsplit(origin).netloc != host:
+        message = "Pages of other origins may change nothing here."
+        raise ApiError(403, "origin_not_allowed", message)
 
 
 class _Exchange:

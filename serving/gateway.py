@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.routing import Route
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
 
 import marc_core
 from serving import errors, page
@@ -157,8 +161,10 @@ def build_app(gateway: Gateway) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         responses={"4XX": {"model": ErrorReply}, "5XX": {"model": ErrorReply}},
+        lifespan=_lifespan,
     )
     app.state.gateway = gateway
+    app.router.routes.append(Route("/mcp", endpoint=_Tools(app), include_in_schema=False))
     for router in ROUTERS:
         app.include_router(router)
     app.include_router(page.router)
@@ -168,5 +174,26 @@ def build_app(gateway: Gateway) -> FastAPI:
         limits=gateway.config.limits,
         metrics=gateway.metrics,
         names_requests=not gateway.behind_proxy,
+        for_everybody=gateway.keys is None,
     )
     return app
+
+
+class _Tools:
+    """The agents' tools, an ASGI application that runs while its application does."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        await self._app.state.tools(scope, receive, send)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    from serving.mcp_tools import mcp_app
+
+    app.state.tools, run = mcp_app(app)
+    async with run():
+        yield
+    app.state.gateway.media.close()

@@ -15,6 +15,9 @@ from serving.ports import Retriever, Student
 from serving.retriever import MemoryRetriever
 from serving.student import EngineStudent
 
+BASE = "http://127.0.0.1"
+"""Without keys, only this machine's names are answered."""
+
 
 @pytest.fixture(scope="session")
 def serve_config(small_memory: Path) -> ServeConfig:
@@ -44,5 +47,5 @@ def app(serve_config: ServeConfig, retriever: MemoryRetriever, student: EngineSt
 
 @pytest.fixture(scope="session")
 def client(app: FastAPI) -> Iterator[TestClient]:
-    with TestClient(app, raise_server_exceptions=False) as found:
+    with TestClient(app, base_url=BASE, raise_server_exceptions=False) as found:
         yield found

@@ -163,7 +163,7 @@ def test_a_scope_that_is_missing_is_named(locked: FastAPI, key_file: Path) -> No
 def test_the_openai_client_meets_its_exceptions(locked: FastAPI, key_file: Path) -> None:
     def ai(token: str) -> openai.OpenAI:
         return openai.OpenAI(
-            base_url="http://testserver/v1", api_key=token, max_retries=0,
+            base_url="http://127.0.0.1/v1", api_key=token, max_retries=0,
             http_client=client_of(locked, None),
         )  # fmt: skip
 

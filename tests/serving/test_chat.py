@@ -18,7 +18,7 @@ OPTIONS = ["red", "green", "blue", "yellow"]
 @pytest.fixture
 def ai(client: TestClient) -> openai.OpenAI:
     return openai.OpenAI(
-        base_url="http://testserver/v1", api_key="none", http_client=client, max_retries=0
+        base_url="http://127.0.0.1/v1", api_key="none", http_client=client, max_retries=0
     )
 
 

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from serving.config import LimitConfig, ServeConfig
 from serving.retriever import MemoryRetriever
 from serving.student import EngineStudent
-from tests.serving.conftest import make_app
+from tests.serving.conftest import BASE, make_app
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_a_request_keeps_its_id_unless_it_is_odd(client: TestClient) -> None:
 @pytest.mark.parametrize("said", [True, False])
 def test_a_body_that_is_too_long_is_refused(small: FastAPI, said: bool) -> None:
     body = json.dumps({"text": "x" * 300_000}).encode()
-    found = TestClient(small, raise_server_exceptions=False).post(
+    found = TestClient(small, base_url=BASE, raise_server_exceptions=False).post(
         "/v1/search",
         content=body if said else iter([body[:100_000], body[100_000:]]),
         headers={"Content-Type": "application/json"},
@@ -56,7 +56,7 @@ def test_a_body_that_is_too_long_is_refused(small: FastAPI, said: bool) -> None:
     ids=lambda body: repr(body[:8]),
 )
 def test_odd_bodies_are_errors_by_name(small: FastAPI, body: bytes) -> None:
-    client = TestClient(small, raise_server_exceptions=False)
+    client = TestClient(small, base_url=BASE, raise_server_exceptions=False)
     for path in ("/v1/search", "/v1/chat/completions"):
         found = client.post(path, content=body, headers={"Content-Type": "application/json"})
         assert found.status_code in (400, 422)
@@ -76,3 +76,24 @@ def test_metrics_count_requests_and_tokens(client: TestClient) -> None:
     assert 'route="/v1/chat/completions",status="200"' in text
     assert 'marc_visual_tokens_total{when="before"}' in text
     assert 'marc_step_seconds_count{step="generate"}' in text
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "127.0.0.1:8000"}, 200),
+        ({"Host": "localhost"}, 200),
+        ({"Host": "[::1]:8000"}, 200),
+        ({"Host": "rebound.example"}, 403),
+        ({"Host": "127.0.0.1.example.org"}, 403),
+        ({"Host": ""}, 403),
+        ({"Host": "localhost", "Origin": "http://localhost"}, 200),
+        ({"Host": "localhost", "Origin": "https://example.org"}, 403),
+        ({"Host": "localhost", "Origin": "null"}, 403),
+    ],
+)
+def test_pages_of_other_sites_reach_nothing(
+    client: TestClient, headers: dict[str, str], status: int
+) -> None:
+    found = client.post("/v1/search", json={"text": "x", "limit": 1}, headers=headers)
+    assert found.status_code == status

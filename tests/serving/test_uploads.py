@@ -18,7 +18,7 @@ from serving.keys import KeyFile, new_key
 from serving.retriever import MemoryRetriever
 from serving.student import EngineStudent
 from serving.uploads import Uploads, file_name
-from tests.serving.conftest import make_app
+from tests.serving.conftest import BASE, make_app
 
 CLIP = b"not decoded here" * 100
 
@@ -44,7 +44,9 @@ def up(
 ) -> TestClient:
     limits = LimitConfig(body_bytes=1000)
     config = dataclasses.replace(serve_config, uploads=uploads.config, limits=limits)
-    return TestClient(make_app(config, retriever, student), raise_server_exceptions=False)
+    return TestClient(
+        make_app(config, retriever, student), base_url=BASE, raise_server_exceptions=False
+    )
 
 
 def code(response: Any) -> tuple[int, str]:
@@ -177,7 +179,9 @@ def test_without_a_folder_or_with_a_bound_key_nothing_is_taken(
     key, token = new_key("bound", ("ingest",), bound=EventFilter(camera="x"))
     file.change(lambda every: every.update({key.id: key}))
     config = dataclasses.replace(serve_config, uploads=uploads.config, keys=str(file.path))
-    bound = TestClient(make_app(config, retriever, student), raise_server_exceptions=False)
+    bound = TestClient(
+        make_app(config, retriever, student), base_url=BASE, raise_server_exceptions=False
+    )
     headers = {"Authorization": f"Bearer {token}"}
     response = bound.post("/v1/uploads?name=a.mp4", content=b"x", headers=headers)
     assert code(response) == (403, "bound_key")
