@@ -56,7 +56,8 @@ COMMANDS = (
     submit, serve, mcp,
 )  # fmt: skip
 for command in COMMANDS:
-    app.command()(command)
+    # Typer would end a command with 1 where nobody reads what it prints.
+    app.command()(clear_errors()(command))
 app.add_typer(keys_app)
 
 

@@ -43,7 +43,11 @@ _REMEDIES = {
 def clear_errors(when_interrupted: Callable[[], str] = lambda: "Stopped.") -> Iterator[None]:
     """Turn whatever goes wrong inside into one line on standard error and an exit code."""
     try:
-        yield
+        try:
+            yield
+        except typer.Exit:
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
     except BrokenPipeError:
         _forget_output()
@@ -113,6 +117,7 @@ def _keep_traceback(error: BaseException) -> str:
 
 
 def _forget_output() -> None:
-    """Let the interpreter flush what is left of standard output into nothing as it ends."""
+    """Let the interpreter flush what is left of its output into nothing as it ends."""
     nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nothing, stream.fileno())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from jobs.common import clear_errors, console, print_json
+from jobs.common import clear_errors, print_json
 from jobs.options import (
     Args,
     ConfigOption,
@@ -23,7 +23,7 @@ from jobs.options import (
     PresetOption,
     memory_override,
 )
-from jobs.terminal import plain, say
+from jobs.terminal import out, plain, say
 from marc_core.display import saving, score_text, span, video_name
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from marc_core.archive import SearchHit
     from marc_core.display import Thumbnails
     from marc_core.evidence import Citation
-
-out = type(console)()
 
 VideoOption = Annotated[
     list[str] | None, typer.Option("--video", help="Only this video (id, address or file name).")

@@ -7,9 +7,18 @@ from rich.text import Text
 
 from marc_core.display import visible
 
-console = Console(stderr=True)
+
+class Terminal(Console):
+    """A console whose reader may go away (`| head`): that is raised, not an exit of its own."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the BrokenPipeError on: `clear_errors` knows how the command ends."""
+        raise
+
+
+console = Terminal(stderr=True)
 """Messages for people. Results go to standard output, so that `--json` can be piped."""
-out = Console()
+out = Terminal()
 """Results."""
 
 

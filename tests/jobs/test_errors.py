@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from jobs.cli import app
+from jobs.cli import COMMANDS, app
 from jobs.errors import clear_errors, user_message
 from jobs.terminal import plain
+from marc_core.config import MemoryConfig
 from marc_core.errors import SourceError
+from marc_core.memory import MemoryStore
 
 runner = CliRunner()
 
@@ -75,6 +78,56 @@ def test_a_reader_that_goes_away_ends_the_command_silently() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+def without_reader(*command: str) -> tuple[int, bytes]:
+    """Return a command's exit code and standard error where nobody reads its output."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(
+            [sys.executable, *command],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=120,
+        )
+    finally:
+        os.close(writer)
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_status_into_head_ends_silently(options: list[str], tmp_path: Path) -> None:
+    config = MemoryConfig(uri=str(tmp_path / "memory"))
+    MemoryStore.open(config, embedding_dim=4, encoder_fingerprint="e", create=True)
+    command = ["-m", "jobs.cli", "status", "-m", config.uri, *options]
+    assert without_reader(*command) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    "last", ["out.print('x')", "print('x')", "print('x'); raise typer.Exit(1)"]
+)
+def test_what_a_command_prints_at_its_end_ends_it_silently(last: str) -> None:
+    code = f"""
+import typer
+from jobs.errors import clear_errors
+from jobs.terminal import out
+app = typer.Typer()
+def loud() -> None:
+    with clear_errors():
+        pass
+    {last}
+app.command()(clear_errors()(loud))
+app([])
+"""
+    assert without_reader("-c", code) == (141, b"")
+
+
+def test_every_command_is_guarded_to_its_end() -> None:
+    bare = [c.callback for c in app.registered_commands if c.callback in COMMANDS]
+    assert bare == []
+    assert len(app.registered_commands) == len(COMMANDS)
 
 
 @pytest.mark.parametrize(
