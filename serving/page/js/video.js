@@ -70,6 +70,7 @@ function fill(body, video, signal) {
     goTo(event.start_s, play);
     history.replaceState(null, "", `#/video/${encodeURIComponent(video.video_id)}?t=${event.start_s}`);
     showWords(words, event, signal);
+    player.scrollIntoView({ block: "nearest", behavior: "smooth" });  // on a phone it stands above
   }
 
   body.replaceChildren(h("div", { class: "watch" },
