@@ -24,7 +24,7 @@ export function uploadPanel(signal, changed) {
   const opener = button("Add videos", () => {
     drop.hidden = !drop.hidden;
     opener.setAttribute("aria-expanded", String(!drop.hidden));
-    if (!drop.hidden) drop.querySelector("button").focus();
+    if (!drop.hidden) drop.querySelector("button")?.focus();
   }, { kind: "primary", icon: "upload", "aria-expanded": "false" });
 
   if (who.max_upload_bytes > 0) {
@@ -39,10 +39,10 @@ export function uploadPanel(signal, changed) {
       drop.classList.remove("over");
       take(event.dataTransfer.files);
     });
+    drop.append(addressForm((job) => watch(lineOf(job.name), job)));
   } else {
-    drop.append(h("p", { class: "muted" }, "This server takes no uploads."));
+    drop.append(h("p", {}, "This server takes no new videos. Whoever runs it can allow uploads, or add videos with “marc index”."));
   }
-  drop.append(addressForm((job) => watch(lineOf(job.name), job)));
 
   function take(files) {
     for (const one of files) {
@@ -97,7 +97,7 @@ export function uploadPanel(signal, changed) {
 
   list.append(...[...uploads].reverse().map((line) => line.element));
   document.addEventListener("marc:indexed", changed, { signal });
-  takeUp();
+  if (who.max_upload_bytes > 0) takeUp();
   return { opener, element: h("div", { class: "view" }, drop, list) };
 }
 
@@ -132,7 +132,7 @@ function makeLine(name) {
       if (job.status === "failed") { line.fail(job.message ?? "The indexing failed."); return; }
       const failed = job.progress?.failed ?? 0;
       if (failed && failed === job.progress.total) {
-        line.fail(failed === 1 ? "It could not be indexed: the list of videos says why." : `None of ${failed} videos could be indexed: the list of videos says why.`);
+        line.fail(failed === 1 ? `It could not be indexed: ${job.message ?? "the list of videos says why."}` : `None of ${failed} videos could be indexed: the list of videos says why.`);
         return;
       }
       line.show(failed ? `Indexed; ${plural(failed, "video")} failed.` : "Indexed. You can ask about it now.", 1, ...[
