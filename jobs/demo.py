@@ -26,10 +26,14 @@ def demo(
     videos: Annotated[int, typer.Option(min=1, help="Videos to render.")] = 8,
     questions: Annotated[int, typer.Option(min=1, help="Questions to ask.")] = 6,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic world.")] = 7,
-    k: Annotated[int, typer.Option(min=1, help="Events to retrieve; a question names one.")] = 1,
+    k: Annotated[
+        int | None, typer.Option(min=1, help="Events to retrieve; default: as the scores say.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Render a small archive, index it on a local Ray, and ask questions about it.
+
+    The teacher answers beside the student: it reads every frame of the best events, uncompressed.
 
     Example: marc demo --folder runs/demo --videos 8
     """
@@ -42,7 +46,8 @@ def demo(
         print_json(answers)
         return
     right = sum(a["correct"] for a in answers)
-    out.print(f"[bold]{right} of {len(answers)} answers are right.[/bold]")
+    taught = sum(a["teacher"]["correct"] for a in answers)
+    out.print(f"[bold]{right} of {len(answers)} answers are right; the teacher's: {taught}.[/bold]")
     out.print("Next:")
     for line in (
         f'marc search "a red circle" --memory {memory}',
@@ -86,25 +91,35 @@ def _ask(
     archive: Path,
     memory: Path,
     cases: list[tuple[WorldVideo, Question]],
-    k: int,
+    k: int | None,
     *,
     quiet: bool,
 ) -> list[dict[str, Any]]:
-    """Ask questions whose answers the world knows; print each with its citations."""
+    """Ask questions whose answers the world knows; print each with its citations, and what the
+    teacher answers."""
     from marc_core.session import open_session
 
     session = open_session(memory)
+    teacher = open_session(
+        memory,
+        overrides=[
+            f"student.model={quoted(session.config.teacher_model().model)}", "compress.mode=none"
+        ],
+    )  # fmt: skip
     results = []
     for video, question in cases:
         path = str((archive / f"{video.name}.mp4").resolve())
-        answer = session.ask(question.text, options=question.options, k=k, video=path).answer
+        asked = {"options": question.options, "k": k, "video": path}
+        answer = session.ask(question.text, **asked).answer
+        taught = teacher.ask(question.text, **asked).answer
         pictures = save_thumbnails(
             answer.citations, archive.parent / "pictures", session.archive.thumbnails
         )
-        results.append(_judge(answer, question, video, pictures))
+        results.append(_judge(answer, taught, question, video, pictures))
         if not quiet:
-            _print_case(answer, question, video, pictures, results[-1]["correct"])
+            _print_case(answer, taught, question, video, pictures)
     session.close()
+    teacher.close()
     return results
 
 
@@ -130,30 +145,44 @@ def pick_questions(videos: list[WorldVideo], count: int) -> list[tuple[WorldVide
 
 
 def _judge(
-    answer: Answer, question: Question, video: WorldVideo, pictures: list[Path | None]
+    answer: Answer,
+    taught: Answer,
+    question: Question,
+    video: WorldVideo,
+    pictures: list[Path | None],
 ) -> dict[str, Any]:
-    from marc_core.scoring.parse import extract_letter
-
-    letter = extract_letter(answer.text, question.options)
-    plain = answer_to_json(answer, pictures)
-    return plain | {
+    return answer_to_json(answer, pictures) | {
         "video": video.name,
         "expected": f"{question.answer} {question.answer_text}",
-        "correct": letter == question.answer,
+        "correct": _is_right(answer, question),
+        "teacher": {
+            "text": taught.text,
+            "visual_tokens": taught.usage.visual_tokens,
+            "correct": _is_right(taught, question),
+        },
     }
+
+
+def _is_right(answer: Answer, question: Question) -> bool:
+    from marc_core.scoring.parse import extract_letter
+
+    return extract_letter(answer.text, question.options) == question.answer
 
 
 def _print_case(
     answer: Answer,
+    taught: Answer,
     question: Question,
     video: WorldVideo,
     pictures: list[Path | None],
-    correct: bool,
 ) -> None:
     out.rule(f"{video.name}: {question.type}")
     out.print(Text(question.text, style="bold"))
     for letter, option in zip("ABCDEFGH", question.options, strict=False):
         out.print(Text(f"  {letter}. {option}"))
     print_answer(answer, pictures)
-    verdict = "[green]right[/green]" if correct else "[red]wrong[/red]"
-    out.print(f"{verdict}: the world knows {question.answer} {question.answer_text}\n")
+    right = _is_right(answer, question)
+    verdict = "[green]right[/green]" if right else "[red]wrong[/red]"
+    out.print(f"{verdict}: the world knows {question.answer} {question.answer_text}")
+    tokens = taught.usage.visual_tokens
+    out.print(Text(f"the teacher, from all {tokens} tokens of the best events: {taught.text}\n"))

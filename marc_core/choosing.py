@@ -13,6 +13,7 @@ miss it in 31 % of the cases; one that names no event ("how many scenes ...") ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,10 @@ none fit nearly all events, those that name one fit 1 - 15 of 105 scenes)."""
 CLOSE = 1 / 3
 """Part of the margin within which a second event counts as named, too, where many are near (our
 choice: the best one is right in 89 % of these questions about 10-minute videos)."""
+_BESIDE = re.compile(
+    r"\b(after|before|next|then|previous|previously|prior|following|follows?|precedes?|preceding)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +53,13 @@ def chronological(hits: Sequence[SearchHit]) -> list[SearchHit]:
     """
     order = {v: i for i, v in enumerate(dict.fromkeys(hit.video_id for hit in hits))}
     return sorted(hits, key=lambda hit: (order[hit.video_id], hit.start_s, hit.part, hit.index))
+
+
+def asks_beside(text: str) -> bool:
+    """Return whether a question asks for what lies beside the event that it names ("What happens
+    after ...?"). Its neighbours in time then get more of the budget; in every other question, and
+    in other languages than English, they get a little (our choice)."""
+    return _BESIDE.search(text) is not None
 
 
 def match(ranked: Sequence[SearchHit], margin: float) -> list[SearchHit]:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from marc_core.choosing import POOL, Selection, chronological, select
+from marc_core.choosing import POOL, Selection, asks_beside, chronological, select
 from marc_core.compress import (
     CompressedVideo,
     CutTokens,
@@ -35,6 +35,7 @@ from marc_core.compress import (
     cut_events,
     stored_form,
 )
+from marc_core.compress.share import BESIDE_SHARE, MAIN_SHARE
 from marc_core.compress.timeline import Span, is_shortened, placed_starts
 from marc_core.errors import AnswerError, MissingFeaturesError
 from marc_core.evidence import Citation, Evidence, clock_time
@@ -305,7 +306,12 @@ class Preparer:
         return compress_across(uncut.groups, self.settings.compress, budget_tokens=budget_tokens)
 
     def _cut(self, uncut: Uncut, budget_tokens: int) -> CutTokens:
-        cut = cut_events(uncut.hierarchies, uncut.chosen.matched, budget_tokens)
+        cut = cut_events(
+            uncut.hierarchies,
+            uncut.chosen.matched,
+            budget_tokens,
+            main_share=BESIDE_SHARE if asks_beside(uncut.chosen.question.text) else MAIN_SHARE,
+        )
         hits = uncut.chosen.hits
         starts_E = placed_starts(spans_of(hits), self.settings.trained_s)
         shift_E = starts_E - np.array([hit.start_s for hit in hits])

@@ -17,8 +17,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-MAIN_SHARE = 5 / 9
+MAIN_SHARE = 7 / 9
 """Share of the budget that the only hit gets; its companions share the rest (our choice)."""
+BESIDE_SHARE = 5 / 9
+"""The same where the question asks for what lies beside the hit in time (our choice)."""
 FEW_HITS = 2
 """Up to so many hits, the question names its events (our choice)."""
 
@@ -42,18 +44,24 @@ def spread_evenly(times_s: Sequence[float], most: int) -> list[int]:
     return [int(i) for i in picked]
 
 
-def quotas(sizes_E: Sequence[int], hits: Sequence[int], budget_tokens: int) -> list[int]:
+def quotas(
+    sizes_E: Sequence[int],
+    hits: Sequence[int],
+    budget_tokens: int,
+    *,
+    main_share: float = MAIN_SHARE,
+) -> list[int]:
     """Return the tokens of each event, at most its size, `budget_tokens` in all where they suffice.
 
     sizes_E: tokens that each event can give, events in order of importance: first the hits (their
     positions are `hits`), then companions, nearer ones first. An event may get none where the
-    budget is smaller than the number of events.
+    budget is smaller than the number of events. main_share: of the budget, to the only hit.
     """
     num, hit = len(sizes_E), set(hits)
     others = [e for e in range(num) if e not in hit]
     wanted = np.zeros(num)
     if len(hit) == 1 and others:
-        wanted[list(hit)] = np.ceil(MAIN_SHARE * budget_tokens)
+        wanted[list(hit)] = np.ceil(main_share * budget_tokens)
         wanted[others] = (budget_tokens - wanted.sum()) / len(others)
     elif others:
         least = min(len(others), max(0, budget_tokens - len(hit)))

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from marc_core.compress.hierarchy import Hierarchy, cut
-from marc_core.compress.share import quotas
+from marc_core.compress.share import MAIN_SHARE, quotas
 from marc_core.errors import AnswerError
 
 
@@ -53,13 +53,17 @@ def one_frame(events: Sequence[Hierarchy]) -> int:
 
 
 def cut_events(
-    events: Sequence[Hierarchy], matched: Sequence[int], budget_tokens: int
+    events: Sequence[Hierarchy],
+    matched: Sequence[int],
+    budget_tokens: int,
+    *,
+    main_share: float = MAIN_SHARE,
 ) -> CutTokens:
     """Return at most `budget_tokens` tokens of the events, shared out by `quotas`.
 
     matched: positions among `events` of those that the question names, best first; the others are
     companions. None: it names no event, and all share alike. budget_tokens: 0 means one frame's
-    tokens. Raises AnswerError without an event.
+    tokens. main_share: see `quotas`. Raises AnswerError without an event.
     """
     if not events:
         raise AnswerError("Compression needs at least one event. Got none: index a video first.")
@@ -67,7 +71,7 @@ def cut_events(
     order = [*matched, *(e for e in range(len(events)) if e not in set(matched))]
     sizes = [min(events[e].max_tokens, budget) for e in order]
     hits = range(len(matched) or len(events))
-    given = dict(zip(order, quotas(sizes, hits, budget), strict=True))
+    given = dict(zip(order, quotas(sizes, hits, budget, main_share=main_share), strict=True))
     rows = {e: cut(events[e], given[e]) for e in range(len(events)) if given[e]}
     deepstack = [events[e].deepstack_LRD for e in rows]
     places = torch.cat([events[e].positions_R3[r] for e, r in rows.items()]).double().numpy()

@@ -89,13 +89,15 @@ def question_text(
 def event_facts(events: Sequence[SearchHit], lengths: Mapping[str, VideoLength]) -> str:
     """Return one line an event on where it lies in its video, in whole seconds.
 
-    lengths: of the events' videos. (Our choice; the share is in steps of 5 per cent.)
+    lengths: of the events' videos. (Our choice; the share is where the event's middle lies, in
+    steps of 5 per cent.)
     """
     lines = []
     for hit in events:
         whole = lengths[hit.video_id]
         start_s = hit.start_s - hit.video_start_s
-        share = 5 * round(20 * start_s / whole.duration_s) if whole.duration_s > 0 else 0
+        middle_s = (hit.start_s + hit.end_s) / 2 - hit.video_start_s
+        share = 5 * round(20 * middle_s / whole.duration_s) if whole.duration_s > 0 else 0
         lines.append(
             f"Scene {hit.index + 1} of {whole.num_events}: {_seconds(hit.end_s - hit.start_s)} "
             f"long, at {_seconds(start_s)}, {share} %."

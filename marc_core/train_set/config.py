@@ -45,6 +45,8 @@ class TrainSetConfig(MethodConfig):
     """World: least lengths of longer videos in seconds, all equally likely."""
     questions_per_type: int = number(3, least=1)
     """World: questions of each type about one video."""
+    more_of: tuple[str, ...] = ()
+    """World: types of which a video gets twice as many."""
     seed: int = number(0, least=0)
     """Seed of the world's questions and of the budgets."""
     budgets: tuple[int, ...] = number((3, 5, 9, 9, 9, 18), least=0)
@@ -64,7 +66,7 @@ class TrainSetConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Raise ConfigError where two values contradict each other."""
-        for name in ("budgets", "long_lengths_s"):
+        for name in ("budgets", "long_lengths_s", "more_of"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         super().__post_init__()
         if not self.budgets:

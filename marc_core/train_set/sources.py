@@ -68,10 +68,16 @@ class WorldSource:
         return [f"{PREFIX}{salt}/{first + i}" for i in range(self.config.num_videos)]
 
     def asked(self, path: str) -> list[Asked]:
-        """Return up to `questions_per_type` questions of every type."""
-        seed = seed_of(path)
-        video = sample_video(seed, world_of(self.config, seed))
-        made = make_questions(video, seed=self.config.seed, per_type=self.config.questions_per_type)
+        """Return up to `questions_per_type` questions of every type, twice as many of some."""
+        seed, config = seed_of(path), self.config
+        video = sample_video(seed, world_of(config, seed))
+        most = config.questions_per_type
+        made = make_questions(video, seed=config.seed, per_type=most)
+        if config.more_of:
+            doubled = make_questions(
+                video, seed=config.seed, per_type=2 * most, types=config.more_of
+            )
+            made = (*(q for q in made if q.type not in config.more_of), *doubled)
         found = []
         for index, question in enumerate(made):
             words = (question.answer,) if question.options else (question.answer_text,)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from marc_core.archive import SearchHit
-from marc_core.choosing import match, overlaps, select
+from marc_core.choosing import asks_beside, match, overlaps, select
 from marc_core.question import EventFilter
 
 
@@ -111,3 +111,17 @@ def test_what_is_said_counts_although_it_looks_otherwise():
 def test_never_more_than_the_budget_holds(most):
     events, _ = chosen(Line(30), ranked(30, range(30)), most=most)
     assert len(events) == most
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("What happens next after the sky scene?", True),
+        ("Which scene comes right BEFORE the wood scene?", True),
+        ("What colour is the plus in the forest scene?", False),
+        ("Which comes later, the sky scene or the sea scene?", False),  # both are named
+        ("How long is the text on the afternoon's board?", False),
+    ],
+)
+def test_a_question_says_whether_it_asks_for_what_lies_beside(text, expected):
+    assert asks_beside(text) is expected

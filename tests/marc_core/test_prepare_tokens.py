@@ -52,9 +52,14 @@ def events_of(evidence: Any) -> list[int]:
     return [int(c.event_id[-5:]) for c in evidence.citations]
 
 
-def test_the_named_event_gets_most_tokens_and_each_its_own_time(make: Any) -> None:
+@pytest.mark.parametrize(
+    ("text", "shares"), [("what is red", [1, 7, 1]), ("what comes after red", [2, 5, 2])]
+)
+def test_the_named_event_gets_most_tokens_and_each_its_own_time(
+    make: Any, text: str, shares: list[int]
+) -> None:
     path = make()
-    (chosen,) = path.choose([Question(text="what is red")])
+    (chosen,) = path.choose([Question(text=text)])
     assert [hit.index for hit in chosen.hits] == [0, 1, 2]
     assert chosen.matched == (1,)
     (uncut,) = path.load([chosen])
@@ -62,10 +67,10 @@ def test_the_named_event_gets_most_tokens_and_each_its_own_time(make: Any) -> No
     assert evidence.num_tokens == 9
     seconds_N = evidence.positions_N3[:, 0].numpy() / TICKS
     per_event = [int(((seconds_N >= 4 * e) & (seconds_N < 4 * e + 4)).sum()) for e in range(3)]
-    assert per_event == [2, 5, 2]
-    rows = cut(uncut.features[1], 5)
+    assert per_event == shares
+    rows = cut(uncut.features[1], shares[1])
     expected = uncut.features[1].positions_R3[rows].numpy()
-    shown = evidence.positions_N3[2:7].numpy()
+    shown = evidence.positions_N3[shares[0] : shares[0] + shares[1]].numpy()
     np.testing.assert_array_equal(shown[:, 0], np.floor((expected[:, 0] - 0.5) * TICKS + 0.5))
     np.testing.assert_array_equal(shown[:, 1:], np.floor(expected[:, 1:] + 0.5))
 
@@ -134,7 +139,7 @@ def test_students_that_were_trained_so_are_told_where_named_events_lie(make: Any
     path = make(facts=True)
     red, none = path.choose([Question(text="what is red"), Question(text="blue or green")])
     assert path._prompt(red).text == (
-        "Scene 2 of 6: 4 seconds long, at 4 seconds, 15 %.\nwhat is red"
+        "Scene 2 of 6: 4 seconds long, at 4 seconds, 25 %.\nwhat is red"
     )
     assert path._prompt(none).text == "blue or green"
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marc_core.compress.share import hits_within, quotas, spread_evenly
+from marc_core.compress.share import BESIDE_SHARE, hits_within, quotas, spread_evenly
 
 
 def test_hits_are_within_the_margin_of_the_best():
@@ -18,8 +18,8 @@ def test_hits_are_within_the_margin_of_the_best():
 @pytest.mark.parametrize(
     ("sizes", "hits", "budget", "expected"),
     [
-        ([99, 99, 99], [0], 9, [5, 2, 2]),  # one event is named: 5 of 9, neighbours the rest
-        ([99, 99], [0], 9, [5, 4]),
+        ([99, 99, 99], [0], 9, [7, 1, 1]),  # one event is named: 7 of 9, neighbours the rest
+        ([99, 99], [0], 9, [7, 2]),
         ([99], [0], 9, [9]),
         ([99, 99, 99], [0, 1], 9, [4, 4, 1]),  # two are named
         ([99, 99], [0, 1], 9, [5, 4]),
@@ -31,6 +31,11 @@ def test_hits_are_within_the_margin_of_the_best():
 )
 def test_shares(sizes, hits, budget, expected):
     assert quotas(sizes, hits, budget) == expected
+
+
+def test_neighbours_get_more_where_they_are_asked_for():
+    assert quotas([99, 99, 99], [0], 9, main_share=BESIDE_SHARE) == [5, 2, 2]
+    assert quotas([99, 99], [0], 9, main_share=BESIDE_SHARE) == [5, 4]
 
 
 @given(

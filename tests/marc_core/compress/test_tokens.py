@@ -31,7 +31,7 @@ def event(groups: int, seed: int, *, start_s: float = 0.0, grid=(2, 2), layers: 
 def test_each_event_is_cut_at_its_share():
     events = [event(5, seed, start_s=20.0 * seed) for seed in range(3)]
     found = cut_events(events, [1], 9)
-    assert np.bincount(found.events_N).tolist() == [2, 5, 2]
+    assert np.bincount(found.events_N).tolist() == [1, 7, 1]
     for e in range(3):
         rows = cut(events[e], int((found.events_N == e).sum()))
         torch.testing.assert_close(found.tokens_ND[found.events_N == e], events[e].nodes_RD[rows])

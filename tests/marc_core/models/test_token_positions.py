@@ -75,6 +75,6 @@ def test_facts_say_where_events_lie():
         end_s=50_028.2, video_start_s=50_000.0,
     )  # fmt: skip
     whole = {"v": VideoLength(5, 60.0)}
-    assert event_facts([hit], whole) == "Scene 4 of 5: 7 seconds long, at 21 seconds, 35 %."
+    assert event_facts([hit], whole) == "Scene 4 of 5: 7 seconds long, at 21 seconds, 40 %."
     short = dataclasses.replace(hit, end_s=50_022.0)
     assert "1 second long" in event_facts([short], whole)
