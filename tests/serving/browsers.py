@@ -11,6 +11,9 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
+PATIENCE_MS = 20_000
+"""Before a test gives up: machines that test are busy."""
+
 
 def chromium_path() -> str | None:
     """Return this machine's Chromium: $CHROMIUM, or what the PATH has under a usual name."""
@@ -21,7 +24,9 @@ def chromium_path() -> str | None:
 @contextmanager
 def chromium() -> Iterator[Any]:
     """Yield a running browser."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=PATIENCE_MS)
 
     arguments = [
         "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--mute-audio",
@@ -35,7 +40,7 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
-def until(page: Any, condition: str, timeout_s: float = 15.0) -> None:
+def until(page: Any, condition: str, timeout_s: float = PATIENCE_MS / 1000) -> None:
     """Wait until a JavaScript expression is true. Playwright's own way needs eval in the page,
     which the page's policy forbids."""
     ends = time.monotonic() + timeout_s

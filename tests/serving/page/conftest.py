@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving.browsers import chromium, chromium_path
+from tests.serving.browsers import PATIENCE_MS, chromium, chromium_path
 from tests.serving.page.fake import FakeServer, fake_app, running
 
 TEXTS = ["Someone opens the door.", None, "The light goes on."]
@@ -45,7 +45,7 @@ def fake(media: dict[str, Path]) -> Iterator[FakeServer]:
 def page(browser: Any, fake: FakeServer) -> Iterator[Any]:
     """An open tab; nothing may break the policy or raise in it."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_MS)
     tab, wrong = context.new_page(), []
     tab.on("pageerror", lambda error: wrong.append(str(error)))
     tab.on(

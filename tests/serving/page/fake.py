@@ -61,6 +61,8 @@ class FakeServer:
     """By path: status, code, message."""
     delay_s: float = 0.0
     """Before each piece of an answer, and each request for videos."""
+    hold: bool = False
+    """Whether answers stop after their first piece, and jobs wait, until this is False."""
     break_off: bool = False
     """Whether a stream ends without its last word."""
     jobs: dict[str, Iterator[Job]] = field(default_factory=dict)
@@ -245,6 +247,8 @@ def fake_app(fake: FakeServer) -> FastAPI:
 def _steps(fake: FakeServer, job_id: str, name: str) -> Iterator[Job]:
     own: dict[str, Any] = {"job_id": job_id, "kind": "upload", "name": name, "created_at": TIME}
     yield Job(**own, status="queued")
+    while fake.hold:
+        yield Job(**own, status="queued")
     yield Job(**own, status="running", progress=Progress(done=0, failed=0, total=1))
     fake.add(f"up-{job_id}", name, uploaded=True)
     done = Progress(done=1, failed=0, total=1)
@@ -263,6 +267,8 @@ async def _lines(fake: FakeServer) -> AsyncIterator[str]:
     for text in fake.answer:
         await asyncio.sleep(fake.delay_s)
         yield line(ChunkDelta(content=text))
+        while fake.hold:
+            await asyncio.sleep(0.02)
     if fake.break_off:
         return
     timings = {"embed": 0.009, "retrieve": 0.02, "features": 0.008, "compress": 0.001,
