@@ -1,0 +1,297 @@
+"""Cells of `benchmarks.rl_worth`: train a student one way, measure it, keep the answers.
+
+    sets (marc train-set) -> teacher's answers, once -> start -> train -> right or wrong, question
+    by question -> <output>/cells/<name>.json
+
+Everything runs in this process on one thread, with the parts that a Ray run is made of:
+`jobs.training.asked` from questions to groups, `marc_core.rl.update.train_step`,
+`marc_core.supervised`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from jobs.training.asked import (
+    Asked,
+    answered,
+    can_be_judged,
+    engine_requests,
+    seed_of,
+    student_request,
+)
+from jobs.training.train_rows import TrainRows
+from marc_core.config import MethodConfig, StudentConfig, load_config
+from marc_core.models.answering import answer_all
+from marc_core.models.loading import load_model
+from marc_core.models.policy import Policy, freeze_vision
+from marc_core.models.sampling import suppressed_ids
+from marc_core.models.student_files import StudentFiles
+from marc_core.models.transformers_engine import TransformersEngine
+from marc_core.question import Sampling
+from marc_core.rl.config import CGrpoConfig
+from marc_core.rl.guard import Guard
+from marc_core.rl.judging import judge
+from marc_core.rl.samples import TrainSample
+from marc_core.rl.update import make_optimizer, train_step
+from marc_core.supervised.packed_set import PackedSet, pack_set
+from marc_core.supervised.run import ROWS_AT_ONCE
+from marc_core.supervised.task import SupervisedTask, all_right
+from marc_core.train_set.shards import read_samples
+from marc_core.training.config import TrainConfig
+from marc_core.training.loop import run_stage
+from marc_core.training.optimizer import MuonAdamW
+
+TEACHER_ANSWERS, LONGEST = 8, 16
+QUESTIONS = 32
+"""Questions of a step, of every method."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A student to train. set: which questions. method: "start" trains nothing, "sft" learns right
+    answers, "pseudo" the teacher's most common ones, all else is C-GRPO with `settings`.
+    begin: name of the cell whose weights it starts from; empty: the teacher's. labelled: this many
+    questions have a right answer (-1: all); "sft" sees those only, all others are unlabelled. rate:
+    peak learning rate. steps: of `QUESTIONS` each. keep: others start from its weights."""
+
+    name: str
+    set: str
+    method: str
+    seed: int
+    rate: float
+    steps: int
+    begin: str = ""
+    labelled: int = -1
+    keep: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Bench:
+    """Sets, models and teacher's answers that cells share. folder: of everything that is kept.
+    sets: name -> (training set, held-out set), addresses."""
+
+    def __init__(self, folder: Path, sets: dict[str, tuple[str, str]]) -> None:
+        self.folder, self.sets = folder, sets
+        (folder / "cells").mkdir(parents=True, exist_ok=True)
+        method = load_config(MethodConfig, preset="tiny")
+        self.teacher = _on_cpu(method.teacher_model())
+        self._train: dict[str, tuple[list[TrainSample], TrainRows]] = {}
+
+    @cached_property
+    def files(self) -> StudentFiles:
+        """Tokenizer and settings; of the shipped student, whose prompt the sets hold."""
+        return StudentFiles(_on_cpu(load_config(MethodConfig, preset="tiny").student))
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """Return a cell's result; what is there is not done again."""
+        place = self.folder / "cells" / f"{cell.name}.json"
+        if place.is_file():
+            return dict(json.loads(place.read_text()))
+        torch.manual_seed(cell.seed)
+        started = time.process_time()
+        model = self._begin(cell)
+        facts = self._train_cell(cell, model)
+        cpu_s = time.process_time() - started
+        right, sources = self.measure(model, cell.set)
+        if cell.keep:
+            weights = {n: p.detach().contiguous() for n, p in model.named_parameters()}
+            save_file(weights, place.with_suffix(".safetensors"))
+        found = {
+            **dataclasses.asdict(cell),
+            "accuracy": float(right.mean()),
+            "by_type": {s: float(right[sources == s].mean()) for s in sorted(set(sources))},
+            "right": "".join("01"[int(x)] for x in right),
+            "cpu_s": round(cpu_s, 1),
+            **facts,
+        }
+        place.write_text(json.dumps(found) + "\n")
+        return found
+
+    def measure(self, model: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return of each held-out question whether greedy decoding answers it, and its type."""
+        data = self._packed(f"test-{name}", read_samples(self.sets[name][1]))
+        task = self._task(model, data)
+        found: list[bool] = []
+        sources: list[str] = []
+        task.eval()
+        with torch.no_grad():
+            for start in range(0, data.num_rows, ROWS_AT_ONCE):
+                batch = data.batch(range(start, min(start + ROWS_AT_ONCE, data.num_rows)))
+                _, right_P = task.answers(batch)
+                found += all_right(right_P, batch.question_P, len(batch.sources)).tolist()
+                sources += [s.rsplit("/", 1)[-1] for s in batch.sources]
+        return np.array(found), np.array(sources)
+
+    def row_of(self, name: str) -> np.ndarray:
+        """Return of each held-out question the row it stands in: questions about one video."""
+        data = self._packed(f"test-{name}", read_samples(self.sets[name][1]))
+        return np.repeat(np.arange(data.num_rows), data.questions_R)
+
+    def samples(self, name: str) -> list[TrainSample]:
+        """Return the questions of a training set, in its order."""
+        if name not in self._train:
+            address = self.sets[name][0]
+            self._train[name] = (list(read_samples(address)), TrainRows(address, {}))
+        return self._train[name][0]
+
+    def said(self, name: str) -> dict[str, list[str]]:
+        """Return the teacher's answers to a set's questions; asks for those that are missing."""
+        place = self.folder / f"teacher-{name}.json"
+        kept: dict[str, list[str]] = json.loads(place.read_text()) if place.is_file() else {}
+        samples = self.samples(name)
+        rows = self._train[name][1]
+        todo = [(i, s) for i, s in enumerate(samples) if s.id not in kept]
+        if not todo:
+            return kept
+        with TransformersEngine(self.teacher) as engine:
+            for at in range(0, len(todo), 16):
+                part = todo[at : at + 16]
+                asked = [(s.id, rows.teacher(i), _sampling(s.id)) for i, s in part]
+                done = answer_all(engine, engine_requests(asked))
+                for place_, (_, sample) in enumerate(part):
+                    own = done[place_ * TEACHER_ANSWERS : (place_ + 1) * TEACHER_ANSWERS]
+                    kept[sample.id] = [c.text for c in own]
+                if at % 320 == 0 or at + 16 >= len(todo):
+                    place.write_text(json.dumps(kept))
+        return kept
+
+    def _begin(self, cell: Cell) -> Any:
+        model, _, _ = load_model(self.teacher)
+        if cell.begin:
+            own = load_file(self.folder / "cells" / f"{cell.begin}.safetensors")
+            model.load_state_dict(own, strict=False)
+        freeze_vision(model)
+        return model
+
+    def _train_cell(self, cell: Cell, model: Any) -> dict[str, Any]:
+        if cell.method == "start":
+            return {}
+        samples = self._chosen(cell)
+        if cell.method in ("sft", "pseudo"):
+            return self._supervised(cell, model, samples)
+        return self._reinforced(cell, model, samples)
+
+    def _chosen(self, cell: Cell) -> list[TrainSample]:
+        """Return a cell's questions in the order of its seed; those beyond `labelled` lose their
+        right answers."""
+        samples = self.samples(cell.set)
+        order = np.random.default_rng([cell.seed, 7]).permutation(len(samples))
+        if cell.labelled < 0:
+            return [samples[i] for i in order]
+        known = [samples[i] for i in order[: cell.labelled]]
+        if cell.method == "sft":
+            return known
+        return [dataclasses.replace(samples[i], answers=()) for i in order[cell.labelled :]]
+
+    def _supervised(self, cell: Cell, model: Any, samples: list[TrainSample]) -> dict[str, Any]:
+        if cell.method == "pseudo":
+            samples = self._pseudo(cell, samples)
+        samples = samples[: cell.steps * QUESTIONS]
+        data = self._packed(f"train-{cell.name}", samples)  # mixed videos: a row a question
+        config = TrainConfig(seed=cell.seed, log_every=10**9, save_every=10**9)
+        task = self._task(model, data)
+        losses: list[float] = []
+        run_stage(
+            task, MuonAdamW(task, muon_scale=1.5, weight_decay=0.01), config,
+            steps=cell.steps, peak=cell.rate, final=0.1, start=0,
+            report=lambda _, m: losses.append(m["loss"]), save=lambda _: None,
+        )  # fmt: skip
+        return {"questions": len(samples), "loss": losses[-1]}
+
+    def _pseudo(self, cell: Cell, samples: list[TrainSample]) -> list[TrainSample]:
+        """Return the questions with the option that most of the teacher's answers name."""
+        said = self.said(cell.set)
+        config = CGrpoConfig().reward
+        found = []
+        for sample in samples:
+            choices = sample.student_evidence().choices
+            verdict = judge(sample, choices, config, teacher=said[sample.id], choices=choices)
+            if verdict is not None and choices and max(verdict.scores) > 0:
+                letter = chr(ord("A") + verdict.scores.index(max(verdict.scores)))
+                found.append(dataclasses.replace(sample, answers=(letter,)))
+        return found
+
+    def _reinforced(self, cell: Cell, model: Any, samples: list[TrainSample]) -> dict[str, Any]:
+        base = load_config(
+            CGrpoConfig,
+            overrides=[
+                f"steps={cell.steps}", f"rollout.max_tokens={LONGEST}", "loss.kl=0",
+                f"optimizer.learning_rate={cell.rate}", "optimizer.final_rate=0.1",
+                *(f"{key}={value}" for key, value in cell.settings.items()),
+            ],
+        )  # fmt: skip
+        policy = Policy(model, self.files.adapter, pad_id=self.files.tokenizer.pad_token_id)
+        policy.train()
+        optimizer, guard = make_optimizer(policy, base), Guard(base.guard)
+        asked = self._asked(cell, samples, base)
+        curve: list[dict[str, float]] = []
+        with TransformersEngine(self.teacher) as engine:
+            for step in range(cell.steps):
+                _load(engine, model, step)
+                part = [next(asked) for _ in range(QUESTIONS)]
+                groups = _drawn(engine, part, base, step)
+                curve.append(train_step(policy, optimizer, groups, base, step=step, guard=guard))
+        names = ("reward", "score", "eta", "r_c", "no_variance", "entropy")
+        last = curve[-10:]
+        means = {n: float(np.mean([m[n] for m in last if n in m] or [np.nan])) for n in names}
+        return {"questions": cell.steps * QUESTIONS, "last_steps": means}
+
+    def _asked(
+        self, cell: Cell, samples: list[TrainSample], config: CGrpoConfig
+    ) -> Iterator[Asked]:
+        """Yield questions that can be judged, for ever; as many passes as that takes."""
+        said = self.said(cell.set)
+        position = 0
+        while True:
+            for row, sample in enumerate(samples):
+                texts = tuple(said[sample.id])
+                asked = Asked(position=position, row=row, sample=sample, texts=texts)
+                position += 1
+                if can_be_judged(asked, config):
+                    yield asked
+
+    def _packed(self, name: str, samples: Any) -> PackedSet:
+        return pack_set(samples, self.files, self.folder / "packed" / name, name=name)
+
+    def _task(self, model: Any, data: PackedSet) -> SupervisedTask:
+        return SupervisedTask(
+            model, data, suppressed_ids=suppressed_ids(model.config), questions_per_step=QUESTIONS
+        )
+
+
+def _drawn(
+    engine: TransformersEngine, part: Sequence[Asked], config: CGrpoConfig, step: int
+) -> list[Any]:
+    """Return the groups of a step's questions."""
+    given = [student_request(a, config, step) for a in part]
+    done = answer_all(engine, engine_requests(given))
+    G = config.rollout.answers
+    return [answered(a, done[i * G : (i + 1) * G], config).group for i, a in enumerate(part)]
+
+
+def _load(engine: TransformersEngine, model: Any, version: int) -> None:
+    own = {n: p.detach() for n, p in model.named_parameters() if "visual." not in n}
+    asyncio.run(engine.load_weights(own, version))
+
+
+def _sampling(id: str) -> Sampling:
+    return Sampling(
+        temperature=1.0, max_tokens=LONGEST, seed=seed_of("teacher", id), n=TEACHER_ANSWERS
+    )
+
+
+def _on_cpu(model: StudentConfig) -> StudentConfig:
+    return dataclasses.replace(model, device="cpu", dtype="float32")
