@@ -20,18 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marc_core import checks
-from marc_core.answer import Answerer
 from marc_core.config import AnswerConfig
 from marc_core.configure import load_config, quoted
 from marc_core.display import Reply, Results
-from marc_core.errors import AnswerError, ConfigError
+from marc_core.errors import AnswerError, ConfigError, ModelLoadError
 from marc_core.filenames import file_names
-from marc_core.prepare import Preparer
-from marc_core.prepared import PrepareSettings
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery, Turn
-from marc_core.searching import picture_of
+from marc_core.searching import Searcher, picture_of
 
 if TYPE_CHECKING:
+    from marc_core.answer import Answerer
     from marc_core.archive import SearchHit
     from marc_core.embed import DualEncoder
     from marc_core.memory import MemoryStore
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
     from marc_core.models.transformers_engine import TransformersEngine
     from marc_core.models.vision_tower import VisionTower
     from marc_core.models.vllm_engine import VllmEngine
+    from marc_core.prepare import Preparer
 
 EVERY_EVENT = 100_000
 """Most events that `Session.events` returns (our choice: a video has a few thousand at most)."""
@@ -77,7 +76,7 @@ class Session:
             limit=limit,
             offset=offset,
         )
-        return self._results(self.preparer.search([query])[0], query.filter, offset)
+        return self._results(self.searcher.search([query])[0], query.filter, offset)
 
     def ask(
         self,
@@ -205,7 +204,7 @@ class Session:
         """The dual encoder that events were embedded with. Raises MemoryStoreError for another."""
         from marc_core.embed import load_encoder
 
-        _ = self.files  # what it says of threads holds for the encoder, too
+        self._suit_threads()
         encoder = load_encoder(self.config.encoder)
         self.store.check_encoder(encoder.dim, encoder.fingerprint)
         return encoder
@@ -215,10 +214,23 @@ class Session:
         """The student without its weights."""
         from marc_core.models.student_files import StudentFiles
 
-        files = StudentFiles(self.config.student)
-        if files.settings.is_small:
-            _suit_small_models(files.settings.threads)
-        return files
+        return StudentFiles(self.config.student)
+
+    def _suit_threads(self) -> None:
+        """Use as many threads as a small student wants; that holds for its encoder, too."""
+        import torch
+
+        from marc_core.models.checkpoints import local_directory
+        from marc_core.models.model_settings import model_settings
+
+        name, revision = self.config.student.model, self.config.student.revision
+        try:
+            directory = local_directory("student", name, revision, download=False)
+        except ModelLoadError:  # a search needs no student; a question says what is wrong with it
+            return
+        settings = model_settings(directory)
+        if settings.is_small:
+            torch.set_num_threads(settings.threads)
 
     @cached_property
     def archive(self) -> MemoryArchive:
@@ -228,6 +240,11 @@ class Session:
         return MemoryArchive(self.store, self.config)
 
     @cached_property
+    def searcher(self) -> Searcher:
+        """The memory with its encoder: what a search needs, and no student."""
+        return Searcher(self.archive, self.encoder)
+
+    @cached_property
     def preparer(self) -> Preparer:
         """The half of the question path that needs no language model."""
         return self.make_preparer(from_frames=True)
@@ -235,6 +252,9 @@ class Session:
     def make_preparer(self, *, from_frames: bool) -> Preparer:
         """Return a `preparer`. from_frames: whether it decodes and encodes where features are
         missing; else that is an error."""
+        from marc_core.prepare import Preparer
+        from marc_core.prepared import PrepareSettings
+
         return Preparer(
             self.archive,
             self.encoder,
@@ -246,6 +266,8 @@ class Session:
     @cached_property
     def answerer(self) -> Answerer:
         """The whole question path."""
+        from marc_core.answer import Answerer
+
         return Answerer(self.preparer, self.engine, self.config)
 
     @cached_property
@@ -295,15 +317,6 @@ def open_session(
         )
     config = load_config(AnswerConfig, stored=stored, files=files, overrides=given)
     return Session(store, dataclasses.replace(config, memory=first.memory))
-
-
-def _suit_small_models(threads: int) -> None:
-    """Use as many threads as a small student wants, and show no bar while it loads."""
-    import torch
-    from transformers.utils import logging as transformers_logging
-
-    torch.set_num_threads(threads)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def moment(name: str, value: str | dt.datetime | None) -> dt.datetime | None:

@@ -15,7 +15,7 @@ from marc_core.embed.margin import stored_margin
 from marc_core.embed.protocol import DualEncoder, EncoderFacts
 from marc_core.embed.transformers_encoder import TransformersEncoder, output_dim
 from marc_core.errors import ModelLoadError
-from marc_core.models.checkpoints import local_directory, weights_digests
+from marc_core.models.checkpoints import local_directory, weights_digests, without_bar
 
 FAMILIES = ("clip", "siglip", "siglip2", "vision-text-dual-encoder")
 """Values of `model_type` in config.json that are supported."""
@@ -33,9 +33,10 @@ def load_encoder(config: EncoderConfig) -> DualEncoder:
     model_config, recipe = _read_config(directory)
     device = _device(config.device)
     try:
-        model: Any = AutoModel.from_pretrained(
-            directory, dtype=_dtype(config.dtype, device), use_safetensors=True
-        )
+        with without_bar():
+            model: Any = AutoModel.from_pretrained(
+                directory, dtype=_dtype(config.dtype, device), use_safetensors=True
+            )
         tokenizer = AutoTokenizer.from_pretrained(directory)
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise _unloadable(directory, error) from error

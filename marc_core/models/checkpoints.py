@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +35,20 @@ def local_directory(part: Part, name: str, revision: str | None, *, download: bo
             f"Got '{name}'."
         )
     return _hub_directory(part, name, revision, download)
+
+
+@contextmanager
+def without_bar() -> Iterator[None]:
+    """Let transformers load a model inside without drawing a bar; bars of downloads stay."""
+    from transformers.utils import logging
+
+    before = logging.set_tqdm_hook(
+        lambda make, args, settings: make(*args, **settings | {"disable": True})
+    )
+    try:
+        yield
+    finally:
+        logging.set_tqdm_hook(before)
 
 
 def weights_digests(directory: Path) -> list[str]:

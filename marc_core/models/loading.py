@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from marc_core.config import StudentConfig, fingerprint
 from marc_core.errors import ModelLoadError
-from marc_core.models.checkpoints import local_directory, weights_digests
+from marc_core.models.checkpoints import local_directory, weights_digests, without_bar
 from marc_core.models.preprocess import pixel_settings
 from marc_core.models.vision_tower import device_of, dtype_of, load_model_config
 
@@ -27,9 +27,10 @@ def load_model(config: StudentConfig) -> tuple[Any, torch.device, torch.dtype]:
     load_model_config(directory, config.model)  # refuses other families before weights are read
     device, dtype = device_of(config), dtype_of(config, directory)
     try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(
-            directory, dtype=dtype, use_safetensors=True
-        )
+        with without_bar():
+            model: Any = AutoModelForImageTextToText.from_pretrained(
+                directory, dtype=dtype, use_safetensors=True
+            )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelLoadError(
             f"Student '{config.model}' cannot be loaded from {directory}: {error}. It must hold "

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from marc_core.errors import ConfigError, ModelLoadError
+from marc_core.models.checkpoints import without_bar
 from marc_core.tiny.config import EncoderTrainConfig, SftConfig, StageConfig
 from marc_core.tiny.contrastive import EncoderTask, encoder_recipe
 from marc_core.tiny.models import (
@@ -129,7 +130,8 @@ def _start(directory: str, fresh: Callable[[], tuple[Any, Any]]) -> tuple[Any, A
     try:
         kind = AutoConfig.from_pretrained(directory).model_type
         auto: Any = AutoModel if "vl" not in kind else AutoModelForImageTextToText
-        model = auto.from_pretrained(directory, dtype=torch.float32)
+        with without_bar():
+            model = auto.from_pretrained(directory, dtype=torch.float32)
         return model, AutoTokenizer.from_pretrained(directory)
     except (OSError, ValueError) as error:
         raise ModelLoadError(

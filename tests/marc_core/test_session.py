@@ -54,6 +54,23 @@ def test_the_documented_notebook_runs(small_memory: Path, monkeypatch: pytest.Mo
     assert all("<table>" in html and "data:image/jpeg;base64," in html for html in tables)
 
 
+def test_a_search_loads_no_student_and_draws_no_bar(small_memory: Path) -> None:
+    code = (
+        "import sys, marc_core\n"
+        f"m = marc_core.open({str(small_memory / 'runs' / 'memory')!r})\n"
+        "assert len(m.search('a circle', limit=1)) == 1\n"
+        "unwanted = ['student_files', 'adapters', 'vision_tower', 'transformers_engine']\n"
+        "print([n for n in unwanted if f'marc_core.models.{n}' in sys.modules])\n"
+        "from transformers.utils import logging\n"
+        "print(logging.is_progress_bar_enabled(), logging.set_tqdm_hook(None))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240
+    )
+    assert ended.stdout.splitlines() == ["[]", "True None"]
+    assert ended.stderr == ""
+
+
 def test_listing_events_loads_no_model(small_memory: Path) -> None:
     code = (
         "import sys, marc_core\n"
