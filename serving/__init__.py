@@ -1,1 +1,1 @@
-"""Ray Serve application (not built yet)."""
+"""Ray Serve application: the HTTP API, MCP and the page (docs/serving.md)."""

@@ -13,10 +13,11 @@ from serving.gateway import Gateway, gateway_of, needs
 router = APIRouter(prefix="/v1")
 
 
-@router.api_route(
+@router.head("/videos/{video_id}/media", include_in_schema=False)
+@router.get(
     "/videos/{video_id}/media",
-    methods=["GET", "HEAD"],
     response_class=FileResponse,
+    response_model=None,
     responses={
         200: {"content": {"video/mp4": {}, "video/webm": {}, "application/octet-stream": {}}},
         206: {"description": "The part that Range asks for."},
