@@ -284,7 +284,7 @@ def test_a_picture_and_an_event_find_more_like_them(
         (SearchQuery(), "exactly one of"),
         (SearchQuery(text="a", event_id="b"), "exactly one of"),
         (SearchQuery(text=" "), "must not be empty"),
-        (SearchQuery(image=b"not a picture"), "cannot be read"),
+        (SearchQuery(image=b"not a picture"), "no whole picture"),
         (SearchQuery(event_id="nowhere:0000:00000"), "no event"),
     ],
 )
