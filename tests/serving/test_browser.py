@@ -23,6 +23,8 @@ from tests.serving.browsers import chromium, chromium_path, until
 from tests.serving.conftest import make_app
 from tests.serving.page.fake import running
 
+pytestmark = pytest.mark.slow  # a real browser: `make test-all`
+
 AT = "document.querySelector('video')?.currentTime"
 
 

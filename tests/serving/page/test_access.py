@@ -10,6 +10,8 @@ from playwright.sync_api import expect
 
 from tests.serving.page.fake import FakeServer
 
+pytestmark = pytest.mark.slow  # a real browser: `make test-all`
+
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
 

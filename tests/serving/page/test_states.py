@@ -11,6 +11,8 @@ from playwright.sync_api import expect
 from tests.serving.browsers import until
 from tests.serving.page.fake import FakeServer, fake_app, running
 
+pytestmark = pytest.mark.slow  # a real browser: `make test-all`
+
 QUESTION = "Which way does it move?"
 AT = "document.querySelector('video')?.currentTime"
 
