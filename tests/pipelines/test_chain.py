@@ -22,6 +22,7 @@ from tests.pipelines.slow_stages import Light, Slow
 NOW = Fingerprints(cuts="c", embeddings="e", features=None)
 
 
+@pytest.mark.slow  # by the clock: wrong on a busy machine
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.filterwarnings("ignore:`ray_remote_args` is deprecated")  # see run_chain
