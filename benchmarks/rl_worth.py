@@ -27,6 +27,7 @@ import torch
 
 from benchmarks.clips import hardware
 from benchmarks.rl_cells import QUESTIONS, Bench, Cell
+from marc_core.evaluation.scoring.stats import bootstrap
 
 ROOT = Path(__file__).resolve().parents[1]
 JSON = ROOT / "benchmarks" / "results" / "rl_worth.json"
@@ -47,8 +48,6 @@ SETS: dict[str, tuple[str, ...]] = {
     "nine": ("budgets=[9]",),
     "three": ("budgets=[3]",),
 }
-DRAWS = 2000
-"""Draws of an interval."""
 
 
 def cells(steps: int) -> dict[str, list[Cell]]:
@@ -200,11 +199,8 @@ def _right(result: dict[str, Any]) -> np.ndarray:
 def interval(value_Q: np.ndarray, rows_Q: np.ndarray) -> list[float]:
     """Return the 95 % interval of the mean in percent; draws whole rows: questions about the same
     tokens go together."""
-    size_R = np.bincount(rows_Q).astype(float)
-    sum_R = np.bincount(rows_Q, weights=value_Q)
-    drawn = np.random.default_rng(0).integers(len(size_R), size=(DRAWS, len(size_R)))
-    means = sum_R[drawn].sum(1) / size_R[drawn].sum(1)
-    return [round(100 * float(x), 2) for x in np.quantile(means, (0.025, 0.975))]
+    found = bootstrap(value_Q.tolist(), clusters_N=[str(row) for row in rows_Q])
+    return [round(100 * found.low, 2), round(100 * found.high, 2)]
 
 
 def draw(parts: dict[str, list[dict[str, Any]]], picture: Path) -> None:

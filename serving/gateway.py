@@ -21,6 +21,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
 import marc_core
+from marc_core.schemas import make_event_id
 from serving import errors, page
 from serving.access import ANONYMOUS, Caller, KeyRing
 from serving.config import ServeConfig
@@ -90,7 +91,7 @@ class Gateway:
 
     def video(self, row: Row, caller: Caller) -> Video:
         """Return a video as the API shows it, with links for this caller."""
-        first = f"{row['video_id']}:0000:00000" if row["num_events"] else None
+        first = make_event_id(row["video_id"], 0, 0) if row["num_events"] else None
         return Video(
             **row,
             uploaded=self.uploads is not None and self.uploads.owns(row["uri"]),

@@ -39,6 +39,13 @@ def tool_server(api: Api) -> MCPServer[Any]:
     server: MCPServer[Any] = MCPServer(
         "marc", instructions=INSTRUCTIONS, version=marc_core.__version__
     )
+    _add_questions(server, api)
+    _add_archive(server, api)
+    return server
+
+
+def _add_questions(server: MCPServer[Any], api: Api) -> None:
+    """Add the tools that find and answer."""
 
     @server.tool()
     async def search_events(
@@ -93,6 +100,10 @@ def tool_server(api: Api) -> MCPServer[Any]:
                 "tokens": found["marc"]["tokens"],
             }
 
+
+def _add_archive(server: MCPServer[Any], api: Api) -> None:
+    """Add the tools that look at the archive itself."""
+
     @server.tool()
     async def list_videos(
         context: Context[Any, Any],
@@ -122,8 +133,6 @@ def tool_server(api: Api) -> MCPServer[Any]:
             return _event(client, event) | {
                 "thumbnail_url": str(client.base_url).rstrip("/") + event["thumbnail_url"]
             }
-
-    return server
 
 
 def inside(app: ASGIApp) -> Api:

@@ -40,6 +40,22 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
+@contextmanager
+def tab(browser: Any) -> Iterator[Any]:
+    """Yield an open tab; nothing may break the policy or raise in it."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(PATIENCE_MS)
+    opened, wrong = context.new_page(), []
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on(
+        "console",
+        lambda line: wrong.append(line.text) if "Content Security Policy" in line.text else None,
+    )
+    yield opened
+    context.close()
+    assert not wrong
+
+
 def until(page: Any, condition: str, timeout_s: float = PATIENCE_MS / 1000) -> None:
     """Wait until a JavaScript expression is true. Playwright's own way needs eval in the page,
     which the page's policy forbids."""

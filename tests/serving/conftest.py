@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from serving.gateway import Gateway, build_app
 from serving.ports import Retriever, Student
 from serving.retriever import MemoryRetriever
 from serving.student import EngineStudent
+from tests.serving.browsers import chromium, chromium_path, tab
 
 BASE = "http://127.0.0.1"
 """Without keys, only this machine's names are answered."""
@@ -48,4 +50,21 @@ def app(serve_config: ServeConfig, retriever: MemoryRetriever, student: EngineSt
 @pytest.fixture(scope="session")
 def client(app: FastAPI) -> Iterator[TestClient]:
     with TestClient(app, base_url=BASE, raise_server_exceptions=False) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A running Chromium. It is closed after each module: while Playwright runs, no other test of
+    the process could use asyncio.run."""
+    if chromium_path() is None:
+        pytest.skip("no Chromium here: install Debian's `chromium`, or name one in $CHROMIUM")
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """An open tab; nothing may break the policy or raise in it."""
+    with tab(browser) as found:
         yield found

@@ -19,36 +19,13 @@ from serving.retriever import MemoryRetriever
 from serving.student import EngineStudent
 from serving.uploads import Uploads, now
 from tests.marc_core.memories import CAPTION, ODD_NAME, index_videos
-from tests.serving.browsers import chromium, chromium_path, until
+from tests.serving.browsers import until
 from tests.serving.conftest import make_app
 from tests.serving.page.fake import running
 
 pytestmark = pytest.mark.slow  # a real browser: `make test-all`
 
 AT = "document.querySelector('video')?.currentTime"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if chromium_path() is None:
-        pytest.skip("no Chromium here: install Debian's `chromium`, or name one in $CHROMIUM")
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(20_000)
-    tab, wrong = context.new_page(), []
-    tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on(
-        "console",
-        lambda line: wrong.append(line.text) if "Content Security Policy" in line.text else None,
-    )
-    yield tab
-    context.close()
-    assert not wrong
 
 
 @pytest.fixture(scope="module")

@@ -144,6 +144,13 @@ def fake_app(fake: FakeServer) -> FastAPI:
         return WhoAmI(anonymous=not fake.keys, name=name, scopes=scopes, model="marc",
                       max_upload_bytes=10**9)  # fmt: skip
 
+    _add_archive(app, fake)
+    _add_questions(app, fake)
+    _add_uploads(app, fake)
+    return app
+
+
+def _add_archive(app: FastAPI, fake: FakeServer) -> None:
     @app.get("/v1/facets")
     def facets() -> Facets:
         videos = list(fake.videos.values())
@@ -205,6 +212,8 @@ def fake_app(fake: FakeServer) -> FastAPI:
         path = fake.media.get(found.name) or next(iter(fake.media.values()))
         return Response(_picture(path, found.start_s + 0.5), media_type="image/jpeg")
 
+
+def _add_questions(app: FastAPI, fake: FakeServer) -> None:
     @app.post("/v1/search")
     def search(body: SearchRequest) -> EventPage:
         fake.asked.append(body.model_dump(exclude_defaults=True))
@@ -224,6 +233,8 @@ def fake_app(fake: FakeServer) -> FastAPI:
         fake.asked.append(body.model_dump(mode="json", exclude_defaults=True))
         return StreamingResponse(_lines(fake), media_type="text/event-stream")
 
+
+def _add_uploads(app: FastAPI, fake: FakeServer) -> None:
     @app.post("/v1/uploads", status_code=202)
     async def upload(name: str, request: Request) -> Job:
         size = 0
@@ -240,8 +251,6 @@ def fake_app(fake: FakeServer) -> FastAPI:
     @app.get("/v1/jobs/{job_id}")
     def job(job_id: str) -> Job:
         return next(fake.jobs[job_id])
-
-    return app
 
 
 def _steps(fake: FakeServer, job_id: str, name: str) -> Iterator[Job]:
