@@ -19,15 +19,16 @@ help:  ## list the targets
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "MARC needs Python 3.11 or newer. Name one: make PYTHON=python3.12 ..."; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "Installing MARC into $(VENV): some minutes, once." >&2
+	@$(PYTHON) -m venv $(VENV)
 ifneq ($(TORCH_INDEX),)
-	$(PIP) --retries 0 --timeout 15 install --constraint constraints.txt --no-deps \
+	@$(PIP) --retries 0 --timeout 15 install --constraint constraints.txt --no-deps \
 	    --index-url $(TORCH_INDEX) torch || \
 	  { echo "No torch from $(TORCH_INDEX): taking it from pip's own index."; \
 	    $(PIP) install --constraint constraints.txt --no-deps torch; } || \
 	  { echo "No torch from pip's own index either. Name one that has it: make TORCH_INDEX=URL ..."; exit 2; }
 endif
-	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(VENV)/.installed  ## render a small archive, index it on a local Ray, ask it questions
