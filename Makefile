@@ -35,7 +35,7 @@ demo: $(VENV)/.installed  ## render a small archive, index it on a local Ray, as
 	$(BIN)/marc demo
 
 test: $(VENV)/.installed  ## unit and Ray tests, in two processes
-	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-all: $(VENV)/.installed  ## the slow tier too
 	$(BIN)/python -m pytest -m 'not gpu' --timeout 1800

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -17,16 +19,31 @@ os.environ.setdefault("RAY_worker_niceness", "0")  # else whatever else runs com
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tell pytest-xdist's processes what stays together: a file's tests, and all that need Ray.
+    """In a process of pytest-xdist, tests that need Ray come first: they take longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
-    The latter come first and share one cluster, while other processes run everything else.
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a file's tests in one process, and all files that need Ray, which share one cluster.
+
+    (xdist's own groups, `--dist loadgroup`, have no effect with pytest 9.2.)
     """
-    if not hasattr(config, "workerinput"):
-        return
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByCluster(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "ray" if needs_ray(file) else file
+
+    return ByCluster(config, log)
+
+
+@cache
+def needs_ray(file: str) -> bool:
+    """Return whether a test of this file is marked as one that needs Ray."""
+    return "mark.ray" in (ROOT / file).read_text()
 
 
 @pytest.fixture(scope="session")
