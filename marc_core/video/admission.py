@@ -33,12 +33,12 @@ _PARAMETER_SETS = {"h264": frozenset({7}), "hevc": frozenset({33})}
 class Inspection:
     """Result of the pass over the packets: why not decord (None: admitted), and frame times.
 
-    `last_shown_s`: how long the last frame is shown; None where its packet does not say.
+    `shown_s`: how long the file says that each of them is shown; 0 where it does not.
     """
 
     refusal: str | None
     times_s: tuple[float, ...] = ()
-    last_shown_s: float | None = None
+    shown_s: tuple[float, ...] = ()
 
 
 def admit_decord(path: str | Path, info: VideoInfo) -> str | None:
@@ -124,11 +124,10 @@ def _judge(
         refusal = f"{info.num_frames} frames promised, {len(pts)} packets found"
     if refusal is not None or base is None:
         return Inspection(refusal=refusal)
-    last = shown[max(pts)]
     return Inspection(
         refusal=None,
         times_s=tuple(float(p * base) for p in sorted(pts)),
-        last_shown_s=float(last * base) if last else None,
+        shown_s=tuple(float((shown[p] or 0) * base) for p in sorted(pts)),
     )
 
 

@@ -11,6 +11,7 @@ frame late. Where one does not, the next 16 frames are looked at and the cheapes
 | the clock jumped forward | 6 | a gap: from the end of the frame before to the next frame |
 | the clock started again or stepped back | 6 | a seam: time goes on from where it was |
 | a stamp is missing, or repeats | 0 | such frames share the time until the next stamp evenly |
+| a picture is held, as the file itself says | 0 | nothing: times are the stamps |
 
 So up to five frames in a row may be stamped anywhere, and six that agree are believed (our choice:
 five spoilt stamps in a row were seen, and a part of a video shorter than six frames is no event).
@@ -20,18 +21,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-from typing import TypeVar
-
-T = TypeVar("T")
 
 GAP_S = 10.0
 """A longer step forward is a gap, if it also exceeds ten ordinary steps (our choice: still pictures
 are held for seconds; a slide show has long steps throughout)."""
 GAP_STEPS = 10
+HELD_S = 60.0
+"""A step up to this long is none where the file says that the frame before it is shown as long as
+that: recordings of a screen keep a picture for as long as nothing changes (our choice: a longer
+one is a recorder that stood still, whatever its container makes of it)."""
 LOOK_AHEAD = 16
 """Frames looked at where a stamp is doubtful (our choice: more than two breaks' worth)."""
 SHARED_MOST = 64
@@ -84,6 +85,8 @@ class Clock:
         self._stamp_s = math.nan
         self._offset_s = 0.0
         self._waiting: list[float | None] = []
+        self._waiting_shown_s: list[float] = []
+        self._shown_s = 0.0
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._stuck = False
 
@@ -113,12 +116,16 @@ class Clock:
             )
         return tuple(said)
 
-    def push(self, stamp_s: float | None) -> list[float]:
-        """Take the stamp of the next frame; return the times of frames decided by it, in order."""
+    def push(self, stamp_s: float | None, shown_s: float = 0.0) -> list[float]:
+        """Take the stamp of the next frame; return the times of frames decided by it, in order.
+
+        `shown_s`: how long the file says that this frame is shown; 0 where it does not.
+        """
         if stamp_s is not None:
             stamp_s = stamp_s + self._offset_s if abs(stamp_s) < _NO_TIME_S else None
         waiting = self._waiting
         waiting.append(stamp_s)
+        self._waiting_shown_s.append(shown_s)
         if len(waiting) == 2 and self.last_s is not None:
             first_s, second_s = waiting
             if (
@@ -127,8 +134,9 @@ class Clock:
                 and _SAME_S < first_s - self.last_s <= _NEAR_S
                 and second_s - first_s > _SAME_S
             ):
-                del waiting[0]
-                return [self._believe(first_s)]
+                time_s = self._believe(0)
+                self._drop(1)
+                return [time_s]
         return self._decide(ended=False)
 
     def finish(self) -> list[float]:
@@ -139,8 +147,12 @@ class Clock:
         times: list[float] = []
         while self._waiting and (found := self._next(ended=ended)):
             times += found
-            del self._waiting[: len(found)]
+            self._drop(len(found))
         return times
+
+    def _drop(self, count: int) -> None:
+        """Take the first frames in waiting away: their times are decided."""
+        del self._waiting[:count], self._waiting_shown_s[:count]
 
     def _next(self, *, ended: bool) -> list[float]:
         """Return the times of the first frames in waiting, [] when more must be seen."""
@@ -205,7 +217,7 @@ class Clock:
         reach_s = max(GAP_S, GAP_STEPS * step_s)
         costs: dict[int, float] = {}
 
-        def best(after: int, from_s: float | None, same_s: float) -> _Move:
+        def best(after: int, from_s: float | None, same_s: float, shown_s: float) -> _Move:
             dropped, found = 0, []
             for k in range(after, len(waiting)):
                 stamp = waiting[k]
@@ -214,7 +226,9 @@ class Clock:
                 broken, uneven_s = False, 0.0
                 if from_s is not None:
                     move_s, least_s = stamp - from_s, max(_SAME_S, dropped * step_s / 4)
-                    broken = not least_s < move_s <= reach_s + dropped * step_s
+                    held = move_s <= HELD_S and abs(move_s - shown_s) <= step_s
+                    most_s = move_s if held else reach_s + dropped * step_s
+                    broken = not least_s < move_s <= most_s
                     uneven_s = abs(move_s - (k - after + 1) * step_s)
                 cost = dropped + costs[k] + broken * _BREAK
                 found.append(_Move(cost, k, broken, uneven_s))
@@ -225,8 +239,8 @@ class Clock:
         for k in range(len(waiting) - 1, -1, -1):
             stamp = waiting[k]
             if stamp is not None:
-                costs[k] = best(k + 1, stamp, stamp).cost
-        return best(0, self.last_s, self._stamp_s)
+                costs[k] = best(k + 1, stamp, stamp, self._waiting_shown_s[k]).cost
+        return best(0, self.last_s, self._stamp_s, self._shown_s)
 
     def _learn_step(self) -> None:
         """Take the ordinary step of the first frames from their stamps."""
@@ -240,10 +254,10 @@ class Clock:
         if self.last_s is None:
             step_s = self.step_s
             times = [self._on(stamp - (position - i) * step_s) for i in range(position)]
-            return [*times, self._believe(stamp)]
+            return [*times, self._believe(position)]
         start_s, share_s = self.last_s, (stamp - self.last_s) / (position + 1)
         times = [self._on(start_s + (i + 1) * share_s) for i in range(position)]
-        return [*times, self._believe(stamp)]
+        return [*times, self._believe(position)]
 
     def _broken(self, position: int) -> list[float]:
         """Believe the stamp there as the first after a jump or restart of the clock."""
@@ -255,20 +269,25 @@ class Clock:
         if stamp - end_s > GAP_S:
             self.gaps.append((end_s, stamp))
             self.past_gaps_s += stamp - end_s
-            self.last_s, self._stamp_s = stamp, stamp
-            return [*times, stamp]
+            self.last_s = None
+            return [*times, self._believe(position)]
         self.num_seams += 1
         shift_s = end_s - stamp
         self._offset_s += shift_s
         self._waiting = [w if w is None else w + shift_s for w in self._waiting]
-        return [*times, self._believe(end_s)]
+        self._waiting[position] = end_s
+        return [*times, self._believe(position)]
 
     def _after(self, steps: int) -> float:
         assert self.last_s is not None
         return self.last_s + steps * self.step_s
 
-    def _believe(self, stamp_s: float) -> float:
+    def _believe(self, position: int) -> float:
+        """Move on to the frame in waiting there, whose stamp is its time."""
+        stamp_s = self._waiting[position]
+        assert stamp_s is not None
         self._stamp_s, self._stuck = stamp_s, False
+        self._shown_s = self._waiting_shown_s[position]
         return self._on(stamp_s)
 
     def _on(self, time_s: float) -> float:
@@ -278,14 +297,3 @@ class Clock:
             self._recent.append(time_s - self.last_s)
         self.last_s = time_s
         return time_s
-
-
-def timed(clock: Clock, frames: Iterable[tuple[float | None, T]]) -> Iterator[tuple[float, T]]:
-    """Yield (time, frame) for (stamp, frame); frames wait here until their time is decided."""
-    waiting: deque[T] = deque()
-    for stamp_s, frame in frames:
-        waiting.append(frame)
-        for time_s in clock.push(stamp_s):
-            yield time_s, waiting.popleft()
-    for time_s in clock.finish():
-        yield time_s, waiting.popleft()

@@ -25,7 +25,7 @@ from av.video.reformatter import Interpolation
 from marc_core.errors import VideoLimitError
 from marc_core.filenames import shown
 from marc_core.types import DecodeSummary, FrameChunk, VideoInfo
-from marc_core.video.clock import GAP_S, GAP_STEPS, Clock
+from marc_core.video.clock import GAP_STEPS, HELD_S, Clock
 from marc_core.video.pyav import FrameScaler, OpenVideo, further_streams, open_video
 from marc_core.video.sampling import SHOT_HEIGHT, SHOT_WIDTH, Sampler, output_size
 from marc_core.video.wrap import Unwrap
@@ -189,7 +189,7 @@ def timed_frames(
         held.append(HeldFrame(frame, scale, shots))
         if len(held) > most_whole:
             held[-1].shrink()
-        for time_s in clock.push(unwrap(frame.time)):
+        for time_s in clock.push(unwrap(frame.time), held[-1].duration_s or 0.0):
             yield time_s, held.popleft()
     for time_s in clock.finish():
         yield time_s, held.popleft()
@@ -274,7 +274,7 @@ def sampled_scaler(video: OpenVideo, config: VideoConfig) -> FrameScaler:
 
 def last_shown_s(duration_s: float | None, clock: Clock) -> float:
     """Return how long the last frame is shown: as the file says, unless that would be a gap."""
-    if duration_s is not None and 0 < duration_s <= max(GAP_S, GAP_STEPS * clock.step_s):
+    if duration_s is not None and 0 < duration_s <= max(HELD_S, GAP_STEPS * clock.step_s):
         return duration_s
     return clock.step_s
 

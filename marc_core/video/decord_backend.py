@@ -25,7 +25,7 @@ import numpy as np
 from marc_core.errors import ConfigError
 from marc_core.types import DecodeSummary, FrameChunk
 from marc_core.video.admission import inspect
-from marc_core.video.clock import Clock, timed
+from marc_core.video.clock import Clock
 from marc_core.video.decode import Decoding, check_duration, last_shown_s
 from marc_core.video.pyav import open_video
 from marc_core.video.sampling import (
@@ -70,14 +70,17 @@ class DecordDecoding:
             self.refusal = f"sampled frames are narrower than {MIN_WIDTH} pixels"
         self._times_s = found.times_s
         self._clock = Clock(step_s=step_s)
-        pairs = ((time_s, None) for time_s in found.times_s)
-        times_s = tuple(time_s for time_s, _ in timed(self._clock, pairs))
-        if self.refusal is None and times_s != found.times_s:
+        times_s: list[float] = []
+        for stamp_s, shown_s in zip(found.times_s, found.shown_s, strict=True):
+            times_s += self._clock.push(stamp_s, shown_s)
+        times_s += self._clock.finish()
+        if self.refusal is None and tuple(times_s) != found.times_s:
             self.refusal = "timestamps are out of line"
         if self.refusal is None:
-            shown_s = times_s[-1] - times_s[0] - self._clock.past_gaps_s
-            check_duration(self._path, shown_s, config)
-        self._last_shown_s = last_shown_s(found.last_shown_s, self._clock)
+            all_shown_s = times_s[-1] - times_s[0] - self._clock.past_gaps_s
+            check_duration(self._path, all_shown_s, config)
+        last_s = found.shown_s[-1] if found.shown_s else 0.0
+        self._last_shown_s = last_shown_s(last_s, self._clock)
         self._summary: DecodeSummary | None = None
 
     def __enter__(self) -> DecordDecoding:

@@ -185,6 +185,24 @@ def test_a_jump_of_the_clock_is_a_gap(index, tmp_path, jump_s):
     assert colours(decoded, parts) == ["red", "blue", "green", "green", "yellow", "white"]
 
 
+def test_a_picture_that_an_mp4_holds_is_no_gap(index, tmp_path):
+    """An mp4 says of every frame how long it is shown; a recorded screen may stand still."""
+    given = [stamp + (30_000 if i >= 125 else 0) for i, stamp in enumerate(stamps())]
+    decoded, parts = index(write_film(tmp_path / "screen.mp4", scenes(), given))
+    assert decoded.summary.gaps == ()
+    assert decoded.summary.end_s == pytest.approx(40.0, abs=0.05)
+    expected = [(0, 2), (2, 4), (4, 36), (36, 38), (38, 40)]
+    assert spans(parts) == [pytest.approx(span, abs=0.05) for span in expected]
+    assert colours(decoded, parts) == list(FIVE)
+
+
+def test_an_mp4_that_stood_still_for_minutes_has_a_gap(index, tmp_path):
+    given = [stamp + (600_000 if i >= 125 else 0) for i, stamp in enumerate(stamps())]
+    decoded, parts = index(write_film(tmp_path / "recorder.mp4", scenes(), given))
+    assert decoded.summary.gaps == (pytest.approx((5.0, 605.0), abs=0.05),)
+    assert max(e.end_s - e.start_s for e in parts.events) < 2.1
+
+
 def test_a_recorder_s_jump_in_a_transport_stream(index, tmp_path):
     path = write_segments(tmp_path / "jump.ts", scenes(), [1.0, 606.0])
     decoded, parts = index(path)

@@ -10,14 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marc_core.video.clock import GAP_S, Clock, timed
+from marc_core.video.clock import GAP_S, HELD_S, Clock
 
 STEP_S = 0.04
 
 
-def run(stamps, step_s=STEP_S, start_s=0.0):
+def run(stamps, step_s=STEP_S, start_s=0.0, shown_s=None):
     clock = Clock(step_s=step_s, start_s=start_s)
-    times = [t for t, _ in timed(clock, ((s, i) for i, s in enumerate(stamps)))]
+    times = []
+    for i, stamp in enumerate(stamps):
+        times += clock.push(stamp, 0.0 if shown_s is None else shown_s[i])
+    times += clock.finish()
     assert len(times) == len(stamps)
     assert np.all(np.diff(times) > 0)
     return np.array(times), clock
@@ -171,6 +174,34 @@ def test_a_still_picture_is_held_not_a_gap():
     times, clock = run(stamps)
     np.testing.assert_array_equal(times, stamps)
     assert clock.gaps == []
+
+
+@given(clean(), st.floats(GAP_S + 15, HELD_S - 1), st.data())
+def test_a_picture_that_the_file_says_is_held_is_no_gap(film, held_s, data):
+    stamps, step_s = film
+    at = data.draw(st.integers(1, len(stamps) - 1))
+    held = stamps.copy()
+    held[at:] += held_s - (stamps[at] - stamps[at - 1])
+    shown_s = [*np.diff(held), step_s]
+    times, clock = run(held, step_s, shown_s=shown_s)
+    np.testing.assert_array_equal(times, held)
+    assert (clock.gaps, clock.num_outliers, clock.num_seams) == ([], 0, 0)
+
+
+def test_a_clock_that_stood_for_minutes_is_a_gap_whatever_the_file_says():
+    stamps = np.arange(60) * STEP_S
+    stamps[30:] += HELD_S + 1
+    _, clock = run(stamps, shown_s=[*np.diff(stamps), STEP_S])
+    assert len(clock.gaps) == 1
+
+
+def test_an_outlier_stays_one_beside_lengths_that_are_true():
+    stamps = np.arange(60) * STEP_S
+    spoilt = stamps.copy()
+    spoilt[30] += 30.0
+    times, clock = run(spoilt, shown_s=[STEP_S] * 60)
+    np.testing.assert_allclose(times, stamps, atol=1e-9)
+    assert (clock.gaps, clock.num_outliers) == ([], 1)
 
 
 def test_a_slide_show_has_long_steps_and_no_gaps():
