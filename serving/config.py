@@ -93,7 +93,7 @@ class UploadConfig:
     max_bytes: int = number(4 * 1024**3, least=1)
     """Of one file (our choice)."""
     total_bytes: int = number(64 * 1024**3, least=1)
-    """Of all uploaded files together; more get a 413 (our choice)."""
+    """Of all uploaded files together, those that are coming in too; more get a 507 (our choice)."""
     max_waiting: int = number(100, least=1)
     """Jobs that wait; more get a 503 (our choice)."""
     num_cpus: float = number(0.0, least=0)

@@ -26,6 +26,7 @@ _TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
     404: "not_found_error", 409: "conflict_error", 429: "rate_limit_error",
     500: "server_error", 503: "overloaded_error", 504: "timeout_error",
+    507: "storage_error",
 }  # fmt: skip
 _CODES = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed"}
 _UNION = re.compile(r"(constrained-)?(str|int|float|bool|none)|(list|function|nullable)\W.*")

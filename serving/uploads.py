@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import errno
 import json
 import os
 import re
@@ -20,11 +21,12 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from marc_core.filenames import VIDEO_ENDINGS, canonical, is_below
 from serving.config import UploadConfig
 from serving.errors import ApiError, not_found
+from serving.room import PART, STEP_BYTES, Room
 from serving.schemas import Job
 
 _JOB = re.compile(r"[0-9a-f]{32}")
@@ -32,6 +34,7 @@ _WRITE_BYTES = 1 << 20
 """Gathered before it is written (our choice)."""
 _KEPT_JOBS = 1000
 """Finished jobs that are remembered (our choice)."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ENDED = ("done", "failed")
 
 
@@ -44,6 +47,7 @@ class Uploads:
         self.jobs = Path(os.path.abspath(config.folder)) / "jobs"
         for folder in (self.files, self.jobs):
             folder.mkdir(parents=True, exist_ok=True)
+        self.room = Room(self.files, config.total_bytes)
 
     def owns(self, uri: str) -> bool:
         """Return whether a video is an upload, whose file may be deleted."""
@@ -66,22 +70,26 @@ class Uploads:
     ) -> Job:
         """Write an upload to the disk as it comes, and queue it.
 
-        said_bytes: what Content-Length says. Raises ApiError: 413 for too many bytes, 415 for a
-        name that no video has, 408 where nothing comes, 503 where the queue or the disk is full.
+        said_bytes: what Content-Length says. Raises ApiError: 413 for a file that is too large, 507
+        where the uploads together, or the disk, would be too full, 415 for a name that no video
+        has, 408 where nothing comes, 503 where the queue is full.
         """
         name = file_name(name)
-        self._check_room(said_bytes or 0)
+        self._check_size(said_bytes or 0)
         job_id = uuid.uuid4().hex
         folder = self.files / job_id
-        folder.mkdir()
         try:
-            with open(folder / f".{job_id}.part", "wb") as part:
-                await self._write(part, body, stall_s)
-            os.rename(folder / f".{job_id}.part", folder / name)
+            await asyncio.to_thread(folder.mkdir)
+            part = folder / f".{job_id}{PART}"
+            with open(part, "xb") as file:
+                await self._write(file, said_bytes or 0, body, stall_s)
+            os.rename(part, folder / name)
             return await asyncio.to_thread(self._queue, job_id, "upload", name, folder / name)
         except OSError as error:
+            if error.errno not in _FULL:
+                raise
             message = f"The upload could not be kept: {error.strerror}."
-            raise ApiError(503, "storage_full", message, retry_after_s=60) from error
+            raise ApiError(507, "storage_full", message) from error
         finally:
             if not (self.jobs / f"{job_id}.json").exists():
                 shutil.rmtree(folder, ignore_errors=True)
@@ -89,9 +97,10 @@ class Uploads:
     def register(self, uri: str) -> Job:
         """Queue an address below a root. Raises a 403 for any other."""
         address = self._allowed(uri)
-        self._check_waiting()
         name = address.rstrip("/").rpartition("/")[2] or address
-        return self._queue(uuid.uuid4().hex, "register", name, address)
+        with self.room.alone():
+            self._check_waiting(self.room.under_way())
+            return self._queue(uuid.uuid4().hex, "register", name, address)
 
     def job(self, job_id: str) -> Job:
         """Return a job. Raises a 404."""
@@ -120,42 +129,43 @@ class Uploads:
         for job in [j for j in every if j["status"] in ENDED][:-_KEPT_JOBS]:
             (self.jobs / f"{job['job_id']}.json").unlink(missing_ok=True)
 
-    async def _write(self, part: Any, body: AsyncIterator[bytes], stall_s: float) -> None:
-        written, gathered = 0, bytearray()
-        chunks = aiter(body)
-        while True:
-            try:
-                async with asyncio.timeout(stall_s):
-                    chunk = await anext(chunks, None)
-            except TimeoutError:
-                message = f"No byte of the upload came for {stall_s:g} s."
-                raise ApiError(408, "stalled", message) from None
-            gathered += chunk or b""
-            written += len(chunk or b"")
-            self._check_size(written)
-            if chunk is None or len(gathered) >= _WRITE_BYTES:
-                await asyncio.to_thread(part.write, bytes(gathered))
+    async def _write(
+        self, file: IO[bytes], said_bytes: int, body: AsyncIterator[bytes], stall_s: float
+    ) -> None:
+        """Write the body, never beyond what is reserved for it."""
+        room_bytes = await asyncio.to_thread(self._admit, file, said_bytes)
+        come_bytes, gathered = 0, bytearray()
+        async for chunk in _in_time(body, stall_s):
+            gathered += chunk
+            come_bytes += len(chunk)
+            self._check_size(come_bytes)
+            if come_bytes > room_bytes:
+                room_bytes = await asyncio.to_thread(self._more_room, file, come_bytes)
+            if len(gathered) >= _WRITE_BYTES:
+                await asyncio.to_thread(file.write, bytes(gathered))
                 gathered.clear()
-            if chunk is None:
-                break
-        if not written:
+        if not come_bytes:
             raise ApiError(422, "invalid_value", "The upload is empty. Send the file as the body.")
+        await asyncio.to_thread(_finish, file, bytes(gathered), come_bytes)
+
+    def _admit(self, file: IO[bytes], said_bytes: int) -> int:
+        with self.room.alone():
+            self._check_waiting(self.room.under_way() - 1)
+            return self.room.reserve(file, said_bytes, said_bytes)
+
+    def _more_room(self, file: IO[bytes], least_bytes: int) -> int:
+        wish_bytes = min(least_bytes + STEP_BYTES, self.config.max_bytes)
+        with self.room.alone():
+            return self.room.reserve(file, least_bytes, wish_bytes)
 
     def _check_size(self, size_bytes: int) -> None:
         most = self.config.max_bytes
         if size_bytes > most:
             raise ApiError(413, "too_large", f"An uploaded file may have {most:,} bytes.")
 
-    def _check_room(self, more_bytes: int) -> None:
-        self._check_size(more_bytes)
-        self._check_waiting()
-        held = sum(f.stat().st_size for f in self.files.rglob("*") if f.is_file())
-        if held + more_bytes > self.config.total_bytes:
-            message = f"Uploads may take {self.config.total_bytes:,} bytes together. Delete some."
-            raise ApiError(413, "too_large", message)
-
-    def _check_waiting(self) -> None:
-        waiting = sum(job["status"] == "queued" for job in self._all())
+    def _check_waiting(self, coming: int) -> None:
+        """Raise a 503 where as many jobs wait as may, with the uploads that are `coming`."""
+        waiting = coming + sum(job["status"] == "queued" for job in self._all())
         if waiting >= self.config.max_waiting:
             message = f"{waiting} jobs wait already. Try again later."
             raise ApiError(503, "overloaded", message, retry_after_s=60)
@@ -204,6 +214,29 @@ class Uploads:
             with contextlib.suppress(FileNotFoundError):
                 found.append(json.loads(path.read_text()))
         return sorted(found, key=lambda job: (job["created_at"], job["job_id"]))
+
+
+async def _in_time(body: AsyncIterator[bytes], stall_s: float) -> AsyncIterator[bytes]:
+    """Yield the chunks of a body. Raises a 408 where none comes for so long."""
+    chunks = aiter(body)
+    while True:
+        try:
+            async with asyncio.timeout(stall_s):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            message = f"No byte of the upload came for {stall_s:g} s."
+            raise ApiError(408, "stalled", message) from None
+        if chunk is None:
+            return
+        yield chunk
+
+
+def _finish(file: IO[bytes], rest: bytes, size_bytes: int) -> None:
+    """Write the rest, give back what was reserved beyond it, and see it on the disk."""
+    file.write(rest)
+    file.flush()
+    os.ftruncate(file.fileno(), size_bytes)
+    os.fsync(file.fileno())
 
 
 def file_name(name: str) -> str:

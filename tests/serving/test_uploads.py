@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import errno
+import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +104,99 @@ def test_too_much_is_refused_and_nothing_stays(up: TestClient, uploads: Uploads)
     assert files_of(uploads) == []
     assert list(uploads.files.iterdir()) == []
     assert up.post("/v1/uploads?name=a.mp4", content=large[:9000]).status_code == 202
-    assert code(up.post("/v1/uploads?name=b.mp4", content=large[:9000])) == (413, "too_large")
+    for body in (large[:9000], iter([large[:5000], large[:4000]])):
+        assert code(up.post("/v1/uploads?name=b.mp4", content=body)) == (507, "storage_full")
+    assert len(files_of(uploads)) == 1
+    assert up.post("/v1/uploads?name=c.mp4", content=iter([large[:6000]])).status_code == 202
+
+
+async def chunks_of(sizes: list[int], gate: asyncio.Event) -> AsyncIterator[bytes]:
+    """Yield the first chunk, and the others once the gate is open."""
+    for size in sizes:
+        yield b"x" * size
+        await gate.wait()
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_uploads_that_come_at_once_never_take_more_than_they_may(
+    uploads: Uploads, said: bool
+) -> None:
+    most_held = 0
+
+    async def all_at_once() -> list[Any]:
+        nonlocal most_held
+        gate = asyncio.Event()
+        several = [Uploads(uploads.config) for _ in range(3)]  # as in three processes
+        bodies = [[1000, 4000, 4000], [1000, 3000, 2000], [1000, 5000]]
+        tasks = [
+            asyncio.create_task(
+                one.receive(f"{i}.mp4", sum(b) if said else None, chunks_of(b, gate), 5)
+            )
+            for i, (one, b) in enumerate(zip(several, bodies, strict=True))
+        ]
+        await asyncio.sleep(0.1)
+        gate.set()
+        while not all(task.done() for task in tasks):
+            most_held = max(most_held, uploads.room.held())
+            await asyncio.sleep(0)
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = asyncio.run(all_at_once())
+    kept = [one for one in found if not isinstance(one, Exception)]
+    refused = [one.code for one in found if isinstance(one, ApiError)]
+    assert len(kept) >= 1
+    assert len(refused) == 3 - len(kept) >= 1
+    assert set(refused) == {"storage_full"}
+    assert most_held <= uploads.config.total_bytes
+    assert len(files_of(uploads)) == len(kept) == len(uploads.every_job())
+    assert uploads.room.held() == sum(f.stat().st_size for f in files_of(uploads))
+
+
+def test_what_was_reserved_in_vain_is_given_back(uploads: Uploads) -> None:
+    async def short() -> None:
+        gate = asyncio.Event()
+        gate.set()
+        await uploads.receive("a.mp4", 9000, chunks_of([100], gate), 5)
+
+    asyncio.run(short())
+    (path,) = files_of(uploads)
+    assert path.read_bytes() == b"x" * 100
+    assert uploads.room.held() == 100
+
+
+def test_a_full_disk_is_said(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("serving.uploads.os.fsync", full)
+
+    async def receive() -> None:
+        gate = asyncio.Event()
+        gate.set()
+        await uploads.receive("a.mp4", None, chunks_of([100], gate), 5)
+
+    with pytest.raises(ApiError, match="No space left") as caught:
+        asyncio.run(receive())
+    assert (caught.value.status, caught.value.code) == (507, "storage_full")
+    assert list(uploads.files.iterdir()) == []
+
+
+def test_uploads_under_way_wait_for_the_indexer_too(uploads: Uploads) -> None:
+    async def run() -> None:
+        gate = asyncio.Event()
+        tasks = [
+            asyncio.create_task(uploads.receive(f"{i}.mp4", None, chunks_of([10, 10], gate), 5))
+            for i in range(3)
+        ]
+        await asyncio.sleep(0.1)
+        with pytest.raises(ApiError, match="3 jobs wait"):
+            await uploads.receive("d.mp4", None, chunks_of([10], gate), 5)
+        with pytest.raises(ApiError, match="3 jobs wait"):
+            await asyncio.to_thread(uploads.register, "s3://bucket/cams/1")
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
 
 
 def test_a_full_queue_says_when_to_come_again(up: TestClient) -> None:
