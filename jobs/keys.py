@@ -32,8 +32,12 @@ def create(
     camera: Annotated[str | None, typer.Option(help="Sees this camera only.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Sees what has this tag only.")] = None,
     folder: Annotated[str | None, typer.Option(help="Sees this folder only.")] = None,
-    per_minute: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
-    at_once: Annotated[int | None, typer.Option(min=1, help="Requests at once.")] = None,
+    per_minute: Annotated[
+        int | None, typer.Option(min=0, help="Requests a minute; 0: no limit.")
+    ] = None,
+    at_once: Annotated[
+        int | None, typer.Option(min=0, help="Requests at once; 0: no limit.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key. It is printed once and kept nowhere: the file holds its digest.

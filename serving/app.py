@@ -11,6 +11,7 @@ Each deployment has its own replicas, queue and autoscaling (`serving.config.Rep
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
@@ -23,11 +24,14 @@ from serving.config import (
     load_serve_config,
     method_of,
 )
+from serving.context import carried, carried_stream
 from serving.logs import log_as_json
 
 if TYPE_CHECKING:
     from marc_core.config import AnswerConfig, StudentConfig
     from marc_core.question import EventFilter, Question, Sampling, SearchQuery
+    from serving.limits import Limits
+    from serving.metrics import Metrics
     from serving.ports import Piece, Prepared, Row, VideoQuery
 
 HEALTH_PERIOD_S = 5.0
@@ -45,33 +49,43 @@ class RetrieverReplica:
         _one_thread()
         self._own = MemoryRetriever.open(config, method)
 
+    @carried("retriever")
     async def prepare(self, question: Question) -> Prepared:
         return await self._own.prepare(question)
 
+    @carried("retriever")
     async def search(self, query: SearchQuery, bound: EventFilter) -> list[Row]:
         return await self._own.search(query, bound)
 
+    @carried("retriever")
     async def events(self, filter: EventFilter, limit: int, offset: int) -> list[Row]:
         return await self._own.events(filter, limit, offset)
 
+    @carried("retriever")
     async def event(self, event_id: str, bound: EventFilter) -> Row | None:
         return await self._own.event(event_id, bound)
 
+    @carried("retriever")
     async def thumbnail(self, event_id: str, bound: EventFilter) -> bytes | None:
         return await self._own.thumbnail(event_id, bound)
 
+    @carried("retriever")
     async def videos(self, query: VideoQuery) -> tuple[list[Row], int]:
         return await self._own.videos(query)
 
+    @carried("retriever")
     async def video(self, video_id: str, bound: EventFilter) -> Row | None:
         return await self._own.video(video_id, bound)
 
+    @carried("retriever")
     async def source(self, video_id: str, bound: EventFilter) -> Row | None:
         return await self._own.source(video_id, bound)
 
+    @carried("retriever")
     async def facets(self, bound: EventFilter) -> Row:
         return await self._own.facets(bound)
 
+    @carried("retriever")
     async def delete(self, video_id: str) -> dict[str, int]:
         return await self._own.delete(video_id)
 
@@ -95,12 +109,16 @@ class StudentReplica:
         _one_thread()
         self._own = EngineStudent(load_engine(student))
 
+    @carried("student")
     async def complete(self, evidence: bytes, sampling: Sampling) -> list[Piece]:
         return await self._own.complete(evidence, sampling)
 
+    @carried_stream("student")
     async def stream(self, evidence: bytes, sampling: Sampling) -> AsyncIterator[Sequence[Piece]]:
-        async for pieces in self._own.stream(evidence, sampling):
-            yield pieces
+        stream: Any = self._own.stream(evidence, sampling)
+        async with aclosing(stream):
+            async for pieces in stream:
+                yield pieces
 
     async def health(self) -> None:
         await self._own.health()
@@ -155,10 +173,21 @@ class GatewayReplica:
             retriever=RetrieverHandle("retriever", self._retriever, metrics, retry_s),
             student=StudentHandle("student", self._student, metrics, retry_s),
             metrics=metrics,
+            limits=self._limits(metrics),
             behind_proxy=True,
             archive_options=self._options,
         )
         return build_app(gateway)
+
+    def _limits(self, metrics: Metrics) -> Limits:
+        """Return limits over all gateways, or of this one where it is the only one."""
+        from serving.limits import LocalLimits
+        from serving.shared_limits import SharedLimits, counter_of
+
+        if not self._config.keys or self._config.gateway.max_replicas == 1:
+            return LocalLimits()
+        name = serve.get_replica_context().app_name
+        return SharedLimits(counter_of(name), told=metrics.limits_shared)
 
 
 def application(config: ServeConfig) -> serve.Application:

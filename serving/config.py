@@ -73,10 +73,10 @@ class LimitConfig:
     """Body of any request but an upload (our choice: an example image of 4.5 MB in base64)."""
     body_stall_s: float = number(20.0, above=0)
     """Without a byte of a body for so long, the request ends (408)."""
-    requests_per_minute: int = number(600, least=1)
-    """Of one key, unless the key says otherwise."""
-    concurrent_requests: int = number(64, least=1)
-    """Of one key at once, unless the key says otherwise."""
+    requests_per_minute: int = number(600, least=0)
+    """Of one key over all gateways, unless the key says otherwise; 0: no limit."""
+    concurrent_requests: int = number(64, least=0)
+    """Of one key at once over all gateways, unless the key says otherwise; 0: no limit."""
     retry_after_s: int = number(1, least=1)
     """What Retry-After says of an overloaded deployment."""
 

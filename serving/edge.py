@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from serving.config import LimitConfig, is_loopback
+from serving.context import Context, entered
 from serving.errors import ApiError, api_error
 from serving.metrics import Metrics
 
@@ -23,6 +24,7 @@ Send = Callable[[Message], Awaitable[None]]
 log = logging.getLogger("marc.serving.access")
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ODD = re.compile(r"[^A-Za-z0-9._-]")
 UPLOADS = "/v1/uploads"
 """The one route whose body is streamed to a disk, with limits of its own."""
 HEADERS = {
@@ -43,8 +45,8 @@ HEADERS = {
 
 class Edge:
     """ASGI middleware around the application. names_requests: whether the id goes into the
-    response here; Serve's proxy, which makes ids, does that itself. for_everybody: no key is
-    needed."""
+    response here; Serve's proxy, which makes ids, does that itself, as they were given.
+    for_everybody: no key is needed."""
 
     def __init__(
         self,
@@ -63,12 +65,10 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self.limits)
-        if self.names_requests:
-            exchange.headers["X-Request-Id"] = exchange.request_id
+        exchange = _Exchange(scope, receive, send, self.limits, self.names_requests)
         try:
             check_sender(scope, for_everybody=self.for_everybody)
-            with self.metrics.under_way():
+            with self.metrics.under_way(), entered(Context(request_id=exchange.request_id)):
                 await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
             if exchange.status:
@@ -115,13 +115,20 @@ def check_sender(scope: Scope, *, for_everybody: bool) -> None:
 class _Exchange:
     """One request and its response."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: LimitConfig) -> None:
-        headers = {k.lower(): v for k, v in scope["headers"]}
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        limits: LimitConfig,
+        names_requests: bool,
+    ) -> None:
+        headers = {k.lower(): v for k, v in reversed(scope["headers"])}  # the first one counts
         given = headers.get(b"x-request-id", b"").decode("latin-1")
-        self.request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        self.request_id = _request_id(given, is_shown=not names_requests)
         scope["request_id"] = self.request_id
         self.started, self.status = time.perf_counter(), 0
-        self.headers = dict(HEADERS)
+        self.headers = HEADERS | ({"X-Request-Id": self.request_id} if names_requests else {})
         self._receive, self._send, self._limits = receive, send, limits
         self._is_upload = scope["path"] == UPLOADS
         self._received, self._complete = 0, False
@@ -171,13 +178,12 @@ class _Exchange:
             return
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            own = {**HEADERS, "X-Request-Id": self.request_id}
             named = {key.lower() for key, _ in message["headers"]}
             message["headers"] = [
                 *message["headers"],
                 *(
                     (k.encode(), v.encode())
-                    for k, v in own.items()
+                    for k, v in self.headers.items()
                     if k.lower().encode() not in named
                 ),
             ]
@@ -187,3 +193,11 @@ class _Exchange:
         """Answer with an error, unless an answer has begun."""
         if not self.status:
             await error.response()(scope, self._receive, self.send)  # type: ignore[arg-type]
+
+
+def _request_id(given: str, *, is_shown: bool) -> str:
+    """Return the id under which logs know a request. is_shown: the client sees the one that was
+    given, whatever it looks like, so that an odd one stays recognisable."""
+    if _ID.fullmatch(given):
+        return given
+    return _ODD.sub("_", given)[:64] if given and is_shown else uuid.uuid4().hex

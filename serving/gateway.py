@@ -27,7 +27,7 @@ from serving.access import ANONYMOUS, Caller, KeyRing
 from serving.config import ServeConfig
 from serving.edge import Edge
 from serving.errors import ApiError
-from serving.keys import KeyFile
+from serving.keys import Key, KeyFile
 from serving.limits import Limits, LocalLimits
 from serving.media import Media
 from serving.metrics import Metrics
@@ -75,6 +75,20 @@ class Gateway:
             return self.keys.follow(request.url.path, request.query_params)
         message = "An API key is needed: Authorization: Bearer mk_..."
         raise ApiError(401, "missing_api_key", message)
+
+    async def enter(self, key: Key) -> None:
+        """Count a key's request in, within its limits. Raises a 429."""
+        rate, at_once = key.requests_per_minute, key.concurrent_requests
+        limits = self.config.limits
+        try:
+            await self.limits.enter(
+                key.id,
+                limits.requests_per_minute if rate is None else rate,
+                limits.concurrent_requests if at_once is None else at_once,
+            )
+        except ApiError as refused:
+            self.metrics.rejected(refused.code)
+            raise
 
     async def soon(self, work: Awaitable[T]) -> T:
         """Return what `work` returns within the deadline of a search. Raises TimeoutError."""
@@ -134,19 +148,14 @@ def needs(scope: Scope | None, *, by_link: bool = False) -> Callable[..., AsyncI
         request.scope["caller"] = caller.name
         if scope is not None:
             caller.needs(scope)
-        key, limits = caller.key, gateway.config.limits
-        if key is None or token is None:
+        if caller.key is None or token is None:
             yield caller
             return
-        await gateway.limits.enter(
-            key.id,
-            key.requests_per_minute or limits.requests_per_minute,
-            key.concurrent_requests or limits.concurrent_requests,
-        )
+        await gateway.enter(caller.key)
         try:
             yield caller
         finally:
-            await gateway.limits.leave(key.id)
+            await gateway.limits.leave(caller.key.id)
 
     return dependency
 
@@ -195,6 +204,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     from serving.mcp_tools import mcp_app
 
     app.state.tools, run = mcp_app(app)
-    async with run():
+    async with run(), app.state.gateway.limits.running():
         yield
     app.state.gateway.media.close()

@@ -18,6 +18,7 @@ from ray.serve.exceptions import (
 )
 
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery
+from serving.context import current
 from serving.errors import ApiError, unavailable
 from serving.metrics import Metrics
 from serving.ports import Piece, Prepared, Row, VideoQuery
@@ -40,8 +41,15 @@ class _Part:
         """Return what the method returns."""
         return await self._retried(lambda: self._once(method, *args))
 
+    async def healthy(self) -> None:
+        """Return when the part can work."""
+        await self._retried(self._health)
+
+    async def _health(self) -> None:
+        await self.handle.health.remote()
+
     async def _once(self, method: str, *args: Any) -> Any:
-        return await getattr(self.handle, method).remote(*args)
+        return await getattr(self.handle, method).remote(*args, context=current())
 
     async def _retried(self, work: Callable[[], Any]) -> Any:
         for attempt in range(RETRIES + 1):
@@ -120,7 +128,7 @@ class RetrieverHandle(_Part):
 
     async def health(self) -> None:
         """See Retriever."""
-        await self.call("health")
+        await self.healthy()
 
 
 class StudentHandle(_Part):
@@ -134,9 +142,11 @@ class StudentHandle(_Part):
     async def stream(self, evidence: bytes, sampling: Sampling) -> AsyncIterator[Sequence[Piece]]:
         """See Student. A replica that dies after the first chunk ends the stream with a 503."""
         calls: list[Any] = []
+        context = current()
 
         async def first() -> Sequence[Piece]:
-            calls.append(self.handle.options(stream=True).stream.remote(evidence, sampling))
+            handle = self.handle.options(stream=True)
+            calls.append(handle.stream.remote(evidence, sampling, context=context))
             pieces: Sequence[Piece] = await anext(calls[-1])
             return pieces
 
@@ -153,4 +163,4 @@ class StudentHandle(_Part):
 
     async def health(self) -> None:
         """See Student."""
-        await self.call("health")
+        await self.healthy()

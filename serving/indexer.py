@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from marc_core.config import IndexConfig, MethodConfig
 from marc_core.errors import MarcError
+from serving.context import Context, entered
 from serving.uploads import Uploads, now
 
 if TYPE_CHECKING:
@@ -60,7 +61,11 @@ class Indexer:
                 self._work(job)
 
     def _work(self, job: dict[str, Any]) -> None:
-        key = job["job_id"]
+        with entered(Context(request_id=job.get("request_id", ""))):
+            self._do(job)
+
+    def _do(self, job: dict[str, Any]) -> None:
+        key, started = job["job_id"], time.perf_counter()
         self.uploads.update(key, status="running", started_at=now())
         try:
             values = self._index(job)
@@ -70,6 +75,16 @@ class Indexer:
             log.exception("indexing job %s", key)
             values = {"status": "failed", "message": f"An error of the server's own: {error}"}
         self.uploads.update(key, ended_at=now(), **values)
+        log.info(
+            "job",
+            extra={
+                "job_id": key,
+                "kind": job["kind"],
+                "status": values["status"],
+                "progress": values.get("progress"),
+                "seconds": round(time.perf_counter() - started, 4),
+            },
+        )
 
     def _index(self, job: dict[str, Any]) -> dict[str, Any]:
         import ray.data

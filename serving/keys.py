@@ -30,7 +30,8 @@ LOOK_AGAIN_S = 1.0
 @dataclass(frozen=True, kw_only=True)
 class Key:
     """What is kept of a key. digest: SHA-256 of the whole key. bound: videos, folder, camera and
-    tags that it sees. requests_per_minute, concurrent_requests: None takes the deployment's."""
+    tags that it sees. requests_per_minute, concurrent_requests: None takes the deployment's, 0 is
+    no limit."""
 
     id: str
     name: str

@@ -1,4 +1,5 @@
-"""Logs as JSON, one object a line, with the request's id where there is one."""
+"""Logs as JSON, one object a line, with the request's id where there is one; the same in every
+deployment."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ import json
 import logging
 import sys
 from typing import Any
+
+from serving.context import current
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -24,6 +27,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         more = {k: v for k, v in vars(record).items() if k not in _STANDARD and k[0] != "_"}
+        if current().request_id:
+            line["request_id"] = current().request_id
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line | more, default=str)

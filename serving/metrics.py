@@ -44,6 +44,11 @@ class Metrics:
             ["part"], registry=registry,
         )  # fmt: skip
         self._under_way = Gauge("marc_under_way", "Requests under way.", registry=registry)
+        self._limits_shared = Gauge(
+            "marc_limits_shared",
+            "1 where keys are counted over all gateways, 0 where this one counts for itself.",
+            registry=registry,
+        )  # fmt: skip
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
@@ -70,6 +75,10 @@ class Metrics:
     def rejected(self, reason: str) -> None:
         """Count a request that was refused because of load or limits."""
         self._rejected.labels(reason).inc()
+
+    def limits_shared(self, shared: bool) -> None:
+        """Say whether keys are counted over all gateways."""
+        self._limits_shared.set(shared)
 
     def retried(self, part: str) -> None:
         """Count a call that was sent again."""

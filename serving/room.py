@@ -36,8 +36,9 @@ class Room:
             yield
 
     def reserve(self, file: IO[bytes], least_bytes: int, wish_bytes: int) -> int:
-        """Let a file of the folder grow; return to how many bytes: at most `wish_bytes`, at least
-        `least_bytes`. Call it `alone`. Raises a 507 where there is no room for those."""
+        """Let a file of the folder grow; return to how many bytes: at least `least_bytes`, at most
+        `wish_bytes` and never all that is left. Call it `alone`. Raises a 507 where there is no
+        room for `least_bytes`."""
         own = os.fstat(file.fileno()).st_size
         left = self.total_bytes - (self.held() - own)
         if left < least_bytes:
@@ -46,7 +47,8 @@ class Room:
                 "left. Delete some videos."
             )
             raise ApiError(507, "storage_full", message)
-        granted = max(own, min(left, wish_bytes))
+        spare = (left - least_bytes) // 8  # others want some of it, too
+        granted = max(own, min(least_bytes + spare, wish_bytes))
         os.ftruncate(file.fileno(), granted)
         return granted
 

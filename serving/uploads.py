@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from marc_core.filenames import VIDEO_ENDINGS, canonical, is_below
 from serving.config import UploadConfig
+from serving.context import current
 from serving.errors import ApiError, not_found
 from serving.room import PART, STEP_BYTES, Room
 from serving.schemas import Job
@@ -188,7 +189,7 @@ class Uploads:
         job = {
             "job_id": job_id, "kind": kind, "name": name, "uri": str(uri), "status": "queued",
             "progress": None, "message": None, "video_ids": [], "created_at": now(),
-            "started_at": None, "ended_at": None,
+            "started_at": None, "ended_at": None, "request_id": current().request_id,
         }  # fmt: skip
         self._put(job)
         return _shown(job)
@@ -259,4 +260,4 @@ def now() -> str:
 
 
 def _shown(job: dict[str, Any]) -> Job:
-    return Job(**{name: value for name, value in job.items() if name != "uri"})
+    return Job(**{name: value for name, value in job.items() if name in Job.model_fields})

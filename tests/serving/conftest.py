@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from fastapi.testclient import TestClient
 
 from serving.config import ServeConfig, method_of
 from serving.gateway import Gateway, build_app
+from serving.logs import JsonFormatter
 from serving.ports import Retriever, Student
 from serving.retriever import MemoryRetriever
 from serving.student import EngineStudent
@@ -40,6 +45,21 @@ def student(retriever: MemoryRetriever) -> EngineStudent:
 
 def make_app(config: ServeConfig, retriever: Retriever, student: Student) -> FastAPI:
     return build_app(Gateway(config=config, retriever=retriever, student=student))
+
+
+@contextmanager
+def logged() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Give what the block has logged, as the deployments write it."""
+    text, logger = io.StringIO(), logging.getLogger("marc")
+    handler, level = logging.StreamHandler(text), logger.level
+    handler.setFormatter(JsonFormatter())
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lambda: [json.loads(line) for line in text.getvalue().splitlines()]
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

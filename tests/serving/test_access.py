@@ -171,11 +171,15 @@ def test_the_openai_client_meets_its_exceptions(locked: FastAPI, key_file: Path)
         ai("wrong").models.list()
     with pytest.raises(openai.PermissionDeniedError):
         ai(add(key_file, "read")).chat.completions.create(**ASK)
+    free = ai(add(key_file, "ask", requests_per_minute=0, concurrent_requests=0))
+    assert all(free.models.list() for _ in range(20))
     once = ai(add(key_file, "ask", requests_per_minute=6))
     assert once.chat.completions.create(**ASK).choices
     with pytest.raises(openai.RateLimitError) as caught:
         once.chat.completions.create(**ASK)
     assert int(caught.value.response.headers["retry-after"]) >= 1
+    counted = locked.state.gateway.metrics.text().decode()
+    assert 'marc_rejected_total{reason="rate_limit"} 1.0' in counted
 
 
 def test_a_revoked_key_and_its_links_end(locked: FastAPI, key_file: Path) -> None:

@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from serving.config import LimitConfig, ServeConfig
+from serving.gateway import Gateway, build_app
 from serving.retriever import MemoryRetriever
 from serving.student import EngineStudent
-from tests.serving.conftest import BASE, make_app
+from tests.serving.conftest import BASE, logged, make_app
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,18 @@ def test_a_request_keeps_its_id_unless_it_is_odd(client: TestClient) -> None:
     assert given.headers["x-request-id"] == "abc-1"
     odd = client.get("/health", headers={"X-Request-Id": "a b<script>"})
     assert "script" not in odd.headers["x-request-id"]
+
+
+def test_serves_proxy_names_requests_itself(
+    serve_config: ServeConfig, retriever: MemoryRetriever, student: EngineStudent
+) -> None:
+    gateway = Gateway(config=serve_config, retriever=retriever, student=student, behind_proxy=True)
+    proxied = TestClient(build_app(gateway), base_url=BASE)
+    for given, known in (("abc-1", "abc-1"), ("a b<script>" + "x" * 99, "a_b_script_" + "x" * 53)):
+        with logged() as lines:
+            found = proxied.get("/health", headers={"X-Request-Id": given})
+        assert "x-request-id" not in found.headers  # the proxy adds it
+        assert [line["request_id"] for line in lines()] == [known]
 
 
 @pytest.mark.parametrize("said", [True, False])
