@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 
 from marc_core.config import EncoderConfig, fingerprint
-from marc_core.embed.images import ImageRecipe, read_recipe
 from marc_core.embed.margin import stored_margin
 from marc_core.embed.protocol import DualEncoder, EncoderFacts
-from marc_core.embed.transformers_encoder import TransformersEncoder, output_dim
+from marc_core.embed.recipe import ImageRecipe, read_recipe
 from marc_core.errors import ModelLoadError
 from marc_core.models.checkpoints import local_directory, weights_digests, without_bar
+
+if TYPE_CHECKING:
+    import torch
 
 FAMILIES = ("clip", "siglip", "siglip2", "vision-text-dual-encoder")
 """Values of `model_type` in config.json that are supported."""
@@ -28,6 +29,8 @@ def load_encoder(config: EncoderConfig) -> DualEncoder:
     that is not supported; the message names the remedy.
     """
     from transformers import AutoModel, AutoTokenizer
+
+    from marc_core.embed.transformers_encoder import TransformersEncoder
 
     directory = local_directory("encoder", config.model, config.revision)
     model_config, recipe = _read_config(directory)
@@ -79,10 +82,18 @@ def _facts(directory: Path, model_config: Any, recipe: ImageRecipe) -> EncoderFa
     stored = json.loads((directory / "config.json").read_text())
     stored.pop("transformers_version", None)
     return EncoderFacts(
-        dim=output_dim(model_config),
+        dim=_output_dim(model_config),
         fingerprint=fingerprint(stored, recipe, weights_digests(directory)),
         hit_margin=stored_margin(directory),
     )
+
+
+def _output_dim(config: Any) -> int:
+    """Return D, the channels of both towers' outputs."""
+    for owner, name in ((config, "projection_dim"), (config.text_config, "projection_size")):
+        if isinstance(getattr(owner, name, None), int):
+            return int(getattr(owner, name))
+    return int(config.text_config.hidden_size)
 
 
 def _unloadable(directory: Path, error: Exception) -> ModelLoadError:
@@ -95,12 +106,16 @@ def _unloadable(directory: Path, error: Exception) -> ModelLoadError:
 
 
 def _device(name: str) -> torch.device:
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
+    import torch
+
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     dtype: torch.dtype = getattr(torch, name)

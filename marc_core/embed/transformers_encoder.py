@@ -13,12 +13,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from marc_core.embed.images import ImageRecipe, naflex_patches, pixel_values
+from marc_core.embed.images import naflex_patches, pixel_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marc_core.embed.protocol import EncoderFacts
+    from marc_core.embed.recipe import ImageRecipe
 
 SIGLIP_TEXT_TOKENS = 64
 """Text length of SigLIP's and SigLIP2's training (their papers; the tower pools the last token)."""
@@ -123,14 +124,6 @@ def tokenize(tokenizer: Any, texts: list[str], config: Any) -> dict[str, torch.T
         return {"input_ids": encoded["input_ids"]}
     encoded = tokenizer(texts, padding=True, max_length=limit, truncation=True, return_tensors="pt")
     return {k: encoded[k] for k in ("input_ids", "attention_mask")}
-
-
-def output_dim(config: Any) -> int:
-    """Return D, the channels of both towers' outputs."""
-    for owner, name in ((config, "projection_dim"), (config.text_config, "projection_size")):
-        if isinstance(getattr(owner, name, None), int):
-            return int(getattr(owner, name))
-    return int(config.text_config.hidden_size)
 
 
 def _chunks(items: Any, size: int) -> Iterator[Any]:

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from marc_core.embed.images import ImageRecipe, pixel_values
+from marc_core.embed.images import pixel_values
+from marc_core.embed.recipe import ImageRecipe
 from marc_core.embed.transformers_encoder import text_features, tokenize
 from marc_core.tiny.attributes import NO_COLOUR, NO_SHAPE, looks_of
 from marc_core.tiny.config import EncoderTrainConfig

@@ -97,7 +97,7 @@ def without_reader(*command: str) -> tuple[int, bytes]:
     return ended.returncode, ended.stderr
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("options", [[], pytest.param(["--json"], marks=pytest.mark.slow)])
 def test_status_into_head_ends_silently(options: list[str], tmp_path: Path) -> None:
     config = MemoryConfig(uri=str(tmp_path / "memory"))
     MemoryStore.open(config, embedding_dim=4, encoder_fingerprint="e", create=True)

@@ -283,7 +283,7 @@ def assert_shots_show_themselves(decoded: DecodedVideo, parts: Cut, shots) -> No
         assert {colour_of(decoded.sampled_frames[p]) for p in parts.positions[i]} == {name}
 
 
-@pytest.mark.parametrize("name", ["long.mkv", "long.mp4"])
+@pytest.mark.parametrize("name", ["long.mp4", pytest.param("long.mkv", marks=pytest.mark.slow)])
 def test_short_shots_of_a_long_video_show_themselves(index, transnet, tmp_path, name):
     film, given, shots = short_shots(120, 28)
     write = write_stamped if name.endswith("mkv") else write_film

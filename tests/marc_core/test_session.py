@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
-import os
 import re
 import subprocess
 import sys
@@ -54,10 +53,14 @@ def test_the_documented_notebook_runs(small_memory: Path, monkeypatch: pytest.Mo
     assert all("<table>" in html and "data:image/jpeg;base64," in html for html in tables)
 
 
-def test_a_search_loads_no_student_and_draws_no_bar(small_memory: Path) -> None:
+def test_a_list_loads_no_model_a_search_no_student_and_nothing_draws_a_bar(
+    small_memory: Path,
+) -> None:
     code = (
         "import sys, marc_core\n"
         f"m = marc_core.open({str(small_memory / 'runs' / 'memory')!r})\n"
+        "assert len(m.events('video1.mp4')) >= 4\n"
+        "assert 'transformers' not in sys.modules and 'ray' not in sys.modules, 'too much loaded'\n"
         "assert len(m.search('a circle', limit=1)) == 1\n"
         "unwanted = ['student_files', 'adapters', 'vision_tower', 'transformers_engine']\n"
         "print([n for n in unwanted if f'marc_core.models.{n}' in sys.modules])\n"
@@ -69,21 +72,6 @@ def test_a_search_loads_no_student_and_draws_no_bar(small_memory: Path) -> None:
     )
     assert ended.stdout.splitlines() == ["[]", "True None"]
     assert ended.stderr == ""
-
-
-def test_listing_events_loads_no_model(small_memory: Path) -> None:
-    code = (
-        "import sys, marc_core\n"
-        f"m = marc_core.open({str(small_memory / 'runs' / 'memory')!r})\n"
-        "print(len(m.events('video1.mp4')))\n"
-        "assert 'transformers' not in sys.modules and 'ray' not in sys.modules, 'too much loaded'\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert int(result.stdout) >= 4
 
 
 def test_a_search_loads_no_language_model(session: Session) -> None:

@@ -19,7 +19,8 @@ def chains(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test's chains in this process, and once more on the session's Ray.
 
     The stages and what leads to them are the same; processes, back-pressure and lost workers need
-    a Ray, so each pipeline has one test on Ray in the default tier, and all others in the slow one.
+    a Ray: indexing, serving and C-GRPO have tests on Ray in the default tier, all others in the
+    slow one.
     """
     if request.param == "ray":
         request.getfixturevalue("ray_cluster")

@@ -72,6 +72,7 @@ def test_lost_questions_become_rows() -> None:
     assert sum(o.error.startswith("worker_lost") for o in predictions) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_world_end_to_end_and_resumed_on_ray(tmp_path: Path) -> None:

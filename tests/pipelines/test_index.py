@@ -210,6 +210,7 @@ def test_only_the_streams_that_are_missing_are_indexed(tmp_path: Path, clip_writ
     assert index_archive(every).indexed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("chains")
 def test_streams_that_a_run_meets_are_indexed_by_the_same_run(tmp_path: Path) -> None:
     archive = tmp_path / "archive"

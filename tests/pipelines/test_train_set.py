@@ -71,8 +71,7 @@ def test_questions_about_one_file_stand_together(tmp_path):
     assert first[0].answers == ("B",)
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("chains")
 def test_a_world_s_set_is_written_once(tmp_path):
     config = configure(
         tmp_path, "num_videos=3", "first_seed=1", "videos_per_shard=2", "questions_per_type=1"

@@ -58,7 +58,9 @@ def test_rollouts_that_run_ahead_are_weighted(tmp_path, train_set):
     assert points[1]["stale_weight"] != 1.0
 
 
-@pytest.mark.parametrize("kind", ["distribution", "log_probs"])
+@pytest.mark.parametrize(
+    "kind", ["log_probs", pytest.param("distribution", marks=pytest.mark.slow)]
+)
 def test_the_teacher_is_a_judge_of_every_token(tmp_path, train_set, kind):
     overrides = ("loss.distillation_weight=1", f"loss.distillation={kind}", "steps=2")
     points = run_here(small(tmp_path, train_set, *overrides))

@@ -25,6 +25,7 @@ def run(output: Path, steps: int) -> list[dict[str, float]]:
     return [json.loads(line) for line in (output / "curves.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_run_leaves_curve_and_checkpoint_and_forgets_both(ray_cluster, tmp_path):
     points = run(tmp_path, 3)

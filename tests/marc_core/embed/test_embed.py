@@ -8,7 +8,8 @@ import torch
 
 from marc_core.config import EncoderConfig
 from marc_core.embed import encoder_facts, load_encoder
-from marc_core.embed.images import ImageRecipe, naflex_patches, naflex_size, pixel_values
+from marc_core.embed.images import naflex_patches, naflex_size, pixel_values
+from marc_core.embed.recipe import ImageRecipe
 from marc_core.embed.transformers_encoder import tokenize
 from marc_core.errors import ModelLoadError
 from tests.encoders import save_encoder

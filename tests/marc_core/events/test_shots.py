@@ -90,17 +90,18 @@ def streamed(stream, frames):
     return _scores(stream, frames)
 
 
-@pytest.mark.parametrize("sizes", [(1,), (7, 44)])
+@pytest.mark.parametrize("sizes", [pytest.param((1,), marks=pytest.mark.slow), (7, 44)])
 def test_scores_do_not_depend_on_how_frames_are_pushed(stream, frames, streamed, sizes):
     np.testing.assert_array_equal(_scores(stream, frames, sizes), streamed)
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_the_chunk(frames, streamed):
     config = EventConfig(shot_precision="fp32", shot_recheck_margin=0, shot_chunk_frames=1000)
     np.testing.assert_allclose(_scores(ShotDetector(config), frames), streamed, atol=1e-5)
 
 
-@pytest.mark.parametrize("F", [1, 50, 51])
+@pytest.mark.parametrize("F", [1, 51, pytest.param(50, marks=pytest.mark.slow)])
 def test_every_frame_is_predicted_once_whatever_the_length(stream, frames, F):
     scores = _scores(stream, frames[:F])
     assert scores.shape == (F,)
@@ -133,6 +134,7 @@ def test_a_score_near_the_threshold_is_predicted_again_exactly(frames):
     np.testing.assert_allclose(scores[:50], exact[:50], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(frames):
     detector = ShotDetector(EventConfig(shot_recheck_margin=0, shot_chunk_frames=50))
     held = []

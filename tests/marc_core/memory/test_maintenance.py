@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from marc_core.memory import MemoryStore, maintenance
 from marc_core.memory.gc import GcPolicy
@@ -140,6 +141,7 @@ def test_a_deletion_may_purge_at_once_and_readers_go_on(store, config, fakes, mo
     assert len(fakes.find(reader, np.ones(16), k=9)) == 5
 
 
+@pytest.mark.slow
 def test_upkeep_is_due_when_many_commits_left_many_files(store, fakes, monkeypatch):
     monkeypatch.setitem(maintenance._PIECES, "events", (6, 2))
     done = []

@@ -7,6 +7,8 @@ import datetime as dt
 import pyarrow as pa
 import pytest
 
+from marc_core.config import MemoryConfig
+from marc_core.memory import MemoryStore
 from marc_core.memory.nothing import why_nothing
 from marc_core.question import EventFilter
 
@@ -19,8 +21,10 @@ def publish(store, fakes, video_id: str, uri: str, **row: object) -> None:
     store.publish(pa.Table.from_pylist(changed, schema=videos.schema), *rest)
 
 
-@pytest.fixture
-def filled(store, fakes):
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, fakes):
+    config = MemoryConfig(uri=str(tmp_path_factory.mktemp("filled") / "memory"))
+    store = MemoryStore.open(config, embedding_dim=fakes.DIM, create=True)
     for i in range(7):
         publish(store, fakes, f"v{i}", f"/a/{i}/x.mp4", camera=f"gate {i}", tags=["night", f"t{i}"])
     publish(store, fakes, "odd", "file:///d%E9/x.mp4", recorded_at=DAY)

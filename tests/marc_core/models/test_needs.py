@@ -101,6 +101,7 @@ def medium(tmp_path_factory, checkpoint) -> Path:
     return directory
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
 @pytest.mark.parametrize("what", ["tower", "model"])
 def test_loading_never_holds_a_second_copy(what, medium, checkpoint):

@@ -274,7 +274,10 @@ TOY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TOY)
+@pytest.mark.parametrize(
+    "name",
+    [n if n != "taught" else pytest.param(n, marks=pytest.mark.slow) for n in TOY],
+)
 def test_steps_raise_the_expected_reward(name, student, make_evidence):
     """Rollout, judge, step; the teacher is the student after supervised steps."""
     engine, policy = student
