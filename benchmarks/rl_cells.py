@@ -29,8 +29,8 @@ from jobs.training.asked import (
     answered,
     can_be_judged,
     engine_requests,
-    seed_of,
     student_request,
+    teacher_request,
 )
 from jobs.training.train_rows import TrainRows
 from marc_core.config import MethodConfig, StudentConfig, load_config
@@ -40,7 +40,6 @@ from marc_core.models.policy import Policy, freeze_vision
 from marc_core.models.sampling import suppressed_ids
 from marc_core.models.student_files import StudentFiles
 from marc_core.models.transformers_engine import TransformersEngine
-from marc_core.question import Sampling
 from marc_core.rl.config import CGrpoConfig
 from marc_core.rl.guard import Guard
 from marc_core.rl.judging import judge
@@ -54,7 +53,8 @@ from marc_core.training.config import TrainConfig
 from marc_core.training.loop import run_stage
 from marc_core.training.optimizer import MuonAdamW
 
-TEACHER_ANSWERS, LONGEST = 8, 16
+LONGEST = 16
+"""Tokens of an answer at most."""
 QUESTIONS = 32
 """Questions of a step, of every method."""
 
@@ -153,17 +153,21 @@ class Bench:
         kept: dict[str, list[str]] = json.loads(place.read_text()) if place.is_file() else {}
         samples = self.samples(name)
         rows = self._train[name][1]
-        todo = [(i, s) for i, s in enumerate(samples) if s.id not in kept]
+        todo = [
+            Asked(position=i, row=i, sample=s) for i, s in enumerate(samples) if s.id not in kept
+        ]
         if not todo:
             return kept
+        config = load_config(CGrpoConfig, overrides=[f"rollout.max_tokens={LONGEST}"])
+        each = config.rollout.teacher_answers
         with TransformersEngine(self.teacher) as engine:
             for at in range(0, len(todo), 16):
                 part = todo[at : at + 16]
-                asked = [(s.id, rows.teacher(i), _sampling(s.id)) for i, s in part]
-                done = answer_all(engine, engine_requests(asked))
-                for place_, (_, sample) in enumerate(part):
-                    own = done[place_ * TEACHER_ANSWERS : (place_ + 1) * TEACHER_ANSWERS]
-                    kept[sample.id] = [c.text for c in own]
+                given = [teacher_request(a, rows.teacher(a.row), config) for a in part]
+                done = answer_all(engine, engine_requests(given))
+                for number, asked in enumerate(part):
+                    own = done[number * each : (number + 1) * each]
+                    kept[asked.sample.id] = [c.text for c in own]
                 if at % 320 == 0 or at + 16 >= len(todo):
                     place.write_text(json.dumps(kept))
         return kept
@@ -285,12 +289,6 @@ def _drawn(
 def _load(engine: TransformersEngine, model: Any, version: int) -> None:
     own = {n: p.detach() for n, p in model.named_parameters() if "visual." not in n}
     asyncio.run(engine.load_weights(own, version))
-
-
-def _sampling(id: str) -> Sampling:
-    return Sampling(
-        temperature=1.0, max_tokens=LONGEST, seed=seed_of("teacher", id), n=TEACHER_ANSWERS
-    )
 
 
 def _on_cpu(model: StudentConfig) -> StudentConfig:
