@@ -16,6 +16,7 @@ from jobs.mcp import mcp
 from jobs.prune import prune
 from jobs.push import push
 from jobs.query import ask, search
+from jobs.reload import reload
 from jobs.serve import serve
 from jobs.status import status
 from jobs.submit import submit
@@ -53,7 +54,7 @@ def options(
 
 COMMANDS = (
     demo, index, search, ask, evaluate, train_set, train, push, status, prune, delete, optimize,
-    submit, serve, mcp,
+    submit, serve, reload, mcp,
 )  # fmt: skip
 for command in COMMANDS:
     # Typer would end a command with 1 where nobody reads what it prints.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from dataclasses import replace
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from serving.config import ServeConfig
 
 UPLOADS = "runs/uploads"
+WEIGHTS = "runs/weights.json"
 
 
 def serve(
@@ -53,7 +55,7 @@ def serve(
     with clear_errors():
         from serving.config import load_serve_config, method_of
 
-        resolved = with_uploads(
+        resolved = with_places(
             load_serve_config(given, files=config or (), overrides=settings or ())
         )
         if dry_run:
@@ -64,11 +66,16 @@ def serve(
             _run(resolved)
 
 
-def with_uploads(config: ServeConfig) -> ServeConfig:
-    """Return the configuration with a folder of uploads, unless it names one."""
-    if config.uploads.folder:
-        return config
-    return replace(config, uploads=replace(config.uploads, folder=UPLOADS))
+def with_places(config: ServeConfig) -> ServeConfig:
+    """Return the configuration with a folder of uploads and a file of weights, as absolute paths:
+    replicas have other working directories."""
+    uploads = os.path.abspath(config.uploads.folder or UPLOADS)
+    weights = os.path.abspath(config.weights.file or WEIGHTS)
+    return replace(
+        config,
+        uploads=replace(config.uploads, folder=uploads),
+        weights=replace(config.weights, file=weights),
+    )
 
 
 def _run(config: ServeConfig) -> None:

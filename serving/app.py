@@ -20,6 +20,7 @@ from serving.config import (
     ReplicaConfig,
     ServeConfig,
     UploadConfig,
+    WeightsConfig,
     check_anonymous,
     load_serve_config,
     method_of,
@@ -101,13 +102,17 @@ class RetrieverReplica:
 class StudentReplica:
     """One engine; ready when its weights are loaded."""
 
-    def __init__(self, student: StudentConfig) -> None:
+    async def __init__(self, student: StudentConfig, weights: WeightsConfig) -> None:
         from marc_core.models.engines import load_engine
         from serving.student import EngineStudent
+        from serving.weights import Reloader
 
         log_as_json()
         _one_thread()
         self._own = EngineStudent(load_engine(student))
+        if weights.file:
+            self._reloader = Reloader(self._own, weights, student)
+            await self._reloader.start()
 
     @carried("student")
     async def complete(self, evidence: bytes, sampling: Sampling) -> list[Piece]:
@@ -120,8 +125,8 @@ class StudentReplica:
             async for pieces in stream:
                 yield pieces
 
-    async def health(self) -> None:
-        await self._own.health()
+    async def health(self) -> Row | None:
+        return await self._own.health()
 
     async def check_health(self) -> None:
         """What Serve asks; an engine that has failed is replaced."""
@@ -197,7 +202,7 @@ def application(config: ServeConfig) -> serve.Application:
     """
     method = method_of(config)
     retriever = _sized(RetrieverReplica, config.retriever).bind(config, method)
-    student = _sized(StudentReplica, config.student).bind(method.student)
+    student = _sized(StudentReplica, config.student).bind(method.student, config.weights)
     parts = [retriever, student]
     if config.uploads.folder:
         one = {"num_cpus": config.uploads.num_cpus}

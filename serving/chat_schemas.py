@@ -23,13 +23,15 @@ class MarcReply(Reply):
 
     citations: in the order in which the student saw them. retrieval: bypassed where all events of
     one video fitted. timings: wall-clock seconds by step (embed, retrieve, features, compress,
-    first_token, generate, total).
+    first_token, generate, total). weights_version: of the student's weights; 0, or what `marc
+    reload` said.
     """
 
     citations: list[Event]
     tokens: Tokens
     retrieval: Literal["retrieved", "bypassed"]
     timings: dict[str, float]
+    weights_version: int
 
 
 class Usage(Reply):

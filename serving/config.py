@@ -120,6 +120,20 @@ class MediaConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightsConfig:
+    """The student's checkpoint, which `marc reload` exchanges while it serves."""
+
+    file: str = ""
+    """File that names it, on a disk that every node sees. Empty: the one of the memory's
+    configuration, for good."""
+    look_s: float = number(2.0, above=0)
+    """Between two looks of a replica at the file (our choice)."""
+    drain_s: float = number(30.0, least=0)
+    """What answers under way have to end on the old weights; where they take longer, the exchange
+    is tried again at the next look (our choice)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeConfig:
     """A deployment of serving."""
 
@@ -152,6 +166,8 @@ class ServeConfig:
     """Uploads and registered addresses."""
     media: MediaConfig = field(default_factory=MediaConfig)
     """How videos reach browsers."""
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    """The student's checkpoint, exchanged while it serves."""
     answer_from_frames: bool = False
     """Where features are missing, decode and encode at query time in the retriever instead of
     answering 409: needs the vision tower's memory there."""

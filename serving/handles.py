@@ -41,12 +41,12 @@ class _Part:
         """Return what the method returns."""
         return await self._retried(lambda: self._once(method, *args))
 
-    async def healthy(self) -> None:
-        """Return when the part can work."""
-        await self._retried(self._health)
+    async def healthy(self) -> Any:
+        """Return what the part says of itself, when it can work."""
+        return await self._retried(self._health)
 
-    async def _health(self) -> None:
-        await self.handle.health.remote()
+    async def _health(self) -> Any:
+        return await self.handle.health.remote()
 
     async def _once(self, method: str, *args: Any) -> Any:
         return await getattr(self.handle, method).remote(*args, context=current())
@@ -161,6 +161,7 @@ class StudentHandle(_Part):
             for call in calls:
                 call.cancel()
 
-    async def health(self) -> None:
+    async def health(self) -> Row | None:
         """See Student."""
-        await self.healthy()
+        found: Row | None = await self.healthy()
+        return found

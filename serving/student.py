@@ -1,4 +1,5 @@
-"""The student's part: one engine, which batches what is under way. It opens no memory.
+"""The student's part: one engine, which batches what is under way. It opens no memory. Its weights
+may be exchanged meanwhile (serving.weights).
 
     evidence (bytes) --Evidence.from_bytes--> StudentEngine --deltas--> pieces, gathered
 
@@ -12,11 +13,15 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from marc_core.errors import EngineError
 from marc_core.evidence import Evidence
 from marc_core.models.engine import Completion, GenerationRequest
 from serving.ports import Piece
+from serving.weights import Gate, Weights
 
 if TYPE_CHECKING:
     from marc_core.models.engine import Delta, StudentEngine
@@ -31,15 +36,46 @@ class EngineStudent:
 
     def __init__(self, engine: StudentEngine) -> None:
         self.engine = engine
+        self.weights_version, self.weights_problem = 0, ""
+        self._gate = Gate()
+        self._lost = False
 
     async def complete(self, evidence: bytes, sampling: Sampling) -> list[Piece]:
         """Return every sample's whole text; see Student."""
         request = _request(evidence, sampling)
-        found = [i async for i in self.engine.generate([request]) if isinstance(i, Completion)]
+        async with self._gate.inside():
+            found = [i async for i in self.engine.generate([request]) if isinstance(i, Completion)]
         return [_last(item, item.text) for item in sorted(found, key=lambda c: c.index)]
 
     async def stream(self, evidence: bytes, sampling: Sampling) -> AsyncIterator[Sequence[Piece]]:
         """Yield what the samples gain; see Student."""
+        async with self._gate.inside():
+            stream: Any = self._stream(evidence, sampling)
+            async with aclosing(stream):
+                async for pieces in stream:
+                    yield pieces
+
+    async def load(self, weights: Weights, *, back_to: Weights, wait_s: float) -> None:
+        """Exchange the weights when all answers under way have ended; who comes meanwhile waits.
+
+        Raises TimeoutError where those take longer than `wait_s`; what the engine raises, with the
+        weights `back_to` in it.
+        """
+        async with self._gate.alone(wait_s):
+            try:
+                await self._load(weights)
+            except BaseException:
+                self._lost = True  # which weights the engine holds is not known
+                await self._load(back_to)
+                self._lost = False
+                raise
+        self.weights_version, self.weights_problem = weights.version, ""
+
+    async def _load(self, weights: Weights) -> None:
+        path = Path(weights.path) if weights.path else self.engine.files.directory  # type: ignore[attr-defined]
+        await self.engine.load_weights(path, weights.version)
+
+    async def _stream(self, evidence: bytes, sampling: Sampling) -> AsyncIterator[Sequence[Piece]]:
         request, sent_at = _request(evidence, sampling), 0.0
         texts: dict[int, str] = {}
         done: list[Piece] = []
@@ -70,9 +106,13 @@ class EngineStudent:
             if left:
                 await items.aclose()  # type: ignore[attr-defined]  # it takes its request back
 
-    async def health(self) -> None:
-        """Return when the engine can answer."""
+    async def health(self) -> dict[str, Any]:
+        """Return when the engine can answer: the version of its weights, and why newer ones were
+        refused."""
         await self.engine.health()
+        if self._lost:
+            raise EngineError("The student's weights are half exchanged. Start it again.")
+        return {"weights_version": self.weights_version, "weights_problem": self.weights_problem}
 
 
 def _request(evidence: bytes, sampling: Sampling) -> GenerationRequest:
@@ -88,4 +128,5 @@ def _last(item: Completion, text: str) -> Piece:
         finish_reason=item.finish_reason,
         num_tokens=len(item.token_ids),
         prompt_tokens=item.prompt_tokens,
+        weights_version=item.weights_version,
     )

@@ -10,17 +10,27 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import openai
 import pytest
+from typer.testing import CliRunner
 
+from jobs.cli import app as marc
 from marc_core.errors import ConfigError
-from serving.config import LimitConfig, ReplicaConfig, ServeConfig, UploadConfig
+from serving.config import (
+    LimitConfig,
+    ReplicaConfig,
+    ServeConfig,
+    UploadConfig,
+    WeightsConfig,
+    method_of,
+)
 from serving.retriever import MemoryRetriever
+from serving.weights import WeightsFile
 from tests.marc_core.memories import world_archive
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -36,14 +46,17 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def address(
-    ray_cluster: None, small_memory: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def serve_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("serve")
+
+
+@pytest.fixture(scope="module")
+def address(ray_cluster: None, small_memory: Path, serve_folder: Path) -> Iterator[str]:
     from ray import serve
 
     from serving.app import application
 
-    folder = tmp_path_factory.mktemp("serve")
+    folder = serve_folder
     shutil.copytree(small_memory / "runs" / "memory", folder / "memory")
     config = ServeConfig(
         memory=str(folder / "memory"),
@@ -51,11 +64,19 @@ def address(
         port=free_port(),
         student=ReplicaConfig(num_cpus=0.2, max_ongoing=2, max_queued=2),
         limits=LimitConfig(deadline_s=150, search_deadline_s=100),
+        weights=WeightsConfig(file=str(folder / "weights.json"), look_s=0.2),
     )
     serve.start(proxy_location="HeadOnly", http_options={"host": config.host, "port": config.port})
     serve.run(application(config), name="marc", route_prefix="/")
     yield f"http://{config.host}:{config.port}"
     serve.shutdown()
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def client(address: str, **more: Any) -> openai.OpenAI:
@@ -188,6 +209,42 @@ def test_a_killed_replica_costs_a_retry_not_a_request(address: str, deployment: 
     pid = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
     os.kill(pid, signal.SIGKILL)
     assert client(address).chat.completions.create(**ASK).choices
+
+
+@pytest.mark.slow
+def test_new_weights_under_load_cost_no_request(address: str, serve_folder: Path) -> None:
+    from marc_core.models.student_files import StudentFiles
+
+    command = ["--memory", str(serve_folder / "memory")]
+    file = serve_folder / "weights.json"
+    config = ServeConfig(memory=str(serve_folder / "memory"))
+    other = serve_folder / "checkpoint"
+    shutil.copytree(StudentFiles(method_of(config).student).directory, other)
+    asking, found = True, []
+
+    def ask() -> None:
+        ai = client(address)
+        while asking:
+            answer = ai.chat.completions.create(**ASK)
+            assert answer.choices[0].message.content
+            found.append(answer.model_extra["marc"]["weights_version"])
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(ask) for _ in range(2)]
+        try:
+            more = [*command, f"weights.file={file}"]
+            assert CliRunner().invoke(marc, ["reload", str(other), *more]).exit_code == 0
+            until(lambda: found and found[-1] == 1)
+            WeightsFile(file, method_of(config).student).want(str(serve_folder / "nowhere"))
+            until(lambda: httpx2.get(f"{address}/ready", timeout=60).json()["weights_problem"])
+        finally:
+            asking = False
+        for reader in readers:
+            reader.result()  # raises where a request has failed
+    assert sorted(found) == found
+    ready = httpx2.get(f"{address}/ready", timeout=60).json()
+    assert (ready["status"], ready["weights_version"]) == ("ok", 1)
+    assert "safetensors" in ready["weights_problem"]
 
 
 def test_a_deploy_file_with_an_unknown_key_builds_nothing() -> None:
