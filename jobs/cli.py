@@ -10,6 +10,7 @@ import typer
 from jobs.demo import demo
 from jobs.errors import clear_errors
 from jobs.evaluate import evaluate
+from jobs.gc import gc
 from jobs.index import index
 from jobs.keys import app as keys_app
 from jobs.mcp import mcp
@@ -53,7 +54,7 @@ def options(
 
 
 COMMANDS = (
-    demo, index, search, ask, evaluate, train_set, train, push, status, prune, delete, optimize,
+    demo, index, search, ask, evaluate, train_set, train, push, status, prune, delete, gc, optimize,
     submit, serve, reload, mcp,
 )  # fmt: skip
 for command in COMMANDS:

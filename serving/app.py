@@ -19,7 +19,6 @@ from ray import serve
 from serving.config import (
     ReplicaConfig,
     ServeConfig,
-    UploadConfig,
     WeightsConfig,
     check_anonymous,
     load_serve_config,
@@ -137,7 +136,7 @@ class StudentReplica:
 class IndexerReplica:
     """The queue of uploads and registered addresses; always one."""
 
-    def __init__(self, config: UploadConfig, method: AnswerConfig) -> None:
+    def __init__(self, config: ServeConfig, method: AnswerConfig) -> None:
         from serving.indexer import Indexer
 
         log_as_json()
@@ -207,7 +206,7 @@ def application(config: ServeConfig) -> serve.Application:
     if config.uploads.folder:
         one = {"num_cpus": config.uploads.num_cpus}
         indexer = IndexerReplica.options(num_replicas=1, ray_actor_options=one)
-        parts.append(indexer.bind(config.uploads, method))
+        parts.append(indexer.bind(config, method))
     return _sized(GatewayReplica, config.gateway).bind(config, method.archive_options, *parts)
 
 

@@ -3,12 +3,14 @@
     Uploads.next_job --> index_archive (Ray Data: its own actors, its own CPUs) --> the memory
 
 It holds no CPU itself and takes one job at a time, so that answering keeps its share. A job that
-was under way when it died is taken up again, and finds done what its commits hold.
+was under way when it died is taken up again, and finds done what its commits hold. Between jobs it
+takes away what has expired (serving.retention).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import logging
 import threading
 import time
@@ -16,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from marc_core.config import IndexConfig, MethodConfig
 from marc_core.errors import MarcError
+from marc_core.memory import MemoryStore
 from serving.context import Context, entered
+from serving.purging import Purger
+from serving.retention import carry_out, make_plan
 from serving.uploads import Uploads, now
 
 if TYPE_CHECKING:
     from marc_core.config import AnswerConfig
-    from serving.config import UploadConfig
+    from serving.config import ServeConfig
 
 log = logging.getLogger("marc.serving")
 
@@ -35,9 +40,11 @@ MOST_IDS = 100
 class Indexer:
     """Works on the queue in a thread of its own. Needs an initialised Ray."""
 
-    def __init__(self, config: UploadConfig, method: AnswerConfig) -> None:
-        self.uploads, self.method = Uploads(config), method
+    def __init__(self, config: ServeConfig, method: AnswerConfig) -> None:
+        self.config, self.uploads, self.method = config, Uploads(config.uploads), method
         self.uploads.take_up_again()
+        self._purger: Purger | None = None
+        self._collect_at = 0.0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="marc-indexer", daemon=True)
         self._thread.start()
@@ -55,10 +62,29 @@ class Indexer:
     def _run(self) -> None:
         while not self._closing.is_set():
             job = self.uploads.next_job()
-            if job is None:
-                self._closing.wait(LOOK_S)
-            else:
+            if job is not None:
                 self._work(job)
+            elif time.monotonic() >= self._collect_at:
+                self._collect_at = time.monotonic() + self.config.retention.every_s
+                self._collect()
+            else:
+                self._closing.wait(LOOK_S)
+
+    def _collect(self) -> None:
+        """Take away what has expired; between two jobs, so that nothing is indexed meanwhile."""
+        try:
+            store = MemoryStore.open(self.method.memory)
+            plan = make_plan(store, self.uploads, self.config, dt.datetime.now(dt.UTC))
+            for one in plan.leaving:
+                log.info("goes", extra=dataclasses.asdict(one))
+            counts = carry_out(plan, store, self.uploads, self.config)
+        except Exception:  # tried again next time
+            log.exception("collecting what has expired")
+            return
+        if plan.video_ids:
+            log.info("collected", extra={"deleted": counts})
+            self._purger = self._purger or Purger(store)
+            self._purger.want()
 
     def _work(self, job: dict[str, Any]) -> None:
         with entered(Context(request_id=job.get("request_id", ""))):
@@ -89,7 +115,6 @@ class Indexer:
     def _index(self, job: dict[str, Any]) -> dict[str, Any]:
         import ray.data
 
-        from marc_core.memory import MemoryStore
         from pipelines.index import index_archive
 
         ray.data.DataContext.get_current().enable_progress_bars = False

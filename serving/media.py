@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,19 @@ class Media:
         """Delete the copy of a video."""
         self._types.pop(video_id, None)
         self._cached(video_id).unlink(missing_ok=True)
+
+    def sweep(self) -> list[str]:
+        """Delete the copies that nobody has played for `keep_days`; return the videos whose copies
+        are left."""
+        left = []
+        for file in self.folder.glob("*.video"):
+            with contextlib.suppress(FileNotFoundError):
+                unplayed_s = time.time() - file.stat().st_mtime
+                if 0 < self.config.keep_days < unplayed_s / 86_400:
+                    self.forget(file.stem)
+                else:
+                    left.append(file.stem)
+        return left
 
     def close(self) -> None:
         """Delete a cache of the process's own."""

@@ -19,7 +19,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -111,7 +111,15 @@ class Uploads:
         """Return the jobs, the newest first."""
         return [_shown(job) for job in reversed(self._all())]
 
-    # For the indexer
+    # For the indexer and the collection of what has expired
+
+    def busy(self) -> set[str]:
+        """Return what a job waits for or is at work on."""
+        return {job["uri"] for job in self._all() if job["status"] not in ENDED}
+
+    def finished(self) -> Iterator[Path]:
+        """Yield the uploads that have come whole."""
+        return (f for f in self.files.glob("*/*") if not f.name.startswith("."))
 
     def next_job(self) -> dict[str, Any] | None:
         """Return the job that has waited longest."""
