@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from marc_core.errors import AnswerError, EngineError, MarcError, MissingFeaturesError
 from serving.schemas import ErrorBody, ErrorReply
@@ -108,11 +109,13 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return validation_error(error.errors()).response()
 
-    def http(_: Request, error: Exception) -> JSONResponse:
+    def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         code = _CODES.get(error.status_code, "invalid_value")
         response = ApiError(error.status_code, code, str(error.detail)).response()
         response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            response.headers["Allow"] = ", ".join(_methods(request))
         return response
 
     app.add_exception_handler(MarcError, known)
@@ -120,6 +123,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, known)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return what may be asked of an address, by all routes that have it."""
+    found: set[str] = set()
+    for route in request.app.state.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods
+    return sorted(found)
 
 
 def validation_error(errors: Sequence[Any]) -> ApiError:

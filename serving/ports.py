@@ -35,15 +35,13 @@ class Prepared:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
     """What one sample has gained; `finish_reason` with its last one. Of the last one, too:
-    num_tokens: tokens generated. prompt_tokens: tokens read. weights_version: of the weights that
-    drew it."""
+    num_tokens: tokens generated. prompt_tokens: tokens read."""
 
     index: int
     text: str
     finish_reason: Literal["stop", "length", "abort"] | None = None
     num_tokens: int = 0
     prompt_tokens: int = 0
-    weights_version: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +68,8 @@ class Retriever(Protocol):
 
     async def search(self, query: SearchQuery, bound: EventFilter) -> list[Row]:
         """Return the events that fit, best first. `bound` is for the named event of "more like
-        this"; `query.filter` holds it already. Raises AnswerError."""
+        this"; `query.filter` holds it already. Raises AnswerError, and a 404 for an event that is
+        not there."""
         ...
 
     async def events(self, filter: EventFilter, limit: int, offset: int) -> list[Row]:
@@ -122,6 +121,6 @@ class Student(Protocol):
         question's place. Raises like `complete`."""
         ...
 
-    async def health(self) -> Row | None:
-        """Return when questions can be answered: `weights_version`, `weights_problem`."""
+    async def health(self) -> None:
+        """Return when questions can be answered."""
         ...

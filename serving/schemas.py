@@ -24,6 +24,8 @@ MAX_TEXT = 20_000
 """Characters of a text at most (our choice: several times what a student reads)."""
 MAX_SAMPLES = 16
 """Answers drawn for one request at most (our choice)."""
+MAX_SEED = 2**53 - 1
+"""Largest seed: the last whole number that every reader of JSON keeps as it is (RFC 8259)."""
 MAX_IMAGE = 6_000_000
 """Characters of a base64 image at most, 4.5 MB as a file (our choice)."""
 
@@ -34,6 +36,12 @@ def _iso(value: Any) -> Any:
     return value
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Takes a whole number as JSON has it: 3.0 is one."""
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 Moment = Annotated[
@@ -81,8 +89,17 @@ class Filter(Request):
         return EventFilter(**given | {"video_ids": ids, "tags": tuple(self.tags)})
 
 
+def _given(*names: str, kind: str = "string") -> dict[str, Any]:
+    """Return what a JSON object must be to have values other than null of these names."""
+    return {"required": [*names], "properties": {name: {"type": kind} for name in names}}
+
+
 class SearchRequest(Request):
     """Exactly one of text, image and event_id."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [_given(name) for name in ("text", "image", "event_id")]}
+    )
 
     text: Text | None = Field(None, examples=["a red circle"])
     image: Annotated[str, Field(max_length=MAX_IMAGE)] | None = None
@@ -90,8 +107,8 @@ class SearchRequest(Request):
     event_id: Name | None = None
     """More like this event."""
     filter: Filter = Filter()
-    limit: int = Field(10, ge=1, le=MAX_PAGE)
-    offset: int = Field(0, ge=0, le=MAX_OFFSET)
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE), WHOLE] = 10
+    offset: Annotated[int, Field(ge=0, le=MAX_OFFSET), WHOLE] = 0
 
     def to_query(self, filter: EventFilter, image: bytes | None) -> SearchQuery:
         """Return the query of the question path, for one hit more than the page: it tells whether
@@ -131,9 +148,9 @@ class MarcOptions(Request):
     """What a question may say beyond OpenAI's fields."""
 
     filter: Filter = Filter()
-    k: int | None = Field(None, ge=1, le=1000)
+    k: Annotated[int, Field(ge=1, le=1000), WHOLE] | None = None
     """Events to retrieve; left out: the deployment's own number."""
-    budget_tokens: int | None = Field(None, ge=0, le=1_000_000)
+    budget_tokens: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = None
     """Visual tokens at most; 0 is one frame's; left out: the deployment's own."""
     options: list[Text] = Field([], max_length=26)
     """Options of a multiple-choice question, in order A, B, ...."""
@@ -148,6 +165,14 @@ class StreamOptions(Request):
 class ChatRequest(Request):
     """OpenAI's chat completion request, as far as MARC has an answer to it."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": _given("max_tokens", "max_completion_tokens", kind="integer"),
+            "if": _given("stream_options", kind="object"),
+            "then": {"required": ["stream"], "properties": {"stream": {"const": True}}},
+        }
+    )
+
     model: Name = Field(examples=["marc"])
     messages: list[Message] = Field(
         min_length=1,
@@ -156,12 +181,12 @@ class ChatRequest(Request):
     )
     """The last one, from the user, is the question; those before it are earlier turns."""
     temperature: float | None = Field(None, ge=0, le=2)
-    max_tokens: int | None = Field(None, ge=1, le=100_000)
-    max_completion_tokens: int | None = Field(None, ge=1, le=100_000)
+    max_tokens: Annotated[int, Field(ge=1, le=100_000), WHOLE] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=100_000), WHOLE] | None = None
     """OpenAI's newer name of max_tokens; not both."""
-    seed: int | None = Field(None, ge=0, le=2**63 - 1)
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] | None = None
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
-    n: int = Field(1, ge=1, le=MAX_SAMPLES)
+    n: Annotated[int, Field(ge=1, le=MAX_SAMPLES), WHOLE] = 1
     stream: bool = False
     stream_options: StreamOptions | None = None
     marc: MarcOptions = MarcOptions()
@@ -384,10 +409,6 @@ class Health(Reply):
     status: Literal["ok", "starting"]
     parts: dict[str, str] = {}
     """Of /ready: "ok" or what is missing, by part."""
-    weights_version: int | None = None
-    """Of /ready: of the weights of a student's replica; 0, or what `marc reload` said."""
-    weights_problem: str | None = None
-    """Of /ready: why it has refused newer weights."""
 
 
 class Model(Reply):

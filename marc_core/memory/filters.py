@@ -61,4 +61,5 @@ def _in_folder(folder: str) -> str:
 
 
 def _moment(value: dt.datetime) -> str:
-    return f"timestamp '{value.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
+    moment = value.astimezone(dt.UTC).replace(tzinfo=None)
+    return f"timestamp '{moment.isoformat(timespec='microseconds')}Z'"

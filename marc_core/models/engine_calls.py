@@ -90,5 +90,5 @@ def _generator(seed: int | None, index: int) -> torch.Generator:
     if seed is None:
         generator.seed()
     else:
-        generator.manual_seed(seed * 1_000_003 + index)
+        generator.manual_seed((seed * 1_000_003 + index) % 2**63)
     return generator

@@ -29,6 +29,7 @@ from serving.chat_schemas import (
 )
 from serving.errors import ApiError, api_error
 from serving.gateway import Gateway, gateway_of, needs
+from serving.openapi import STREAM
 from serving.ports import Piece, Prepared
 from serving.routes.models import check_model
 from serving.schemas import ChatRequest
@@ -40,7 +41,7 @@ log = logging.getLogger("marc.serving")
 @router.post(
     "/chat/completions",
     response_model=ChatCompletion,
-    responses={200: {"content": {"text/event-stream": {"schema": ChatChunk.model_json_schema()}}}},
+    responses={200: {"content": {"text/event-stream": STREAM}}},
 )
 async def chat(
     body: ChatRequest,
@@ -176,7 +177,6 @@ class _Answer:
             tokens=Tokens(before=prepared.source_tokens, after=prepared.visual_tokens),
             retrieval=prepared.retrieval,
             timings=steps | {"total": now - self.started},
-            weights_version=samples[0].weights_version,
         )
 
 

@@ -14,11 +14,9 @@ from serving.schemas import Deleted, Job, JobPage, RegisterRequest
 from serving.uploads import Uploads
 
 router = APIRouter(prefix="/v1")
+_FILE = {"type": "string", "format": "binary", "minLength": 1}
 _BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
+    "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _FILE}}}
 }
 
 

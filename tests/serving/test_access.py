@@ -232,7 +232,7 @@ def test_a_bound_key_sees_nothing_else(locked: FastAPI, key_file: Path) -> None:
     assert bound.post("/v1/search", json=named).json()["data"] == []
     like = bound.post("/v1/search", json={"event_id": event["event_id"]})
     unknown = bound.post("/v1/search", json={"event_id": "unknown"})
-    assert like.status_code == unknown.status_code == 422
+    assert refused(like) == refused(unknown) == (404, "event_not_found")
     cited = bound.post("/v1/chat/completions", json=ASK).json()["marc"]["citations"]
     assert {c["video_id"] for c in cited} <= ids
     assert bound.get("/v1/facets").json()["num_videos"] == len(ids)

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from marc_core.question import EventFilter
 from serving.retriever import MemoryRetriever
+from serving.schemas import MAX_SEED
 
 ASK: list[Any] = [{"role": "user", "content": "What colour is the circle?"}]
 OPTIONS = ["red", "green", "blue", "yellow"]
@@ -68,6 +69,14 @@ def test_samples_with_a_seed_repeat_and_each_ends_once(ai: openai.OpenAI) -> Non
         ends += [choice.index] if choice.finish_reason else []
     assert texts == whole
     assert sorted(ends) == [0, 1, 2]
+
+
+def test_the_largest_seed_repeats_too(ai: openai.OpenAI) -> None:
+    given = {"n": 2, "temperature": 1.0, "seed": MAX_SEED, "max_tokens": 6}
+    whole = [c.message.content for c in ask(ai, **given).choices]
+    assert [c.message.content for c in ask(ai, **given).choices] == whole
+    with pytest.raises(openai.UnprocessableEntityError):
+        ask(ai, seed=MAX_SEED + 1)
 
 
 def test_max_tokens_and_stop_end_an_answer(ai: openai.OpenAI) -> None:

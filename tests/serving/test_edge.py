@@ -80,6 +80,8 @@ def test_a_method_that_is_not_there(client: TestClient) -> None:
     found = client.put("/v1/search", json={})
     assert (found.status_code, found.json()["error"]["code"]) == (405, "method_not_allowed")
     assert found.headers["allow"] == "POST"
+    assert client.put("/v1/videos").headers["allow"] == "GET, POST"
+    assert client.post("/v1/videos/x").headers["allow"] == "DELETE, GET"
 
 
 def test_metrics_count_requests_and_tokens(client: TestClient) -> None:

@@ -87,6 +87,12 @@ def test_values_that_break_a_rule_are_refused(more: dict[str, Any]) -> None:
     kinds(ChatRequest, ASK | more)
 
 
+def test_a_whole_number_may_be_written_as_json_may() -> None:
+    assert SearchRequest.model_validate({"text": "x", "limit": 3.0}).limit == 3
+    assert kinds(SearchRequest, {"text": "x", "limit": 3.5}) == [("limit", "int_type")]
+    assert kinds(SearchRequest, {"text": "x", "limit": True}) == [("limit", "int_type")]
+
+
 def test_a_search_asks_for_one_more_than_its_page() -> None:
     request = SearchRequest.model_validate({"text": "x", "limit": 5, "offset": 10})
     query = request.to_query(EventFilter(camera="a"), None)

@@ -139,6 +139,21 @@ def test_hostile_questions_are_only_words(store, fakes, text):
     assert len(found) == 2
 
 
+@pytest.mark.parametrize("year", [1, 282, 9999])
+def test_every_moment_of_the_calendar_is_a_condition(store, fakes, year):
+    store.publish(*fakes.tables_of("v", "/v", 1, recorded_from=DAY, recorded_to=DAY))
+    first = dt.datetime(year, 1, 1, tzinfo=dt.UTC)
+    last = dt.datetime(year, 12, 31, 23, tzinfo=dt.UTC)
+    query = np.ones(fakes.DIM, np.float32)
+    for moment in (first, last):
+        assert len(fakes.find(store, query, filters=EventFilter(recorded_from=moment))) == (
+            year < 9999
+        )
+        assert len(fakes.find(store, query, filters=EventFilter(recorded_to=moment))) == (
+            year == 9999
+        )
+
+
 def test_nothing_is_in_an_empty_list():
     assert is_in("video_id", []) == "false"
     assert filter_to_sql(EventFilter(video_ids=())) == "false"
