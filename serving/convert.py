@@ -6,6 +6,10 @@ on standard input. A file that makes a decoder loop, crash or eat memory costs t
        {"type": "video/mp4", "made": true}     they play `target`: streams copied, or coded anew
        {"error": "..."}
 
+The source is opened as for indexing: by the `file` protocol and a closed list of formats, so that a
+playlist that is called clip.mp4 shows nobody another file; pictures larger than indexing takes are
+refused.
+
 What browsers play everywhere: H.264 or AV1 with AAC, MP3, Opus or FLAC in MP4; VP8, VP9 or AV1 with
 Opus or Vorbis in WebM.
 """
@@ -19,6 +23,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import av
+
+from marc_core.config import VideoConfig
+from marc_core.errors import VideoError, VideoLimitError
+from marc_core.video.pyav import open_container
 
 _MP4_VIDEO, _MP4_AUDIO = {"h264", "av1"}, {"aac", "mp3", "opus", "flac"}
 _WEBM_VIDEO, _WEBM_AUDIO = {"vp8", "vp9", "av1"}, {"opus", "vorbis"}
@@ -38,18 +46,22 @@ def main() -> None:
         answer = prepare(
             request["source"], request["target"], request["stream"], convert=request["convert"]
         )
-    except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+    except (VideoError, av.FFmpegError, OSError, ValueError, MemoryError) as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
     sys.stdout.write(json.dumps(answer) + "\n")
 
 
 def prepare(source: str, target: str, stream: int, *, convert: bool) -> dict[str, Any]:
-    """Write what browsers play to `target`, unless they play `source`. Raises what PyAV raises."""
-    with av.open(source) as container:
+    """Write what browsers play to `target`, unless they play `source`. Raises what PyAV raises, and
+    VideoError."""
+    with open_container(source) as container:
         kind = playable(container) if stream == 0 else None
         if kind is not None or not convert:
             return {"type": kind or "application/octet-stream", "made": False}
+        if stream >= len(container.streams.video):
+            raise VideoError("it has no such video stream")
         video = container.streams.video[stream]
+        _check_size(video.codec_context)
         audio = list(container.streams.audio)[:1]
         copied = video.codec_context.name in _MP4_VIDEO and _is_plain(video)
         with av.open(target, "w", format="mp4", options={"movflags": "+faststart"}) as out:
@@ -97,12 +109,19 @@ def _code(container: Any, out: Any, video: Any, audio: Sequence[Any]) -> None:
             continue
         for frame in frames:
             if isinstance(frame, av.VideoFrame):
+                _check_size(frame)
                 out.mux(picture.encode(frame.reformat(width, height, "yuv420p")))
             elif sound is not None:
                 out.mux(sound.encode(frame))
     for stream in (picture, sound):
         if stream is not None:
             out.mux(stream.encode(None))
+
+
+def _check_size(picture: Any) -> None:
+    most = VideoConfig().max_pixels
+    if picture.width * picture.height > most:
+        raise VideoLimitError(f"a picture of {picture.width} x {picture.height} is too large")
 
 
 def _size(width: int, height: int) -> tuple[int, int]:

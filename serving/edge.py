@@ -71,6 +71,8 @@ class Edge:
             with self.metrics.under_way(), entered(Context(request_id=exchange.request_id)):
                 await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
+            if exchange.is_over:
+                return
             if exchange.status:
                 raise
             await exchange.fail(api_error(error, exchange.request_id), scope)
@@ -132,7 +134,7 @@ class _Exchange:
         self._receive, self._send, self._limits = receive, send, limits
         self._is_upload = scope["path"] == UPLOADS
         self._received, self._complete = 0, False
-        self._scope, self._done = scope, False
+        self._scope, self.is_over = scope, False
         self._broken: ApiError | None = None
         length = headers.get(b"content-length", b"")
         if length.isdigit():
@@ -143,12 +145,16 @@ class _Exchange:
         if self._complete or self._is_upload:
             return await self._receive()
         self._check()
+        stall_s, most_s = self._limits.body_stall_s, self._limits.body_deadline_s
+        left_s = max(0.0, self.started + most_s - time.perf_counter())
         try:
-            async with asyncio.timeout(self._limits.body_stall_s):
+            async with asyncio.timeout(min(stall_s, left_s)):
                 message = await self._receive()
         except TimeoutError:
-            wait = f"{self._limits.body_stall_s:g} s"
-            raise self._breaks(408, "stalled", f"No byte of the body came for {wait}.") from None
+            said = f"No byte of the body came for {stall_s:g} s."
+            if left_s < stall_s:
+                said = f"The body took more than {most_s:g} s."
+            raise self._breaks(408, "stalled", said) from None
         if message["type"] == "http.request":
             self._received += len(message.get("body", b""))
             self._complete = not message.get("more_body", False)
@@ -173,8 +179,8 @@ class _Exchange:
         if self._broken is not None:
             broken, self._broken = self._broken, None
             await self.fail(broken, self._scope)
-            self._done = True
-        if self._done:
+            self.is_over = True
+        if self.is_over:
             return
         if message["type"] == "http.response.start":
             self.status = message["status"]
@@ -187,7 +193,12 @@ class _Exchange:
                     if k.lower().encode() not in named
                 ),
             ]
-        await self._send(message)
+        try:
+            async with asyncio.timeout(self._limits.reader_stall_s):
+                await self._send(message)
+        except TimeoutError:  # OSError is ASGI's word for a reader who is gone
+            self.is_over = True
+            raise ConnectionAbortedError("nobody takes the response") from None
 
     async def fail(self, error: ApiError, scope: Scope) -> None:
         """Answer with an error, unless an answer has begun."""
