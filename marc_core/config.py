@@ -243,6 +243,9 @@ class MemoryConfig:
     keep_versions_s: float = number(3600.0, least=0)
     """Old table versions younger than this survive clean-up, for readers still on them (never below
     60 s, whatever is set)."""
+    refresh_s: float = number(1.0, least=0)
+    """An open memory that is older than this looks for what others have committed before it answers
+    (our choice: one listing a second); 0 looks every time."""
     store_features: bool = True
     """Store what the student reads of each event at index time: queries then touch no decoder and
     no vision tower (about 0.05 GB an hour for the 3B student in mode tokens and events of 60 s)."""

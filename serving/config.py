@@ -114,6 +114,8 @@ class MediaConfig:
     """Where copies for browsers are kept; empty: a temporary folder of the replica's own."""
     cache_bytes: int = number(8 * 1024**3, least=0)
     """Of all copies; the least recently played go first (our choice)."""
+    keep_days: float = number(30.0, least=0)
+    """A copy that was not played for so long goes (our choice); 0: never."""
     convert: bool = True
     """Remux or transcode what browsers do not play; else such videos are sent as they are."""
     convert_deadline_s: float = number(600.0, above=0)
@@ -122,6 +124,46 @@ class MediaConfig:
     """At once in a gateway replica; more get a 503."""
     chunk_bytes: int = number(262_144, least=1024)
     """Bytes sent at a time (our choice)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetentionConfig:
+    """What goes by itself: first what is too old, then the oldest of what is too much.
+
+    A video goes with all that is of it, its uploaded file and its copies; a registered file stays.
+    """
+
+    every_s: float = number(3600.0, above=0)
+    """Between two collections of the indexer (our choice)."""
+    memory_days: float = number(0.0, least=0)
+    """Days that a video is kept since it was indexed; 0: for good."""
+    memory_bytes: int = number(0, least=0)
+    """Bytes of all videos' features and vectors together; 0: no limit."""
+    uploads_days: float = number(0.0, least=0)
+    """Days that an upload is kept, with its video; 0: for good."""
+    uploads_bytes: int = number(0, least=0)
+    """Bytes of all uploads together, from which on the oldest go instead of new ones being refused
+    at `uploads.total_bytes`; 0: none goes."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether anything goes by itself."""
+        kept = (self.memory_days, self.memory_bytes, self.uploads_days, self.uploads_bytes)
+        return any(kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsConfig:
+    """The student's checkpoint, which `marc reload` exchanges while it serves."""
+
+    file: str = ""
+    """File that names it, on a disk that every node sees. Empty: the one of the memory's
+    configuration, for good."""
+    look_s: float = number(2.0, above=0)
+    """Between two looks of a replica at the file (our choice)."""
+    drain_s: float = number(30.0, least=0)
+    """What answers under way have to end on the old weights; where they take longer, the exchange
+    is tried again at the next look (our choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +199,21 @@ class ServeConfig:
     """Uploads and registered addresses."""
     media: MediaConfig = field(default_factory=MediaConfig)
     """How videos reach browsers."""
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
+    """What goes by itself."""
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    """The student's checkpoint, exchanged while it serves."""
     answer_from_frames: bool = False
     """Where features are missing, decode and encode at query time in the retriever instead of
     answering 409: needs the vision tower's memory there."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where something should go and nobody is there to take it away."""
+        if self.retention.is_limited and not self.uploads.folder:
+            raise ConfigError(
+                "retention.* is the indexer's work, and there is none without uploads.folder. Set "
+                "it, or run `marc gc` from time to time."
+            )
 
     @property
     def loopback(self) -> bool:

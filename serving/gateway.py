@@ -7,6 +7,7 @@ request -> Edge (id, body limits, headers) -> route -> needs(scope) -> Retriever
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
 import marc_core
+from marc_core.question import EventFilter
 from marc_core.schemas import make_event_id
 from serving import errors, page
 from serving.access import ANONYMOUS, Caller, KeyRing
@@ -37,6 +39,10 @@ from serving.schemas import ErrorReply, Event, EventDetail, Scope, Video
 from serving.uploads import Uploads
 
 T = TypeVar("T")
+log = logging.getLogger("marc.serving")
+
+SWEEP_S = 600.0
+"""Between two looks at the copies of videos (our choice)."""
 _bearer = HTTPBearer(auto_error=False, description="An API key of `marc keys create`.")
 
 
@@ -95,6 +101,12 @@ class Gateway:
         """Return what `work` returns within the deadline of a search. Raises TimeoutError."""
         async with asyncio.timeout(self.config.limits.search_deadline_s):
             return await work
+
+    async def sweep(self) -> None:
+        """Delete copies of videos that are old, or whose videos were deleted by somebody else."""
+        for video_id in await asyncio.to_thread(self.media.sweep):
+            if await self.soon(self.retriever.source(video_id, EventFilter())) is None:
+                self.media.forget(video_id)
 
     def event(self, row: Row, caller: Caller) -> Event:
         """Return an event as the API shows it, with links for this caller."""
@@ -207,6 +219,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     from serving.mcp_tools import mcp_app
 
     app.state.tools, run = mcp_app(app)
-    async with run(), app.state.gateway.limits.running():
-        yield
-    app.state.gateway.media.close()
+    gateway: Gateway = app.state.gateway
+    sweeping = asyncio.create_task(_keep_sweeping(gateway))
+    try:
+        async with run(), gateway.limits.running():
+            yield
+    finally:
+        sweeping.cancel()
+        gateway.media.close()
+
+
+async def _keep_sweeping(gateway: Gateway) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        try:
+            await gateway.sweep()
+        except Exception:  # tried again next time
+            log.exception("sweeping copies of videos")

@@ -35,13 +35,15 @@ class Prepared:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
     """What one sample has gained; `finish_reason` with its last one. Of the last one, too:
-    num_tokens: tokens generated. prompt_tokens: tokens read."""
+    num_tokens: tokens generated. prompt_tokens: tokens read. weights_version: of the weights that
+    drew it."""
 
     index: int
     text: str
     finish_reason: Literal["stop", "length", "abort"] | None = None
     num_tokens: int = 0
     prompt_tokens: int = 0
+    weights_version: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +123,6 @@ class Student(Protocol):
         question's place. Raises like `complete`."""
         ...
 
-    async def health(self) -> None:
-        """Return when questions can be answered."""
+    async def health(self) -> Row | None:
+        """Return when questions can be answered: `weights_version`, `weights_problem`."""
         ...

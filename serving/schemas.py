@@ -409,6 +409,10 @@ class Health(Reply):
     status: Literal["ok", "starting"]
     parts: dict[str, str] = {}
     """Of /ready: "ok" or what is missing, by part."""
+    weights_version: int | None = None
+    """Of /ready: of the weights of a student's replica; 0, or what `marc reload` said."""
+    weights_problem: str | None = None
+    """Of /ready: why it has refused newer weights."""
 
 
 class Model(Reply):

@@ -9,12 +9,11 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
 from lancedb.index import BTree, IvfFlat, IvfRq, LabelList
 
 from marc_core import schemas
 from marc_core.config import MemoryConfig
-from marc_core.feature_rows import tokens_a_row
+from marc_core.memory.retention import feature_bytes
 from marc_core.memory.tables import Tables, scan, text_index, with_retries
 
 SCALAR_INDEXES: dict[str, dict[str, Any]] = {
@@ -52,7 +51,6 @@ _SAMPLE_RATE_AFTER_DELETIONS = 32
 """Rows a partition on which the vector index is trained. LanceDB 0.40 takes time in proportion to
 samples x rows as soon as a file has a few deleted rows: 43 s instead of 2 s for 400,000 rows.
 Compaction goes first because it drops most deletions; what is left is met with fewer samples."""
-_ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
 def optimize(tables: Tables, config: MemoryConfig, *, purge: bool) -> None:
@@ -145,22 +143,12 @@ def status(tables: Tables) -> dict[str, Any]:
         "events": tables.events.count_rows(),
         "texts": tables.texts.count_rows(),
         "features": tables.features.count_rows(),
-        "feature_bytes": _feature_bytes(tables.features),
+        "feature_bytes": sum(feature_bytes(tables.features).values()),
         "embedding_dim": tables.meta.embedding_dim,
         "encoder_fingerprint": tables.meta.encoder_fingerprint,
         "indexes": {n: _index_state(t) for n, t in tables.all().items() if t.list_indices()},
         "versions": {name: table.version for name, table in tables.all().items()},
     }
-
-
-def _feature_bytes(features: Any) -> int:
-    """Return the bytes of all stored features, from their shapes: the data is not read."""
-    columns = ["layout", "num_layers", "num_rows", "grid_h", "grid_w", "dim", "dtype"]
-    found: pa.Table = scan(features, columns)
-    return sum(
-        layers * rows * tokens_a_row(layout, h, w) * dim * _ITEM_BYTES[dtype]
-        for layout, layers, rows, h, w, dim, dtype in zip(*found.to_pydict().values(), strict=True)
-    )
 
 
 def _index_state(table: Any) -> dict[str, dict[str, Any]]:

@@ -31,6 +31,7 @@ from marc_core.memory.tables import (
     Tables,
     check_encoder,
     merge,
+    meta_of,
     open_tables,
     scan,
 )
@@ -91,8 +92,13 @@ class MemoryStore:
         """Raise MemoryStoreError where the memory's vectors are of another encoder than this."""
         check_encoder(self.meta, self.config.uri, embedding_dim, encoder_fingerprint)
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the vectors have become another encoder's since the memory was opened."""
+        return meta_of(self.tables.events) != self.meta
+
     def refresh(self) -> None:
-        """See at once what other processes have committed (otherwise within a second)."""
+        """See at once what other processes have committed (otherwise within `refresh_s`)."""
         for table in self.tables.all().values():
             table.checkout_latest()
 

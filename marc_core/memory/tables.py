@@ -27,8 +27,6 @@ from marc_core.errors import MemoryStoreError, MissingMemoryError
 
 FORMAT_VERSION = 2
 _META_KEY = b"marc"
-_READ_CONSISTENCY = timedelta(seconds=1)
-"""Age from which an open table looks for newer versions (our choice: one listing a second)."""
 _COMMIT_ATTEMPTS = 8
 _FIRST_PAUSE_S = 0.05
 
@@ -117,7 +115,7 @@ def open_tables(
         db = lancedb.connect(
             config.uri,
             storage_options=dict(config.storage_options),
-            read_consistency_interval=_READ_CONSISTENCY,
+            read_consistency_interval=timedelta(seconds=config.refresh_s),
             session=None if cache_bytes is None else lancedb.Session(cache_bytes, cache_bytes),
         )
         if create and not exists(db, "events"):

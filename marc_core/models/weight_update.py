@@ -65,9 +65,7 @@ def weights_directory(
     if tied:
         own.pop("lm_head.weight", None)
     if isinstance(weights, Path):
-        _check_tower(weights, directory)
-        stored = [t for t in stored_tensors(weights) if "visual." not in t.name]
-        _check_names(own, {_own_name(t.name): t for t in stored})
+        check_weights(weights, directory=directory, tied=tied)
         return weights
     tower = {name: read_tensor(t) for name, t in tower_tensors(directory).items()}
     _check_same_tower(tower, weights)
@@ -76,6 +74,26 @@ def weights_directory(
     whole = {own[n].name: t.detach().cpu().contiguous().clone() for n, t in new.items()}
     save_file(whole, scratch / "model.safetensors", metadata={"format": "pt"})
     return scratch
+
+
+def check_weights(weights: Path, *, directory: Path, tied: bool, whole: bool = False) -> None:
+    """Raise ModelLoadError unless these weights fit a student, as far as files tell.
+
+    weights: a checkpoint's directory. directory, tied: as in `weights_directory`. whole: read every
+    tensor of the language model, too, and refuse numbers that are not finite.
+    """
+    own = {_own_name(t.name): t for t in stored_tensors(directory) if "visual." not in t.name}
+    if tied:
+        own.pop("lm_head.weight", None)
+    _check_tower(weights, directory)
+    stored = [t for t in stored_tensors(weights) if "visual." not in t.name]
+    _check_names(own, {_own_name(t.name): t for t in stored})
+    for tensor in stored if whole else ():
+        if not torch.isfinite(read_tensor(tensor)).all():
+            raise ModelLoadError(
+                f"New weights must be finite numbers. {tensor.name} in '{tensor.path}' holds "
+                "others: the training that made it has diverged. Take an earlier checkpoint."
+            )
 
 
 def _language_parameters(model: Any) -> dict[str, torch.nn.Parameter]:

@@ -177,6 +177,7 @@ class _Answer:
             tokens=Tokens(before=prepared.source_tokens, after=prepared.visual_tokens),
             retrieval=prepared.retrieval,
             timings=steps | {"total": now - self.started},
+            weights_version=samples[0].weights_version,
         )
 
 

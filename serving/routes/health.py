@@ -24,15 +24,20 @@ async def health() -> Health:
 @router.get("/ready", response_model=Health, responses={503: {"model": Health}})
 async def ready(gateway: Gateway = Depends(gateway_of)) -> Any:
     """Questions can be answered: the memory is open and warm, the student is loaded."""
-    parts = {}
+    parts, more = {}, {}
     for name, part in (("retriever", gateway.retriever), ("student", gateway.student)):
         try:
-            await gateway.soon(part.health())
+            more |= await gateway.soon(part.health()) or {}
             parts[name] = "ok"
         except Exception as error:  # noqa: BLE001 - whatever it is, the part is not ready
             parts[name] = api_error(error).message
     is_ready = all(state == "ok" for state in parts.values())
-    found = Health(status="ok" if is_ready else "starting", parts=parts)
+    found = Health(
+        status="ok" if is_ready else "starting",
+        parts=parts,
+        weights_version=more.get("weights_version"),
+        weights_problem=more.get("weights_problem") or None,
+    )
     return JSONResponse(found.model_dump(), 200 if is_ready else 503)
 
 
