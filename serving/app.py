@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
+from serving.carried import carried, carried_stream
 from serving.config import (
     ReplicaConfig,
     ServeConfig,
-    WeightsConfig,
     check_anonymous,
     load_serve_config,
     method_of,
 )
-from serving.context import carried, carried_stream
+from serving.context import current
 from serving.logs import log_as_json
+from serving.tracing import moment, note, start_tracing, steps
 
 if TYPE_CHECKING:
     from marc_core.config import AnswerConfig, StudentConfig
@@ -46,12 +47,16 @@ class RetrieverReplica:
         from serving.retriever import MemoryRetriever
 
         log_as_json()
+        start_tracing(config.traces, "retriever")
         _one_thread()
         self._own = MemoryRetriever.open(config, method)
 
     @carried("retriever")
     async def prepare(self, question: Question) -> Prepared:
-        return await self._own.prepare(question)
+        prepared = await self._own.prepare(question)
+        steps(current(), prepared.timings_s)
+        note(visual_tokens=prepared.visual_tokens, events=len(prepared.citations))
+        return prepared
 
     @carried("retriever")
     async def search(self, query: SearchQuery, bound: EventFilter) -> list[Row]:
@@ -101,28 +106,36 @@ class RetrieverReplica:
 class StudentReplica:
     """One engine; ready when its weights are loaded."""
 
-    async def __init__(self, student: StudentConfig, weights: WeightsConfig) -> None:
+    async def __init__(self, config: ServeConfig, student: StudentConfig) -> None:
         from marc_core.models.engines import load_engine
         from serving.student import EngineStudent
         from serving.weights import Reloader
 
         log_as_json()
+        start_tracing(config.traces, "student")
         _one_thread()
         self._own = EngineStudent(load_engine(student))
-        if weights.file:
-            self._reloader = Reloader(self._own, weights, student)
+        if config.weights.file:
+            self._reloader = Reloader(self._own, config.weights, student)
             await self._reloader.start()
 
     @carried("student")
     async def complete(self, evidence: bytes, sampling: Sampling) -> list[Piece]:
-        return await self._own.complete(evidence, sampling)
+        pieces = await self._own.complete(evidence, sampling)
+        note(generated_tokens=sum(piece.num_tokens for piece in pieces))
+        return pieces
 
     @carried_stream("student")
     async def stream(self, evidence: bytes, sampling: Sampling) -> AsyncIterator[Sequence[Piece]]:
         stream: Any = self._own.stream(evidence, sampling)
         async with aclosing(stream):
+            is_first, generated = True, 0
             async for pieces in stream:
+                if is_first:
+                    moment("first token")
+                is_first, generated = False, generated + sum(p.num_tokens for p in pieces)
                 yield pieces
+            note(generated_tokens=generated)
 
     async def health(self) -> Row | None:
         return await self._own.health()
@@ -140,6 +153,7 @@ class IndexerReplica:
         from serving.indexer import Indexer
 
         log_as_json()
+        start_tracing(config.traces, "indexer")
         self._own = Indexer(config, method)
 
     async def check_health(self) -> None:
@@ -162,6 +176,7 @@ class GatewayReplica:
     ) -> None:
         _ = indexer  # a part of the application; its work comes through the folder of jobs
         log_as_json()
+        start_tracing(config.traces, "gateway")
         check_anonymous(config, _proxy_host())
         self._config, self._options = config, options
         self._retriever, self._student = retriever, student
@@ -201,7 +216,7 @@ def application(config: ServeConfig) -> serve.Application:
     """
     method = method_of(config)
     retriever = _sized(RetrieverReplica, config.retriever).bind(config, method)
-    student = _sized(StudentReplica, config.student).bind(method.student, config.weights)
+    student = _sized(StudentReplica, config.student).bind(config, method.student)
     parts = [retriever, student]
     if config.uploads.folder:
         one = {"num_cpus": config.uploads.num_cpus}

@@ -153,6 +153,19 @@ class RetentionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TraceConfig:
+    """OpenTelemetry traces, one a request; off by default."""
+
+    endpoint: str = ""
+    """Where spans are sent, as OTLP over HTTP: http://collector:4318/v1/traces. Empty: no traces.
+    Headers such as a token come from OTEL_EXPORTER_OTLP_HEADERS."""
+    sample: float = number(1.0, least=0, most=1)
+    """Share of requests that are traced, where the caller's traceparent does not decide it."""
+    text: bool = False
+    """Put questions and searches into spans as they were asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class WeightsConfig:
     """The student's checkpoint, which `marc reload` exchanges while it serves."""
 
@@ -199,6 +212,8 @@ class ServeConfig:
     """Uploads and registered addresses."""
     media: MediaConfig = field(default_factory=MediaConfig)
     """How videos reach browsers."""
+    traces: TraceConfig = field(default_factory=TraceConfig)
+    """OpenTelemetry traces."""
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     """What goes by itself."""
     weights: WeightsConfig = field(default_factory=WeightsConfig)

@@ -12,9 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from serving.config import LimitConfig, is_loopback
-from serving.context import Context, entered
+from serving.context import Context
 from serving.errors import ApiError, api_error
 from serving.metrics import Metrics
+from serving.tracing import carrier_of, note_response, span
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -66,9 +67,13 @@ class Edge:
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send, self.limits, self.names_requests)
+        with span(scope["method"], exchange.context, "SERVER") as step:
+            await self._handle(scope, exchange, step)
+
+    async def _handle(self, scope: Scope, exchange: _Exchange, step: Any) -> None:
         try:
             check_sender(scope, for_everybody=self.for_everybody)
-            with self.metrics.under_way(), entered(Context(request_id=exchange.request_id)):
+            with self.metrics.under_way():
                 await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
             if exchange.is_over:
@@ -77,13 +82,14 @@ class Edge:
                 raise
             await exchange.fail(api_error(error, exchange.request_id), scope)
         finally:
-            self._record(scope, exchange)
+            self._record(scope, exchange, step)
 
-    def _record(self, scope: Scope, exchange: _Exchange) -> None:
+    def _record(self, scope: Scope, exchange: _Exchange, step: Any) -> None:
         route = scope.get("route")
         path = getattr(route, "path", "(none)")
         seconds = time.perf_counter() - exchange.started
         self.metrics.request(path, scope["method"], exchange.status or 499, seconds)
+        note_response(step, f"{scope['method']} {path}", path, exchange.status or 499)
         log.info(
             "request",
             extra={
@@ -129,6 +135,7 @@ class _Exchange:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         self.request_id = _request_id(given, is_shown=not names_requests)
         scope["request_id"] = self.request_id
+        self.context = Context(request_id=self.request_id, trace=carrier_of(headers))
         self.started, self.status = time.perf_counter(), 0
         self.headers = HEADERS | ({"X-Request-Id": self.request_id} if names_requests else {})
         self._receive, self._send, self._limits = receive, send, limits

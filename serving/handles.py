@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from ray.exceptions import RayActorError
@@ -18,10 +19,11 @@ from ray.serve.exceptions import (
 )
 
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery
-from serving.context import current
+from serving.context import Context, current
 from serving.errors import ApiError, unavailable
 from serving.metrics import Metrics
 from serving.ports import Piece, Prepared, Row, VideoQuery
+from serving.tracing import span
 
 RETRIES = 3
 """Our choice: a replica that dies again and again is not the request's fault to pay for."""
@@ -39,7 +41,8 @@ class _Part:
 
     async def call(self, method: str, *args: Any) -> Any:
         """Return what the method returns."""
-        return await self._retried(lambda: self._once(method, *args))
+        with span(f"call {self.name}.{method}", current(), "CLIENT"):
+            return await self._retried(lambda: self._once(method, *args))
 
     async def healthy(self) -> Any:
         """Return what the part says of itself, when it can work."""
@@ -141,8 +144,16 @@ class StudentHandle(_Part):
 
     async def stream(self, evidence: bytes, sampling: Sampling) -> AsyncIterator[Sequence[Piece]]:
         """See Student. A replica that dies after the first chunk ends the stream with a 503."""
+        with span(f"call {self.name}.stream", current(), "CLIENT"):
+            stream: Any = self._stream(evidence, sampling, current())
+            async with aclosing(stream):
+                async for pieces in stream:
+                    yield pieces
+
+    async def _stream(
+        self, evidence: bytes, sampling: Sampling, context: Context
+    ) -> AsyncIterator[Sequence[Piece]]:
         calls: list[Any] = []
-        context = current()
 
         async def first() -> Sequence[Piece]:
             handle = self.handle.options(stream=True)

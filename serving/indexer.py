@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from marc_core.config import IndexConfig, MethodConfig
 from marc_core.errors import MarcError
 from marc_core.memory import MemoryStore
-from serving.context import Context, entered
+from serving.context import Context
 from serving.purging import Purger
 from serving.retention import carry_out, make_plan
+from serving.tracing import note, span
 from serving.uploads import Uploads, now
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class Indexer:
             self._purger.want()
 
     def _work(self, job: dict[str, Any]) -> None:
-        with entered(Context(request_id=job.get("request_id", ""))):
+        context = Context(request_id=job.get("request_id", ""), trace=job.get("trace", {}))
+        with span("indexer.job", context, "CONSUMER"):
             self._do(job)
 
     def _do(self, job: dict[str, Any]) -> None:
@@ -101,6 +103,7 @@ class Indexer:
             log.exception("indexing job %s", key)
             values = {"status": "failed", "message": f"An error of the server's own: {error}"}
         self.uploads.update(key, ended_at=now(), **values)
+        note(job_id=key, kind=job["kind"], status=values["status"])
         log.info(
             "job",
             extra={

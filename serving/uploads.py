@@ -198,6 +198,7 @@ class Uploads:
             "job_id": job_id, "kind": kind, "name": name, "uri": str(uri), "status": "queued",
             "progress": None, "message": None, "video_ids": [], "created_at": now(),
             "started_at": None, "ended_at": None, "request_id": current().request_id,
+            "trace": dict(current().trace),
         }  # fmt: skip
         self._put(job)
         return _shown(job)

@@ -33,6 +33,7 @@ from serving.openapi import STREAM
 from serving.ports import Piece, Prepared
 from serving.routes.models import check_model
 from serving.schemas import ChatRequest
+from serving.tracing import note_text
 
 router = APIRouter(prefix="/v1")
 log = logging.getLogger("marc.serving")
@@ -54,6 +55,7 @@ async def chat(
     check_model(gateway, body.model)
     question = body.to_question(caller.filter(body.marc.filter.to_filter()))
     answer = _Answer(gateway, caller, question, body)
+    note_text(question=question.text)
     await answer.prepare()
     if not body.stream:
         return JSONResponse((await answer.whole()).model_dump())

@@ -12,6 +12,7 @@ from serving.access import Caller
 from serving.errors import ApiError
 from serving.gateway import Gateway, gateway_of, needs
 from serving.schemas import EventPage, SearchRequest
+from serving.tracing import note_text
 
 router = APIRouter(prefix="/v1")
 
@@ -25,6 +26,7 @@ async def search(
     """Events that fit, best first."""
     started = time.perf_counter()
     query = request.to_query(caller.filter(request.filter.to_filter()), _image(request.image))
+    note_text(search=request.text or "")
     rows = await gateway.soon(gateway.retriever.search(query, caller.bound))
     has_more = len(rows) > request.limit
     return EventPage(

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from marc_core.errors import AnswerError
-from serving.context import NOBODY, Context, carried, carried_stream, current
+from serving.carried import carried, carried_stream
+from serving.context import NOBODY, Context, current
 from tests.serving.conftest import logged
 
 MINE = Context(request_id="mine")
