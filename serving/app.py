@@ -186,7 +186,9 @@ class GatewayReplica:
         from serving.handles import RetrieverHandle, StudentHandle
         from serving.metrics import Metrics
 
-        metrics, retry_s = Metrics(), self._config.limits.retry_after_s
+        several = self._config.gateway.max_replicas > 1
+        metrics = Metrics(serve.get_replica_context().replica_id.unique_id if several else "")
+        retry_s = self._config.limits.retry_after_s
         gateway = Gateway(
             config=self._config,
             retriever=RetrieverHandle("retriever", self._retriever, metrics, retry_s),

@@ -22,6 +22,7 @@ class Prepared:
 
     evidence: `Evidence.to_bytes`. citations: the events, in the order in which they are shown.
     source_tokens, visual_tokens: before and after compression. timings_s: seconds by step.
+    together: questions that were prepared at once.
     """
 
     evidence: bytes
@@ -30,13 +31,14 @@ class Prepared:
     visual_tokens: int
     retrieval: Literal["retrieved", "bypassed"]
     timings_s: dict[str, float]
+    together: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
     """What one sample has gained; `finish_reason` with its last one. Of the last one, too:
     num_tokens: tokens generated. prompt_tokens: tokens read. weights_version: of the weights that
-    drew it."""
+    drew it. together: questions that the engine was at work on when this one came."""
 
     index: int
     text: str
@@ -44,6 +46,7 @@ class Piece:
     num_tokens: int = 0
     prompt_tokens: int = 0
     weights_version: int = 0
+    together: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

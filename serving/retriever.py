@@ -224,6 +224,7 @@ def _prepare(now: _Open, questions: Sequence[Question]) -> list[Prepared]:
             visual_tokens=found.num_tokens,
             retrieval=found.retrieval,
             timings_s=u.chosen.timings_s | u.timings_s | {"compress": compress_s},
+            together=len(questions),
         )
         for u, found in zip(uncut, evidence, strict=True)
     ]

@@ -43,14 +43,14 @@ class EngineStudent:
     async def complete(self, evidence: bytes, sampling: Sampling) -> list[Piece]:
         """Return every sample's whole text; see Student."""
         request = _request(evidence, sampling)
-        async with self._gate.inside():
+        async with self._gate.inside() as together:
             found = [i async for i in self.engine.generate([request]) if isinstance(i, Completion)]
-        return [_last(item, item.text) for item in sorted(found, key=lambda c: c.index)]
+        return [_last(item, item.text, together) for item in sorted(found, key=lambda c: c.index)]
 
     async def stream(self, evidence: bytes, sampling: Sampling) -> AsyncIterator[Sequence[Piece]]:
         """Yield what the samples gain; see Student."""
-        async with self._gate.inside():
-            stream: Any = self._stream(evidence, sampling)
+        async with self._gate.inside() as together:
+            stream: Any = self._stream(evidence, sampling, together)
             async with aclosing(stream):
                 async for pieces in stream:
                     yield pieces
@@ -75,7 +75,9 @@ class EngineStudent:
         path = Path(weights.path) if weights.path else self.engine.files.directory  # type: ignore[attr-defined]
         await self.engine.load_weights(path, weights.version)
 
-    async def _stream(self, evidence: bytes, sampling: Sampling) -> AsyncIterator[Sequence[Piece]]:
+    async def _stream(
+        self, evidence: bytes, sampling: Sampling, together: int
+    ) -> AsyncIterator[Sequence[Piece]]:
         request, sent_at = _request(evidence, sampling), 0.0
         texts: dict[int, str] = {}
         done: list[Piece] = []
@@ -92,7 +94,7 @@ class EngineStudent:
                     upcoming = None
                     if isinstance(item, Completion):
                         left -= 1
-                        done.append(_last(item, texts.pop(item.index, "")))
+                        done.append(_last(item, texts.pop(item.index, ""), together))
                     elif item.text:
                         texts[item.index] = texts.get(item.index, "") + item.text
                 due = time.monotonic() >= sent_at + GATHER_S or not left
@@ -121,7 +123,7 @@ def _request(evidence: bytes, sampling: Sampling) -> GenerationRequest:
     )
 
 
-def _last(item: Completion, text: str) -> Piece:
+def _last(item: Completion, text: str, together: int) -> Piece:
     return Piece(
         index=item.index,
         text=text,
@@ -129,4 +131,5 @@ def _last(item: Completion, text: str) -> Piece:
         num_tokens=len(item.token_ids),
         prompt_tokens=item.prompt_tokens,
         weights_version=item.weights_version,
+        together=together,
     )

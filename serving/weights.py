@@ -111,13 +111,13 @@ class Gate:
         self._emptied: asyncio.Future[None] | None = None
 
     @asynccontextmanager
-    async def inside(self) -> AsyncIterator[None]:
-        """Wait until nobody is alone, and be one of many in this block."""
+    async def inside(self) -> AsyncIterator[int]:
+        """Wait until nobody is alone, and be one of many in this block; give how many."""
         while self._closed is not None:
             await asyncio.shield(self._closed)
         self._inside += 1
         try:
-            yield
+            yield self._inside
         finally:
             self._inside -= 1
             if not self._inside and self._emptied is not None and not self._emptied.done():

@@ -173,6 +173,8 @@ class _Answer:
             prepared.visual_tokens,
             sum(s.num_tokens for s in samples),
             steps,
+            together={"retriever": prepared.together, "student": samples[0].together},
+            weights_version=samples[0].weights_version,
         )
         return MarcReply(
             citations=[self.gateway.event(row, self.caller) for row in prepared.citations],

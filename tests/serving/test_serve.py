@@ -32,6 +32,7 @@ from serving.config import (
 from serving.retriever import MemoryRetriever
 from serving.weights import WeightsFile
 from tests.marc_core.memories import world_archive
+from tests.serving.test_dashboard import check, exported
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -143,6 +144,23 @@ def test_every_part_logs_under_the_requests_id(address: str) -> None:
     while logged_by("seen-everywhere") != {"request", "retriever", "student"}:
         assert time.monotonic() < deadline, logged_by("seen-everywhere")
         time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_the_dashboards_queries_meet_ray_serves_metrics(address: str) -> None:
+    import ray
+
+    client(address).chat.completions.create(**ASK)
+    port = ray.nodes()[0]["MetricsExportPort"]
+
+    def every_one_is_there() -> bool:
+        text = httpx2.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+        try:
+            return check("ray_serve_", exported(text)) >= 3
+        except AssertionError:
+            return False
+
+    until(every_one_is_there, 120)
 
 
 def test_a_full_queue_answers_at_once(address: str) -> None:
