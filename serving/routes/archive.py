@@ -13,14 +13,8 @@ from serving.access import Caller
 from serving.errors import not_found
 from serving.gateway import Gateway, gateway_of, needs
 from serving.ports import VideoQuery
-from serving.schemas import (
-    MAX_PAGE,
-    EventDetail,
-    EventPage,
-    Facets,
-    Video,
-    VideoPage,
-)
+from serving.request_schemas import MAX_PAGE
+from serving.schemas import EventDetail, EventPage, Facets, Video, VideoPage
 
 router = APIRouter(prefix="/v1")
 

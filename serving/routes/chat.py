@@ -31,8 +31,8 @@ from serving.errors import ApiError, api_error
 from serving.gateway import Gateway, gateway_of, needs
 from serving.openapi import STREAM
 from serving.ports import Piece, Prepared
+from serving.request_schemas import ChatRequest
 from serving.routes.models import check_model
-from serving.schemas import ChatRequest
 from serving.tracing import note_text
 
 router = APIRouter(prefix="/v1")

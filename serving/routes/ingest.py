@@ -10,7 +10,8 @@ from marc_core.question import EventFilter
 from serving.access import Caller
 from serving.errors import ApiError, not_found
 from serving.gateway import Gateway, gateway_of, needs
-from serving.schemas import Deleted, Job, JobPage, RegisterRequest
+from serving.request_schemas import RegisterRequest
+from serving.schemas import Deleted, Job, JobPage
 from serving.uploads import Uploads
 
 router = APIRouter(prefix="/v1")

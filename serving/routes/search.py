@@ -11,7 +11,8 @@ from fastapi import APIRouter, Depends
 from serving.access import Caller
 from serving.errors import ApiError
 from serving.gateway import Gateway, gateway_of, needs
-from serving.schemas import EventPage, SearchRequest
+from serving.request_schemas import SearchRequest
+from serving.schemas import EventPage
 from serving.tracing import note_text
 
 router = APIRouter(prefix="/v1")

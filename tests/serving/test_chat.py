@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from marc_core.question import EventFilter
+from serving.request_schemas import MAX_SEED
 from serving.retriever import MemoryRetriever
-from serving.schemas import MAX_SEED
 
 ASK: list[Any] = [{"role": "user", "content": "What colour is the circle?"}]
 OPTIONS = ["red", "green", "blue", "yellow"]

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from marc_core.question import EventFilter, Question, Sampling, Turn
-from serving.schemas import ChatRequest, Filter, SearchRequest
+from serving.request_schemas import ChatRequest, Filter, SearchRequest
 
 ASK = {"model": "marc", "messages": [{"role": "user", "content": "What moves?"}]}
 

@@ -21,8 +21,8 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 
 from serving.chat_schemas import ChatChunk, ChunkChoice, ChunkDelta, MarcReply, Tokens
 from serving.page import router
+from serving.request_schemas import ChatRequest, SearchRequest
 from serving.schemas import (
-    ChatRequest,
     Deleted,
     ErrorBody,
     ErrorReply,
@@ -33,7 +33,6 @@ from serving.schemas import (
     Facets,
     Job,
     Progress,
-    SearchRequest,
     Video,
     VideoPage,
     WhoAmI,
