@@ -6,8 +6,10 @@
 Two archives: files without content, which cost nothing but the framework, and real clips of a
 second. Each is indexed by both checkouts, a quarter of it first and then the whole, so that what a
 job costs once (processes, imports, models) is taken off: a figure is the difference of both runs
-over the difference in videos. `decode_and_models_ms` is the same clips through `decode_video` and
-`encode_video` in one process, without Ray; the framework is what is left of all processes.
+over the difference in videos. The shot detector is replaced by one that finds nothing, because its
+second a clip would drown what is measured. `decode_and_models_ms` is the same clips through
+`decode_video` and `encode_video` in one process, without Ray; the framework is what is left of all
+processes.
 """
 
 from __future__ import annotations
@@ -53,6 +55,29 @@ def driver_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def blind_detector() -> None:
+    """Let every ShotDetector of this process look at nothing and find nothing."""
+    import numpy as np
+
+    from marc_core.events.shots import ShotDetector
+
+    def start(self: Any, config: Any, device: str = "cpu") -> None:
+        self.config, self.count = config, 0
+
+    def reset(self: Any) -> None:
+        self.count = 0
+
+    def push(self: Any, frames_FHWC: Any) -> None:
+        self.count += len(frames_FHWC)
+
+    def finish(self: Any) -> Any:
+        return np.zeros(self.count, np.float32), np.zeros(self.count, bool)
+
+    methods = {"__init__": start, "reset": reset, "push": push, "finish_with_dark": finish}
+    for name, method in methods.items():
+        setattr(ShotDetector, name, method)
+
+
 def index(archive: Path, cpus: int) -> dict[str, float]:
     """Index `archive` into a new memory with the checkout in the current folder; return costs."""
     import logging
@@ -71,7 +96,9 @@ def index(archive: Path, cpus: int) -> dict[str, float]:
         )
         ray.init(
             num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-            runtime_env={"env_vars": {"PYTHONPATH": os.getcwd()}},
+            runtime_env={
+                "env_vars": {"PYTHONPATH": os.getcwd()}, "worker_process_setup_hook": blind_detector
+            },
         )  # fmt: skip
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
@@ -98,6 +125,7 @@ def alone(archive: Path) -> dict[str, float]:
     from marc_core.video import IsolatedDecoder
 
     torch.set_num_threads(1)
+    blind_detector()
     config = load_config(IndexConfig, preset="tiny", overrides=[])
     decoder, detector = IsolatedDecoder(config.video), ShotDetector(config.events)
     encode = encoder_of(config, load_encoder(config.encoder))

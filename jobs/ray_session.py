@@ -61,6 +61,7 @@ def _join(address: str) -> None:
     """Join the cluster at `address`. Raises ClusterError within `REACH_S` or `JOIN_S`."""
     import ray
 
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     nowhere = (
         f"No Ray cluster answers at '{address}'. Check RAY_ADDRESS or --address, and that the "
         "cluster runs (`ray status`); `--address local` starts one on this machine."
@@ -75,12 +76,18 @@ def _join(address: str) -> None:
 
 
 def _check_reachable(address: str, nowhere: str) -> None:
-    """Raise ClusterError unless something listens at the host and port of `address`."""
+    """Raise ClusterError unless a gRPC server, as a head is one, answers at `address`.
+
+    Ray's own connecting cannot be interrupted, so whatever merely listens there must be found out
+    before.
+    """
     if address.startswith(("http://", "https://")):
         raise ClusterError(
             f"'{address}' is the address of a dashboard. Send the command there with `marc submit "
             f"--address {address} -- ...`, or name the cluster as HOST:6379."
         )
+    import grpc
+
     place = address.split("://", 1)[-1].split("/", 1)[0].split("?", 1)[0]
     host, _, port = place.rpartition(":")
     if not host or not port.isdigit():
@@ -89,7 +96,10 @@ def _check_reachable(address: str, nowhere: str) -> None:
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
-    except OSError as error:
+        if os.environ.get("RAY_USE_TLS", "0") in ("", "0"):
+            with grpc.insecure_channel(f"{host}:{port}") as channel:
+                grpc.channel_ready_future(channel).result(timeout=REACH_S)
+    except (OSError, grpc.FutureTimeoutError) as error:
         raise ClusterError(nowhere) from error
 
 

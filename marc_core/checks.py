@@ -18,6 +18,8 @@ def text(name: str, value: Any) -> str:
     """Return a text."""
     if not isinstance(value, str):
         raise _wrong(name, "must be text", value)
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise _wrong(name, "must be text that UTF-8 can hold", value)
     return str(value)
 
 

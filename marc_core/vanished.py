@@ -37,7 +37,15 @@ def find_vanished(
     Raises SourceError when an address or a folder below it cannot be listed, and, unless
     `even_empty`, when one holds no video at all: a disk that is not mounted looks like that.
     """
-    found = list(list_videos(config.archive, config.patterns, config.archive_options))
+    options = config.archive_options
+    missing = [uri for uri in config.archive if is_gone(uri.rstrip("/") or "/", options)]
+    if missing and not even_empty:
+        raise SourceError(
+            f"'{missing[0]}' does not exist. Is the disk mounted? Nothing was removed. If it is "
+            "really gone: --even-empty."
+        )
+    there_still = [uri for uri in config.archive if uri not in missing]
+    found = list(list_videos(there_still, config.patterns, options))
     if unreadable := [s.uri for s in found if is_unreadable(s)]:
         raise SourceError(
             f"'{unreadable[0]}' and {len(unreadable) - 1} more folders cannot be listed, so nobody "

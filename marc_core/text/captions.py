@@ -22,6 +22,12 @@ _MOST_TIMING = 200
 """Characters of a line that are looked at for a timing: no line may cost more than its length."""
 _VTT_BLOCK = re.compile(r"(WEBVTT|NOTE|STYLE|REGION)(\s|$)")
 _MOST_HOURS = 99
+_REPLACED = "\ufffd"
+_GUESS = "its encoding is a guess ({}). Save it as UTF-8 to be sure."
+_ASS_COLUMNS = (
+    "layer", "start", "end", "style", "name", "marginl", "marginr", "marginv", "effect", "text",
+)  # fmt: skip
+"""Columns of an event in Advanced SubStation Alpha; SubStation Alpha has `marked` for the first."""
 """pysubs2 reads two digits of hours in SubRip files."""
 _TAG = re.compile(
     r"</?(?:b|c|font|i|lang|rt|ruby|s|u|v)(?:[\s.][^>]{0,500})?>|<[\d:.]{1,40}>|\{\\[^}]{0,500}\}",
@@ -61,18 +67,27 @@ class Skipped:
         ]
 
 
-def decode_text(data: bytes) -> str:
-    """Return the text of a file: UTF-8, UTF-16, UTF-32, or a guess among older encodings.
+def decode_text(data: bytes) -> tuple[str, str | None]:
+    """Return the text of a file, and what to tell of its encoding where that is not sure.
 
-    Where a guess does not decide, Western European (cp1252) is taken. Raises SourceError for bytes
-    that are no text in any encoding.
+    UTF-8, UTF-16 or UTF-32, UTF-8 with some spoilt bytes, or a guess among older encodings. Where
+    a guess does not decide, Western European (cp1252) is taken. Raises SourceError for bytes that
+    are no text in any encoding.
     """
     try:
         text = data.decode("utf-8-sig")
         if "\x00" not in text:
-            return text
+            return text, None
     except UnicodeDecodeError:
-        pass
+        text = data.decode("utf-8-sig", errors="replace")
+        spoilt = text.count(_REPLACED)
+        if spoilt <= sum(c > "\x7f" and c != _REPLACED for c in text) and "\x00" not in text:
+            return text, f"{spoilt} bytes are no UTF-8 and are shown as {_REPLACED}."
+    return _guessed(data)
+
+
+def _guessed(data: bytes) -> tuple[str, str | None]:
+    """Return the text in the likeliest of the older encodings, and its name for people."""
     from charset_normalizer import from_bytes
 
     matches = list(from_bytes(data))
@@ -81,8 +96,9 @@ def decode_text(data: bytes) -> str:
     best = matches[0]
     tied = [m for m in matches if (m.chaos, m.coherence) == (best.chaos, best.coherence)]
     if any("cp1252" in (m.encoding, *m.could_be_from_charset) for m in tied):
-        return data.decode("cp1252")
-    return str(best).removeprefix("\ufeff")
+        return data.decode("cp1252"), _GUESS.format("cp1252")
+    text = str(best).removeprefix("\ufeff")
+    return text, None if best.encoding.startswith("utf") else _GUESS.format(best.encoding)
 
 
 def parse_captions(
@@ -97,6 +113,8 @@ def parse_captions(
 
     skipped = Skipped()
     is_ass = ending in (".ass", ".ssa")
+    if is_ass:
+        text = _usual_columns(text)
     try:
         if is_ass:
             kind = "ass" if "v4+ styles" in text.lower() else "ssa"
@@ -124,6 +142,33 @@ def parse_captions(
     if not len(cues) and not skipped.reasons and not is_empty:
         raise SourceError(f"holds no caption that can be read as {ending[1:]}.")
     return tuple(sorted(captions, key=lambda c: (c.start_s, c.end_s))), skipped
+
+
+def _usual_columns(text: str) -> str:
+    """Return SubStation's text with its events' columns in the usual order.
+
+    A file may name other columns in `Format:`; pysubs2 reads by position. Raises SourceError where
+    start, end or text is missing.
+    """
+    lines, columns, usual, in_events = [], None, list(_ASS_COLUMNS), False
+    for line in text.splitlines():
+        kind, _, rest = line.strip().partition(":")
+        if line.lstrip().startswith("["):
+            in_events = line.strip().lower() == "[events]"
+        elif in_events and kind.lower() == "format":
+            columns = [name.strip().lower() for name in rest.split(",")]
+            usual[0] = "marked" if "marked" in columns else "layer"
+            if missing := {"start", "end", "text"} - set(columns):
+                raise SourceError(f"has events without {', '.join(sorted(missing))}.")
+        elif in_events and columns not in (None, usual) and kind in ("Dialogue", "Comment"):
+            assert columns is not None
+            cells = dict(zip(columns, rest.split(",", len(columns) - 1), strict=False))
+            line = f"{kind}: " + ",".join(
+                cells.get(name, "0").strip() if name != "text" else cells.get(name, "")
+                for name in usual
+            )
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _readable_lines(lines: list[str], skipped: Skipped, *, is_vtt: bool) -> Iterator[str]:

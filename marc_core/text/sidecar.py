@@ -126,7 +126,7 @@ def read_sidecar(source: VideoSource, options: Mapping[str, str]) -> Sidecar:
         language = language_of(name, stem)
         problems: list[str] = []
         try:
-            text = _fetch(file, options, fetched)
+            text, remark = _fetch(file, options, fetched)
             if ending == METADATA_ENDING:
                 metadata, problems = parse_metadata(text)
             elif ending in UNREAD_ENDINGS:
@@ -136,6 +136,7 @@ def read_sidecar(source: VideoSource, options: Mapping[str, str]) -> Sidecar:
                     text, ending, file=name, language=language
                 )
                 problems = skipped.sentences()
+            problems += [remark] if remark else []
         except SourceError as error:
             problems = [str(error)]
         warnings += [f"{WARNING_PREFIX}{name}: {problem}" for problem in problems]
@@ -152,12 +153,17 @@ def _preference(file: SidecarFile) -> tuple[int, str]:
     return (CAPTION_ENDINGS.index(ending) if ending in CAPTION_ENDINGS else -1, file.uri)
 
 
-def _fetch(file: SidecarFile, options: Mapping[str, str], fetched: list[SidecarFile]) -> str:
-    """Return a file's text; add it to `fetched` once its bytes are here, readable or not."""
+def _fetch(
+    file: SidecarFile, options: Mapping[str, str], fetched: list[SidecarFile]
+) -> tuple[str, str | None]:
+    """Return a file's text, and what to tell of its encoding.
+
+    It is added to `fetched` once its bytes are here, readable or not.
+    """
     ending = os.path.splitext(file.uri)[1].lower()
     if ending in UNREAD_ENDINGS:
         fetched.append(file)
-        return ""
+        return "", None
     if kind := no_file(file):
         fetched.append(file)
         raise SourceError(f"is {kind}, not a file, and is not read.")

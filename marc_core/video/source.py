@@ -229,6 +229,7 @@ def local_copy(source: VideoSource, options: Mapping[str, str]) -> Iterator[str]
     place = locate(source.file_uri, options)
     if place.store is None:
         _check_unchanged(source, local_source(place.path))
+        _check_readable(place.path)
         yield place.path
         return
     with clear_errors(source.uri):
@@ -244,6 +245,21 @@ def local_copy(source: VideoSource, options: Mapping[str, str]) -> Iterator[str]
                 "it again."
             )
         yield copy.name
+
+
+def _check_readable(path: str) -> None:
+    """Raise SourceError for a file that cannot even be opened: its rights or its disk are at
+    fault, not its content, and a later run may meet it mended. A pipe would keep us waiting."""
+    if not os.path.isfile(path):
+        return
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise SourceError(
+            f"'{path}' cannot be read: {error.strerror}. Give this user the right to read "
+            "it, or look after its disk; the next run tries it again."
+        ) from error
 
 
 def _check_unchanged(listed: VideoSource, now: VideoSource) -> None:

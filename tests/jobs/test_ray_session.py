@@ -51,6 +51,19 @@ def test_a_host_without_a_name_is_said() -> None:
         pytest.fail("joined")
 
 
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_what_listens_and_never_answers_is_no_cluster(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.ray_session.REACH_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"{scheme}127.0.0.1:{silent.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(ClusterError, match="No Ray cluster answers"), ray_session(address):
+            pytest.fail("joined a cluster that is not there")
+    assert time.monotonic() - started < 15
+
+
 def test_a_deadline_ends_what_never_answers() -> None:
     started = time.monotonic()
     with pytest.raises(TimeoutError), _deadline(0.2):

@@ -16,6 +16,11 @@ from marc_core.question import EventFilter, Question, Sampling, SearchQuery, Tur
 NAIVE = dt.datetime(2026, 3, 1, 20)
 WRONG: list[tuple[type, dict[str, Any], str]] = [
     (SearchQuery, {"text": 5}, "text must be text. Got 5."),
+    (
+        SearchQuery,
+        {"text": "caf\udce9"},
+        "text must be text that UTF-8 can hold. Got 'caf\\udce9'.",
+    ),
     (SearchQuery, {"text": "a", "limit": 0}, "limit must be a whole number from 1. Got 0."),
     (SearchQuery, {"text": "a", "limit": -1}, "limit must be a whole number from 1. Got -1."),
     (SearchQuery, {"text": "a", "limit": 2.5}, "limit must be a whole number from 1. Got 2.5."),

@@ -84,6 +84,17 @@ def test_only_what_is_gone_from_the_listed_places(store: MemoryStore, archive: P
     assert sorted(gone(store, archive)) == ["one.mp4", "three.mp4"]
 
 
+def test_a_whole_archive_that_is_gone_can_be_removed(store: MemoryStore, archive: Path) -> None:
+    folder = archive / "b"
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    with pytest.raises(SourceError, match=r"does not exist.*--even-empty"):
+        gone(store, folder)
+    assert gone(store, folder, even_empty=True) == ["three.mp4"]
+    assert gone(store, archive / "a", f"{folder}/", even_empty=True) == ["three.mp4"]
+
+
 def test_addresses_are_compared_however_they_are_written(store: MemoryStore, archive: Path):
     """Bytes that are not UTF-8 are percent-encoded, in the file's name or its folder's."""
     folder = os.fsencode(archive) + b"/d\xe9"

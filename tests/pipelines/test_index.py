@@ -91,6 +91,28 @@ def test_a_rerun_does_what_is_new_or_changed(archive: Path, tmp_path: Path) -> N
     assert len(uris) == len(set(uris)) == 6
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("chains")
+def test_new_videos_moves_and_other_texts_in_one_run(
+    archive: Path, tmp_path: Path, clip_writer: Callable[..., Path]
+) -> None:
+    """Later captions and moves are done by the driver, beside the new video's way through Ray."""
+    config = configure(archive, tmp_path / "memory")
+    assert index_archive(config).indexed == 2
+    clip_writer(archive / "new.mp4", seed=9)
+    (archive / "good0.mp4").rename(archive / "moved.mp4")
+    words = "1\n00:00:02,500 --> 00:00:03,000\nhippopotamus\n"
+    (archive / "good1.en.srt").write_text(words)
+    report = index_archive(config)
+    assert (report.indexed, report.moved, report.texts_updated) == (1, 1, 1)
+    assert (report.found, report.already, report.still_failing) == (7, 2, 4)
+    store = MemoryStore.open(config.memory)
+    assert store.get_video(str(archive / "good0.mp4")) is None
+    row = store.get_video(str(archive / "good1.mp4"))
+    assert row is not None
+    assert store.events_of(row["video_id"])["text"].to_pylist() == [None, "hippopotamus"]
+
+
 @pytest.mark.usefixtures("chains")
 def test_a_changed_setting_indexes_again(archive: Path, tmp_path: Path) -> None:
     index_archive(configure(archive, tmp_path / "memory"))

@@ -145,7 +145,30 @@ WORDS = "café crème", "über"
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252", "utf-32"])
 def test_western_encodings(encoding: str):
     text = SRT.format(*WORDS)
-    assert decode_text(text.encode(encoding)) == text
+    decoded, remark = decode_text(text.encode(encoding))
+    assert decoded == text
+    assert (remark is None) == encoding.startswith("utf")
+
+
+def test_utf_8_with_a_spoilt_byte_keeps_all_its_other_letters():
+    data = SRT.format("þorn ŋéw code", "brXken").encode().replace(b"X", b"\xff")
+    text, remark = decode_text(data)
+    assert [c for _, _, c in said(text)] == ["þorn ŋéw code", "br\ufffdken"]
+    assert remark == "1 bytes are no UTF-8 and are shown as \ufffd."
+
+
+@pytest.mark.parametrize("columns", ["Layer, Start, End, Text", "Start,End,Style,Layer,Text"])
+def test_other_columns_of_ass(columns: str):
+    values = {"Layer": "0", "Start": "0:00:01.00", "End": "0:00:02.50", "Style": "Default"}
+    names = [name.strip() for name in columns.split(",")]
+    cells = ",".join(values.get(name, "hello, world") for name in names)
+    text = (
+        "[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\n\n[Events]\n"
+        f"Format: {columns}\nDialogue: {cells}\n"
+    )
+    assert said(text, ".ass") == [(1.0, 2.5, "hello, world")]
+    with pytest.raises(SourceError, match="events without text"):
+        parse_captions(text.replace("Text", "Txet"), ".ass")
 
 
 @pytest.mark.parametrize(
@@ -163,13 +186,13 @@ def test_western_encodings(encoding: str):
 )
 def test_other_encodings_are_guessed(encoding: str, words: str):
     text = SRT.format(words, words) * 5
-    assert decode_text(text.encode(encoding)) == text
+    assert decode_text(text.encode(encoding))[0] == text
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfeh", bytes(range(256)) * 40, b"\x00\x01\x02\x03" * 99])
 def test_bytes_that_are_no_text_are_refused(data: bytes):
     with pytest.raises(SourceError, match=r"no text|no caption"):
-        parse_captions(decode_text(data), ".srt")
+        parse_captions(decode_text(data)[0], ".srt")
 
 
 @pytest.mark.timeout(60)  # the square of the length would take an hour

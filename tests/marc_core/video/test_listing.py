@@ -172,6 +172,21 @@ def test_a_folder_without_the_right_to_list_it(tmp_path: Path):
     (tmp_path / "shut").chmod(0o700)
 
 
+def test_a_file_that_cannot_be_opened_is_the_source_s_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    touch(tmp_path / "a.mp4")
+    (source,) = listed(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("marc_core.video.source.open", refuse, raising=False)
+    denied = pytest.raises(SourceError, match="cannot be read: Permission denied")
+    with denied, local_copy(source, {}):
+        pass
+
+
 def test_a_folder_that_vanishes_while_listing(tmp_path: Path):
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
