@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import signal
+import socket
 import threading
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +18,10 @@ from jobs.common import clear_errors, ray_session
 from jobs.options import Args, ConfigOption, DryRunOption, MemoryOption, PresetOption
 from jobs.terminal import out, say
 from marc_core.config import config_to_yaml
+from marc_core.errors import ClusterError, ConfigError
 
 if TYPE_CHECKING:
+    from marc_core.config import AnswerConfig
     from serving.config import ServeConfig
 
 UPLOADS = "runs/uploads"
@@ -61,9 +67,11 @@ def serve(
         if dry_run:
             out.print(config_to_yaml(resolved), markup=False, highlight=False)
             return
-        method_of(resolved)  # says what is wrong with the memory before Ray takes its time
-        with ray_session(address):
-            _run(resolved)
+        method = method_of(resolved)  # says what is wrong with the memory before Ray takes its time
+        if (address or os.environ.get("RAY_ADDRESS", "local")) == "local":
+            check_port(resolved.host, resolved.port)
+        with ExitStack() as ending, ray_session(address):
+            _run(resolved, method, ending)
 
 
 def with_places(config: ServeConfig) -> ServeConfig:
@@ -78,28 +86,86 @@ def with_places(config: ServeConfig) -> ServeConfig:
     )
 
 
-def _run(config: ServeConfig) -> None:
+def _run(config: ServeConfig, method: AnswerConfig, ending: ExitStack) -> None:
+    """Serve until Ctrl-C. `ending` lasts until Ray has ended, too."""
     from ray import serve as ray_serve
 
     from serving.app import application
 
-    done = threading.Event()
-    _on_signals(done)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    started, done = threading.Event(), threading.Event()
+    _on_signals(started, done)
+    say("starting: opens the memory, loads the models")
     options: Any = {"host": config.host, "port": config.port}
-    ray_serve.start(
-        proxy_location="HeadOnly", http_options=options, logging_config={"log_level": "WARNING"}
-    )
     try:
-        ray_serve.run(application(config), name="marc", route_prefix="/")
-        say(f"serving {config.memory} at http://{config.host}:{config.port}")
+        ray_serve.start(
+            proxy_location="HeadOnly", http_options=options, logging_config={"log_level": "WARNING"}
+        )
+        try:
+            ray_serve.run(application(config), name="marc", route_prefix="/")
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise ClusterError(
+                f"The application did not start: {reason} `ray status` shows what the cluster has; "
+                "replicas' own messages are in the logs of Ray's session."
+            ) from error
+        for line in greeting(config, method):
+            say(line)
+        started.set()
         done.wait()
-        say("draining")
+        say("ending: answers what is under way (Ctrl-C again: at once)")
     finally:
+        # What Ray says of its own end is nobody's concern.
+        ending.enter_context(redirect_stdout(io.StringIO()))
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
         ray_serve.shutdown()
 
 
-def _on_signals(done: threading.Event) -> None:
-    """End at Ctrl-C and SIGTERM; in the main thread, the only one that signals reach."""
+def greeting(config: ServeConfig, method: AnswerConfig) -> list[str]:
+    """Return what a person needs to know of a server that has started, a fact a line."""
+    from marc_core.memory import MemoryStore
+    from serving.weights import WeightsFile
+
+    tables = MemoryStore.open(method.memory).tables
+    videos, events = tables.videos.count_rows("num_events > 0"), tables.events.count_rows()
+    place = f"[{config.host}]" if ":" in config.host else config.host
+    url = f"http://{place}:{config.port}"
+    weights, _ = WeightsFile(config.weights.file, method.student).read()
+    student = method.student.model + (f", weights {weights.path}" if weights.path else "")
+    who = f"keys of {config.keys}" if config.keys else "no keys: this machine only"
+    return [
+        f"serving {config.memory}: {videos:,} videos, {events:,} events, student {student}",
+        f"  page     {url}/",
+        f"  API      {url}/v1 (model '{config.model}', {who})",
+        f"  agents   {url}/mcp",
+        f"  uploads  {config.uploads.folder}",
+        "Ctrl-C ends it.",
+    ]
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise ConfigError where something listens at this machine's address already."""
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(kind, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host.strip("[]"), port))
+    except OSError as error:
+        raise ConfigError(
+            f"{host}:{port} cannot be listened at: {error.strerror}. Choose another port "
+            f"(--port {port % 65_535 + 1}), or end what listens there."
+        ) from error
+
+
+def _on_signals(started: threading.Event, done: threading.Event) -> None:
+    """End at Ctrl-C and SIGTERM; at once while starting, and at the second one. In the main thread,
+    the only one that signals reach."""
+
+    def end(*_: Any) -> None:
+        if done.is_set() or not started.is_set():
+            raise KeyboardInterrupt
+        done.set()
+
     if threading.current_thread() is threading.main_thread():
         for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, lambda *_: done.set())
+            signal.signal(name, end)

@@ -1,0 +1,96 @@
+"""`marc serve` as a person meets it: what it prints, and a quiet end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from jobs.serve import check_port, greeting
+from marc_core.errors import ConfigError
+from serving.config import ServeConfig, UploadConfig, WeightsConfig, method_of
+from serving.weights import WeightsFile
+from tests.conftest import ROOT
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_server_says_where_it_is_and_what_it_serves(small_memory: Path, tmp_path: Path) -> None:
+    config = ServeConfig(
+        memory=str(small_memory / "runs" / "memory"), host="::1", port=8001,
+        uploads=UploadConfig(folder="up"), weights=WeightsConfig(file=str(tmp_path / "w.json")),
+    )  # fmt: skip
+    method = method_of(config)
+    said = "\n".join(greeting(config, method))
+    assert "3 videos, " in said
+    assert "student preset:tiny\n" in said
+    for place in ("http://[::1]:8001/\n", "http://[::1]:8001/v1 ", "http://[::1]:8001/mcp\n"):
+        assert place in said
+    assert "no keys: this machine only" in said
+    assert said.endswith("Ctrl-C ends it.")
+    WeightsFile(config.weights.file, method.student).want("/checkpoints/7")
+    assert "weights /checkpoints/7" in "\n".join(greeting(config, method))
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts(small_memory: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match="--port"):
+            check_port("127.0.0.1", port)
+        memory = str(small_memory / "runs" / "memory")
+        command = ["serve", "--memory", memory, "--port", str(port), "--address", "local"]
+        result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    check_port("127.0.0.1", free_port())
+
+
+@pytest.mark.slow
+def test_it_starts_and_ends_without_noise(small_memory: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_memory / "runs" / "memory", tmp_path / "memory")
+    port = free_port()
+    command = [
+        sys.executable, "-m", "jobs.cli", "serve", "--memory", "memory", "--port", str(port),
+        "--address", "local",
+    ]  # fmt: skip
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with (
+        open(tmp_path / "out", "w") as out,
+        open(tmp_path / "err", "w") as err,
+        subprocess.Popen(
+            command, cwd=tmp_path, env=env, stdout=out, stderr=err, start_new_session=True
+        ) as server,
+    ):
+        try:
+            deadline = time.monotonic() + 150
+            while "Ctrl-C ends it." not in (tmp_path / "err").read_text():
+                assert time.monotonic() < deadline
+                assert server.poll() is None
+                time.sleep(0.2)
+            assert httpx2.get(f"http://127.0.0.1:{port}/ready", timeout=60).status_code == 200
+            os.killpg(server.pid, signal.SIGINT)  # as a terminal does
+            assert server.wait(timeout=90) == 0
+        finally:
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGKILL)
+    assert (tmp_path / "out").read_text() == ""
+    lines = (tmp_path / "err").read_text().splitlines()
+    assert [line.split(":")[0].split()[0] for line in lines] == [
+        "starting", "serving", "page", "API", "agents", "uploads", "Ctrl-C", "ending"
+    ]  # fmt: skip
