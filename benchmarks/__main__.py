@@ -8,7 +8,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 HELPERS = {"__init__", "__main__", "clips", "curves", "joined", "odd_files", "processes"}
-HELPERS |= {"int8_ranges", "odd_media"}  # the former measures constants, from real clips
+# int8_ranges measures constants, from real clips
+HELPERS |= {"rl_cells", "world_memory", "int8_ranges", "odd_media"}
 
 
 def main() -> None:

@@ -326,16 +326,27 @@ class Preparer:
         prompt = direct_prompt(chosen.question, self.settings.template)
         if self.settings.compress.mode != "tokens":
             return prompt
-        spans = spans_of(chosen.hits)
-        every = self.settings.times_in_words or is_shortened(
-            spans, placed_starts(spans, self.settings.trained_s)
-        )
-        named = sorted(chosen.matched) if self.settings.facts else []
-        told = [chosen.hits[i] for i in (range(len(spans)) if every else named)]
+        told = [chosen.hits[i] for i in self._told(chosen)]
         if not told:
             return prompt
         facts = event_facts(told, self.archive.lengths([hit.video_id for hit in told]))
         return replace(prompt, text=f"{facts}\n{prompt.text}")
+
+    def _told(self, chosen: Chosen) -> Sequence[int]:
+        """Return the positions among the events of those whose place is said in words.
+
+        Of all where positions do not tell; but where times are shortened, a student that was
+        trained to read where the named events lie reads of these alone: with a line for each
+        neighbour it cannot tell which is meant (docs/compression.md).
+        """
+        spans = spans_of(chosen.hits)
+        everything = range(len(spans))
+        if self.settings.times_in_words:
+            return everything
+        if self.settings.facts and chosen.matched:
+            return sorted(chosen.matched)
+        starts_E = placed_starts(spans, self.settings.trained_s)
+        return everything if is_shortened(spans, starts_E) else ()
 
     def _asked(self, question: Question) -> int | None:
         """Return the budget that a question asks for, None for none."""

@@ -144,6 +144,20 @@ def test_students_that_were_trained_so_are_told_where_named_events_lie(make: Any
     assert path._prompt(none).text == "blue or green"
 
 
+def test_beyond_the_trained_length_too_they_are_told_of_the_named_event_alone(make: Any) -> None:
+    long = dataclasses.replace(
+        footage("first", COLOURS),
+        spans=tuple((4.0 * i + 7200 * (i > 0), 4.0 * i + 4 + 7200 * (i > 0)) for i in range(6)),
+    )
+    named, none = Question(text="what is red"), Question(text="blue or green")
+
+    def lines(path: Any) -> list[int]:
+        return [path._prompt(c).text.count("seconds long") for c in path.choose([named, none])]
+
+    assert lines(make(long, trained_s=54.0, facts=True)) == [1, 6]
+    assert lines(make(long, trained_s=54.0)) == [3, 6]  # who knows no facts is told of all
+
+
 def test_an_engine_without_own_positions_reads_a_video_of_one_token_groups(make: Any) -> None:
     grid = StudentFiles(StudentConfig(frame_max_pixels=84 * 84, temporal_positions="grid"))
     path = make(times_in_words=True)
