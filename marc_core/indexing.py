@@ -112,6 +112,7 @@ def decode_video(
     one pass. Raises the VideoError of whatever is wrong with the file.
     """
     from marc_core.events import frames_to_add
+    from marc_core.video.clock import repaired_by
     from marc_core.video.sampling import SampleBuffer
 
     times: list[NDArray[np.float64]] = []
@@ -134,7 +135,12 @@ def decode_video(
         gaps=summary.gaps,
         end_s=summary.end_s,
     ).tolist()
-    more = decoder.read_frames(path, times_s[missing].tolist(), stream=stream) if missing else []
+    more = []
+    if missing:
+        repaired = repaired_by(summary.warnings)
+        more = decoder.read_frames(
+            path, times_s[missing].tolist(), stream=stream, repaired=repaired
+        )
     sampled_index, sampled_frames = samples.finish(dict(zip(missing, more, strict=True)))
     return DecodedVideo(
         summary=summary,

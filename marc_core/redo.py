@@ -54,17 +54,20 @@ def read_event_frames(
     decoder: IsolatedDecoder,
     max_frames: int | None = None,
     stream: int = 0,
+    repaired: bool | None = None,
 ) -> EventFrames:
     """Read the frames of indexed events again, in one pass over `path`.
 
     events: rows of `events` of one video with event_id, video_id and frame_times_s. max_frames:
-    frames of an event at most, evenly spread; None: all. Raises the VideoError of a file that
-    cannot be decoded or has no frame at a stored time.
+    frames of an event at most, evenly spread; None: all. repaired: as of `read_frames`. Raises
+    the VideoError of a file that cannot be decoded or has no frame at a stored time.
     """
     times_s = [np.asarray(event["frame_times_s"], np.float64) for event in events]
     if max_frames is not None:
         times_s = [cap_frames(times, max_frames) for times in times_s]
-    frames = decoder.read_frames(path, np.concatenate(times_s).tolist(), stream=stream)
+    frames = decoder.read_frames(
+        path, np.concatenate(times_s).tolist(), stream=stream, repaired=repaired
+    )
     owners = [(event["event_id"], event["video_id"]) for event in events]
     return EventFrames(owners=owners, times_s=times_s, frames_SHWC=np.stack(frames))
 

@@ -72,7 +72,9 @@ class ReadStage:
     def read(self, source: VideoSource) -> EventFrames:
         """Return the frames of a video's events."""
         from marc_core.video import local_copy
+        from marc_core.video.clock import repaired_by
 
+        row = self.store.get_video(source.video_id)
         columns = ["event_id", "video_id", "frame_times_s"]
         events = self.store.events_of(source.video_id, columns=columns).to_pylist()
         with local_copy(source, self.config.archive_options) as path:
@@ -82,6 +84,7 @@ class ReadStage:
                 decoder=self.decoder,
                 max_frames=self.max_frames,
                 stream=source.stream,
+                repaired=None if row is None else repaired_by(row["warnings"] or ()),
             )
 
 

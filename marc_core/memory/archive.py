@@ -147,6 +147,7 @@ class MemoryArchive:
         """
         from marc_core.frame_cap import cap_frames
         from marc_core.video import local_copy
+        from marc_core.video.clock import repaired_by
 
         found = self.store.events_by_id([hit.event_id], columns=["frame_times_s"])
         row = self.store.get_video(hit.video_id)
@@ -157,7 +158,12 @@ class MemoryArchive:
         source = VideoSource.of_row(row)
         with self._decoding, local_copy(source, self.config.archive_options) as path:
             decoder = self._open_decoder()
-            frames = decoder.read_frames(path, times_s.tolist(), stream=source.stream)
+            frames = decoder.read_frames(
+                path,
+                times_s.tolist(),
+                stream=source.stream,
+                repaired=repaired_by(row["warnings"] or ()),
+            )
         return np.stack(frames), times_s
 
     def thumbnails(self, event_ids: Sequence[str]) -> dict[str, bytes]:

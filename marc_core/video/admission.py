@@ -16,6 +16,7 @@ import av
 
 from marc_core.types import VideoInfo
 from marc_core.video.pyav import open_container, video_stream
+from marc_core.video.stamps import keeps_order
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -120,6 +121,8 @@ def _judge(
         refusal = "it begins with pictures that refer to missing ones"
     elif len(set(pts)) < len(pts):
         refusal = "timestamps repeat"
+    elif not keeps_order(pts, stream.codec_context.reorder_depth):
+        refusal = "timestamps are out of line"
     elif info.num_frames is not None and info.num_frames != len(pts):
         refusal = f"{info.num_frames} frames promised, {len(pts)} packets found"
     if refusal is not None or base is None:

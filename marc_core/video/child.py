@@ -100,9 +100,8 @@ def _serve_decode(fd: int, request: dict[str, Any], config: VideoConfig) -> None
 
 def _serve_read(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
     sign = _SignOfLife(fd)
-    found = find_frames(
-        request["path"], request["times_s"], config, stream=request["stream"], on_frame=sign
-    )
+    asked = {name: request[name] for name in ("stream", "repaired")}
+    found = find_frames(request["path"], request["times_s"], config, **asked, on_frame=sign)
     while batch := list(itertools.islice(found, _FRAMES_PER_MESSAGE)):
         times_s, frames = zip(*batch, strict=True)
         wire.send(fd, "frames", {}, {"times_s": np.array(times_s), "frames": np.stack(frames)})

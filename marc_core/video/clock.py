@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -47,6 +48,13 @@ _NO_TIME_S = 1e10
 """A stamp beyond this (300 years) is none."""
 _RECENT = 15
 """Steps whose median is the ordinary step."""
+_OUTLIERS, _SEAMS = "Timestamps out of line", "Restarts of the clock"
+"""How the warnings of a repaired clock begin."""
+
+
+def repaired_by(warnings: Iterable[str]) -> bool:
+    """Return whether the warnings of a decoded video say that times differ from their stamps."""
+    return any(warning.startswith((_OUTLIERS, _SEAMS)) for warning in warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +112,9 @@ class Clock:
         """Return what happened, in words for people; () where nothing did."""
         said = []
         if self.num_outliers:
-            said.append(
-                "Timestamps out of line, replaced by what their neighbours say: "
-                f"{self.num_outliers}."
-            )
+            said.append(f"{_OUTLIERS}, replaced by what their neighbours say: {self.num_outliers}.")
         if self.num_seams:
-            said.append(f"Restarts of the clock, over which time goes on: {self.num_seams}.")
+            said.append(f"{_SEAMS}, over which time goes on: {self.num_seams}.")
         if self.gaps:
             said.append(
                 f"Jumps of the clock: {len(self.gaps)}, {self.past_gaps_s:.3f} s without pictures."

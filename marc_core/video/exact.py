@@ -2,10 +2,12 @@
 
     times -> decord, if it decodes this file's stream too
           -> PyAV: to two keyframes before a run of near times, decode forward, match by time
-          -> any doubt (a time not met, a rejected packet, a stamp out of line, no index):
+          -> any doubt (a time not met, a rejected packet, a clock that was repaired, no index):
              PyAV from the beginning
 
 Two keyframes back, because pictures shown just after a keyframe may refer to the ones before it.
+Where the clock was repaired anywhere in the file, a stored time may be the raw stamp of another
+frame. What decoding said of the file tells; without it, the stamps of all packets are looked at.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from marc_core.filenames import shown
 from marc_core.video.decode import HeldFrame, make_clock, timed_frames
 from marc_core.video.decord_backend import DecordDecoding
 from marc_core.video.pyav import OpenVideo, open_video
+from marc_core.video.stamps import stamps_are_times
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,15 +48,19 @@ def read_frames(
     config: VideoConfig,
     *,
     stream: int = 0,
+    repaired: bool | None = None,
     on_frame: Callable[[], None] | None = None,
 ) -> list[NDArray[np.uint8]]:
     """Return one (H, W, 3) uint8 RGB frame for each of `times_s`, in their order.
 
     Times are source times as decoding gave them (FrameChunk.times_s); the frames equal the
-    sampled frames of the same times. Raises what `decode` raises, and UnreadableVideoError for
-    a time at which the file has no frame.
+    sampled frames of the same times. repaired: whether the clock was repaired when the file was
+    decoded (`clock.repaired_by` of its warnings); None: look. Raises what `decode` raises, and
+    UnreadableVideoError for a time at which the file has no frame.
     """
-    found = dict(find_frames(path, times_s, config, stream=stream, on_frame=on_frame))
+    found = dict(
+        find_frames(path, times_s, config, stream=stream, repaired=repaired, on_frame=on_frame)
+    )
     return [found[float(t)] for t in times_s]
 
 
@@ -63,12 +70,13 @@ def find_frames(
     config: VideoConfig,
     *,
     stream: int = 0,
+    repaired: bool | None = None,
     on_frame: Callable[[], None] | None = None,
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Like `read_frames`, but yield (time, frame) for each distinct time as it is found."""
     wanted = sorted({float(t) for t in times_s})
     found: set[float] = set()
-    for time_s, frame_HWC in _find(path, wanted, found, config, stream, on_frame):
+    for time_s, frame_HWC in _find(path, wanted, found, config, stream, repaired, on_frame):
         found.add(time_s)
         yield time_s, frame_HWC
     missing = [t for t in wanted if t not in found]
@@ -85,17 +93,21 @@ def _find(
     found: set[float],
     config: VideoConfig,
     stream: int,
+    repaired: bool | None,
     on_frame: Callable[[], None] | None,
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield what is found of `wanted_s`; the caller adds it to `found`, which ends the search."""
-    if config.backend == "decord":
+    if config.backend == "decord" and not repaired:
         decoding = DecordDecoding(path, config, stream=stream, on_frame=on_frame)
         frames = None if decoding.refusal else decoding.frames_at(wanted_s, _SLACK_S)
         if frames is not None:
             yield from frames.items()
             return
     with open_video(path, config, stream=stream) as video:
-        if _may_seek(video, wanted_s):
+        seekable = not repaired and _may_seek(video, wanted_s)
+        if seekable and repaired is None:
+            seekable = stamps_are_times(path, stream=stream, on_packet=on_frame)
+        if seekable:
             yield from _by_seeking(video, wanted_s, config, on_frame)
     left_s = [t for t in wanted_s if t not in found]
     if left_s:
@@ -105,7 +117,7 @@ def _find(
 
 
 def _may_seek(video: OpenVideo, wanted_s: Sequence[float]) -> bool:
-    """Return whether times are plain source times: an index, and none past the promised end.
+    """Return whether seeking leads to these times: an index, and none past the promised end.
 
     Past it lie joined files, whose own times begin again and were continued by the Clock.
     """

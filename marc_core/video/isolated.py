@@ -92,18 +92,23 @@ class IsolatedDecoder:
         return DecodeStream(self, child, path, VideoInfo(**message.fields))
 
     def read_frames(
-        self, path: str | Path, times_s: Sequence[float], *, stream: int = 0
+        self,
+        path: str | Path,
+        times_s: Sequence[float],
+        *,
+        stream: int = 0,
+        repaired: bool | None = None,
     ) -> list[NDArray[np.uint8]]:
         """`marc_core.video.read_frames` in the child; raises what `open` raises."""
-        child = self._request(
-            "read", path, {"times_s": [float(t) for t in times_s], "stream": stream}
-        )
+        times = [float(t) for t in times_s]
+        asked = {"times_s": times, "stream": stream, "repaired": repaired}
+        child = self._request("read", path, asked)
         found: dict[float, NDArray[np.uint8]] = {}
         while (message := self._receive(child, path)).kind != "end":
             assert message.kind == "frames", message.kind
             arrays = message.arrays
             found |= zip(arrays["times_s"].tolist(), arrays["frames"], strict=True)
-        return [found[float(t)] for t in times_s]
+        return [found[time_s] for time_s in times]
 
     def _request(self, op: str, path: str | Path, fields: dict[str, Any]) -> _Child:
         if self._child is None or not self._child.idle or not self._child.alive:
