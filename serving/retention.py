@@ -59,6 +59,14 @@ def make_plan(
     store: MemoryStore, uploads: Uploads | None, config: ServeConfig, now: dt.datetime
 ) -> Plan:
     """Return what has to go now. Nothing is changed."""
+    unfinished = [] if uploads is None else list(_unfinished(uploads))
+    leaving = _leaving(store, uploads, config, now) if config.retention.is_limited else []
+    return Plan(leaving=leaving, unfinished=unfinished)
+
+
+def _leaving(
+    store: MemoryStore, uploads: Uploads | None, config: ServeConfig, now: dt.datetime
+) -> list[Leaving]:
     limits = config.retention
     store.refresh()
     videos, uri_of = kept_videos(store.tables)
@@ -86,7 +94,7 @@ def make_plan(
         for path, why in old_files.items()
         if path not in held
     ]
-    return Plan(leaving=leaving, unfinished=[] if uploads is None else list(_unfinished(uploads)))
+    return leaving
 
 
 def carry_out(

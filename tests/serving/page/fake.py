@@ -283,7 +283,7 @@ async def _lines(fake: FakeServer) -> AsyncIterator[str]:
                "first_token": 0.011, "generate": 0.036, "total": 0.08}  # fmt: skip
     cited = [e.model_copy(update={"score": 0.4}) for e in fake.all_events[1:4]]
     marc = MarcReply(citations=cited, tokens=Tokens(before=135, after=9), retrieval="retrieved",
-                     timings=timings)  # fmt: skip
+                     timings=timings, weights_version=0)  # fmt: skip
     yield line(ChunkDelta(), "stop", marc)
     yield "data: [DONE]\n\n"
 
