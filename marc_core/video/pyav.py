@@ -72,7 +72,7 @@ class OpenVideo:
         self.stream.thread_count = 1
         check_not_encrypted(path, container, self.stream)
         _check_size(path, self.stream.width, self.stream.height, config)
-        self.step_s = 1.0 / (_fps(self.stream) or DEFAULT_FPS)
+        self.step_s = 1.0 / (_fps(container, self.stream) or DEFAULT_FPS)
         self._decoded = self._decode()
         first = next(self._decoded, None)
         if first is None:
@@ -235,7 +235,7 @@ def _info(
         height=height,
         rotation_deg=orientation.clockwise_deg,
         mirrored=orientation.mirrored,
-        fps=_fps(stream),
+        fps=_fps(container, stream),
         duration_s=_duration_s(container, stream),
         num_frames=stream.frames or None,
         num_streams=len(_pictured(container)),
@@ -243,8 +243,14 @@ def _info(
     )
 
 
-def _fps(stream: VideoStream) -> float | None:
-    for rate in (stream.average_rate, stream.guessed_rate):
+def _fps(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return the frame rate that the stamps give, or the stream itself where a file has none.
+
+    Demuxers of raw streams stamp frames at 25 fps, whatever these are.
+    """
+    rates = [stream.average_rate, stream.guessed_rate]
+    raw = container.format.flags & av.format.Flags.no_timestamps.value
+    for rate in reversed(rates) if raw else rates:
         if rate:
             return float(rate)
     return None

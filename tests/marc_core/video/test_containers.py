@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from benchmarks.odd_media import write_numbers
 from marc_core.config import IndexConfig, VideoConfig
 from marc_core.filenames import matcher
 from marc_core.video import decode
@@ -62,3 +63,29 @@ def test_a_container_is_listed_and_decoded(tmp_path: Path, muxer: str, ending: s
     assert len(shots) == 12
     brightness = shots.mean((1, 2, 3))
     assert brightness[-1] - brightness[0] > 120
+
+
+RAW = {
+    "h264": ("libx264", {"bf": "0"}),
+    "h264 reordered": ("libx264", {"bf": "2"}),
+    "h264 interlaced": ("libx264", {"x264-params": "interlaced=1"}),
+    "hevc": ("libx265", {"x265-params": "log-level=none:pools=1"}),
+    "mpeg2video": ("mpeg2video", {}),
+    "m4v": ("mpeg4", {}),
+}
+
+
+@pytest.mark.parametrize("fps", [25, 30, 50])
+@pytest.mark.parametrize("name", RAW)
+def test_a_raw_stream_runs_at_the_rate_that_it_says(tmp_path: Path, name: str, fps: int):
+    codec, options = RAW[name]
+    path = tmp_path / "clip.bin"
+    write_numbers(
+        path, codec=codec, fps=fps, container_format=name.split()[0], codec_options=options
+    )
+    with decode(path, VideoConfig()) as decoding:
+        times_s = np.concatenate([chunk.times_s for chunk in decoding])
+    summary = decoding.summary
+    np.testing.assert_allclose(times_s - times_s[0], np.arange(30) / fps, atol=1e-5)
+    assert summary.info.fps == pytest.approx(fps)
+    assert summary.end_s - summary.start_s == pytest.approx(30 / fps, abs=1e-5)
