@@ -25,6 +25,7 @@ from av.video.reformatter import Interpolation
 from marc_core.errors import VideoLimitError
 from marc_core.filenames import shown
 from marc_core.types import DecodeSummary, FrameChunk, VideoInfo
+from marc_core.video import edits
 from marc_core.video.clock import GAP_STEPS, HELD_S, Clock
 from marc_core.video.pyav import FrameScaler, OpenVideo, further_streams, open_video
 from marc_core.video.sampling import SHOT_HEIGHT, SHOT_WIDTH, Sampler, output_size
@@ -129,7 +130,7 @@ class Decoding:
 
     def _warnings(self) -> tuple[str, ...]:
         more = further_streams(self.info.num_streams, self._stream, self._config)
-        return (more.strip(),) if more else ()
+        return (*edits.warnings(self._video.stream), *([more.strip()] if more else []))
 
 
 class HeldFrame:

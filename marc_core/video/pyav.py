@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 import numpy as np
@@ -34,6 +34,7 @@ from marc_core.errors import (
 )
 from marc_core.filenames import shown
 from marc_core.types import VideoInfo
+from marc_core.video import edits
 from marc_core.video.encryption import check_not_encrypted, check_not_scrambled, check_packet
 from marc_core.video.orientation import Orientation, orientation_of
 from marc_core.video.wrap import wrap_after_s
@@ -182,7 +183,11 @@ def open_container(name: str) -> InputContainer:
         "correct_ts_overflow": "0",  # marc_core.video.wrap does it
     }
     try:
-        return av.open(f"file:{os.path.abspath(name)}", mode="r", options=options)
+        container = _open(name, options)
+        if edits.hide_all(_pictured(container)):
+            container.close()
+            container = _open(name, options | edits.WITHOUT)
+        return container
     except MemoryError as error:
         raise _no_memory(name) from error
     except (av.FFmpegError, ValueError) as error:
@@ -191,6 +196,10 @@ def open_container(name: str) -> InputContainer:
             f"'{shown(name)}' cannot be opened as a video: {reason}. It is damaged, cut off before "
             "its index, or not a video file."
         ) from error
+
+
+def _open(name: str, options: dict[str, str]) -> InputContainer:
+    return av.open(f"file:{os.path.abspath(name)}", mode="r", options=options)
 
 
 def video_stream(path: str, container: InputContainer, number: int = 0) -> VideoStream:
@@ -249,7 +258,7 @@ def _fps(container: InputContainer, stream: VideoStream) -> float | None:
     Demuxers of raw streams stamp frames at 25 fps, whatever these are.
     """
     rates = [stream.average_rate, stream.guessed_rate]
-    raw = container.format.flags & av.format.Flags.no_timestamps.value
+    raw = container.format.flags & cast("int", av.format.Flags.no_timestamps.value)
     for rate in reversed(rates) if raw else rates:
         if rate:
             return float(rate)
