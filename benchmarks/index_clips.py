@@ -1,4 +1,4 @@
-"""What indexing costs beside decoding and models, a clip: before and after in one run.
+"""What indexing costs beside decoding and models, before and after in one run.
 
     git worktree add /tmp/before REVISION
     python -m benchmarks.index_clips --against /tmp/before > benchmarks/results/index_clips.json
@@ -10,11 +10,16 @@ over the difference in videos. The shot detector is replaced by one that finds n
 second a clip would drown what is measured. `decode_and_models_ms` is the same clips through
 `decode_video` and `encode_video` in one process, without Ray; the framework is what is left of all
 processes.
+
+`--first N` measures what a job of N files costs before its first video is done; `--real FOLDER`
+indexes real videos as they are, detector and all.
 """
 
 from __future__ import annotations
 
+import _thread
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -78,8 +83,11 @@ def blind_detector() -> None:
         setattr(ShotDetector, name, method)
 
 
-def index(archive: Path, cpus: int) -> dict[str, float]:
-    """Index `archive` into a new memory with the checkout in the current folder; return costs."""
+def index(archive: Path, cpus: int, kind: str = "index") -> dict[str, float]:
+    """Index `archive` into a new memory with the checkout in the current folder; return costs.
+
+    kind: index (blind), whole (as users index), first (blind, ends with the first video).
+    """
     import logging
 
     import ray
@@ -94,22 +102,29 @@ def index(archive: Path, cpus: int) -> dict[str, float]:
             preset="tiny",
             overrides=[f"archive=['{archive}']", f"memory.uri='{memory}/memory'"],
         )
+        setup = {} if kind == "whole" else {"worker_process_setup_hook": blind_detector}
         ray.init(
             num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-            runtime_env={
-                "env_vars": {"PYTHONPATH": os.getcwd()}, "worker_process_setup_hook": blind_detector
-            },
+            runtime_env={"env_vars": {"PYTHONPATH": os.getcwd()}, **setup},
         )  # fmt: skip
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
         driver, started = driver_cpu_s(), time.perf_counter()
-        with TreeCpu() as tree:
-            report = index_archive(config)
+        found, indexed = 0, 0
+
+        def count(done: int, failed: int, total: int) -> None:
+            nonlocal found, indexed
+            found, indexed = total, done - failed
+            if kind == "first" and done:
+                _thread.interrupt_main()  # an older checkout counts on a thread of its own
+
+        with TreeCpu() as tree, contextlib.suppress(KeyboardInterrupt):
+            index_archive(config, count)
         wall = time.perf_counter() - started
         driver = driver_cpu_s() - driver
         ray.shutdown()
     return {
-        "videos": report.found, "indexed": report.indexed,
+        "videos": found, "indexed": indexed,
         "wall_s": wall, "driver_s": driver, "all_s": tree.seconds,
     }  # fmt: skip
 
@@ -203,13 +218,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=2000, help="0: none")
     parser.add_argument("--empty", type=int, default=2000, help="0: none")
+    parser.add_argument("--first", type=int, default=0, help="files of a job; 0: none")
+    parser.add_argument("--real", type=Path, help="a folder of real videos")
+    parser.add_argument("--rounds", type=int, default=2, help="of --real")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--against", type=Path, help="another checkout: the `before`")
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         kind, archive = args.one[0], Path(args.one[1])
-        print(json.dumps(alone(archive) if kind == "alone" else index(archive, int(args.one[2]))))
+        cost = alone(archive) if kind == "alone" else index(archive, int(args.one[2]), kind)
+        print(json.dumps(cost))
         return
     from benchmarks.clips import hardware
 
@@ -228,6 +247,20 @@ def main() -> None:
                 figures["framework_ms"] = round(figures["all_ms"] - plain_ms, 2)
             counted = {"count": args.clips, "decode_and_models_ms": plain_ms}
             result["clips"] = counted | with_ratios(clips)
+        if args.first:
+            make_empty(Path(scratch) / "first", args.first)
+            once = {n: run(t, "first", str(Path(scratch) / "first"), str(args.cpus))
+                    for n, t in trees.items()}  # fmt: skip
+            result["until_the_first_video"] = {"files": args.first} | with_ratios(once)
+        if args.real:
+            rounds = [
+                {
+                    n: run(t, "whole", str(args.real.resolve()), str(args.cpus))
+                    for n, t in trees.items()
+                }
+                for _ in range(args.rounds)
+            ]
+            result["real_videos"] = [with_ratios(once) for once in rounds]
     print(json.dumps(result, indent=1))
 
 
