@@ -99,7 +99,9 @@ def _run(config: ServeConfig, method: AnswerConfig, ending: ExitStack) -> None:
     options: Any = {"host": config.host, "port": config.port}
     try:
         ray_serve.start(
-            proxy_location="HeadOnly", http_options=options, logging_config={"log_level": "WARNING"}
+            proxy_location="HeadOnly",
+            http_options=options,
+            logging_config={"log_level": "WARNING", "encoding": "JSON"},
         )
         try:
             ray_serve.run(application(config), name="marc", route_prefix="/")

@@ -79,7 +79,10 @@ def exchange_vectors(store: MemoryStore, encoder: EncoderConfig) -> None:
     assert store.switch_encoder(model.fingerprint, model.dim, yaml.safe_dump(config))
 
 
-@pytest.mark.parametrize("noticed_by", ["a question", "a look at its health"])
+@pytest.mark.parametrize(
+    "noticed_by",
+    ["a question", pytest.param("a look at its health", marks=pytest.mark.slow)],
+)
 def test_a_memory_with_another_encoders_vectors_is_opened_anew(
     served: MemoryRetriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noticed_by: str
 ) -> None:

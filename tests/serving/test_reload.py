@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 
 from jobs.cli import app as marc
 from marc_core.config import StudentConfig
-from marc_core.errors import ConfigError, ModelLoadError
+from marc_core.errors import ConfigError, EngineError, ModelLoadError
 from marc_core.models.engines import load_engine
 from marc_core.question import Question, Sampling
 from serving.config import ServeConfig, WeightsConfig, method_of
 from serving.retriever import MemoryRetriever
 from serving.student import EngineStudent
-from serving.weights import BASE, Reloader, WeightsFile
+from serving.weights import BASE, Reloader, Weights, WeightsFile
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,8 @@ def damaged(folder: Path, other: Path, how: str) -> Path:
 
 
 @pytest.fixture
-def student(config: StudentConfig) -> Iterator[EngineStudent]:
+def own_student(config: StudentConfig) -> Iterator[EngineStudent]:
+    """A student whose weights may be exchanged; `student` is every test's."""
     engine = load_engine(config)
     yield EngineStudent(engine)
     engine.close()
@@ -82,21 +83,21 @@ def evidence_of(retriever: MemoryRetriever) -> bytes:
 
 @pytest.mark.slow
 def test_answers_under_way_end_on_the_old_weights_and_none_fails(
-    student: EngineStudent, config: StudentConfig, other: Path, retriever: MemoryRetriever,
+    own_student: EngineStudent, config: StudentConfig, other: Path, retriever: MemoryRetriever,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     evidence, file = evidence_of(retriever), tmp_path / "weights.json"
     sampling = Sampling(max_tokens=24, temperature=1.0, seed=5)
 
     async def run() -> list[tuple[str, int]]:
-        watcher, found = reloader(student, config, file), []
+        watcher, found = reloader(own_student, config, file), []
         await watcher.start()
         running = True
 
         async def ask() -> None:
             while running:
                 texts, last = "", None
-                async for pieces in student.stream(evidence, sampling):
+                async for pieces in own_student.stream(evidence, sampling):
                     texts += "".join(piece.text for piece in pieces)
                     last = pieces[-1]
                 assert last is not None
@@ -142,9 +143,9 @@ def test_a_bad_checkpoint_is_refused_by_the_command_and_by_replicas(
     WeightsFile(file, config).want(str(bad))
 
     async def look() -> tuple[dict[str, Any], list[Any]]:
-        watcher = reloader(student, config, file)
-        await watcher.look()
-        return await student.health(), await student.complete(evidence, Sampling(max_tokens=4))
+        own = EngineStudent(student.engine)
+        await reloader(own, config, file).look()
+        return await own.health(), await own.complete(evidence, Sampling(max_tokens=4))
 
     evidence = evidence_of(retriever)
     health, answer = asyncio.run(look())
@@ -244,12 +245,15 @@ def test_replicas_take_new_weights_one_after_the_other(
 
 
 def test_answers_that_take_too_long_keep_the_old_weights(
-    student: EngineStudent, config: StudentConfig, other: Path, tmp_path: Path
+    config: StudentConfig, other: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "weights.json"
     WeightsFile(file, config).want(str(other))
 
     async def run() -> int:
+        engine: Any = Loading()
+        engine.may_end.set()
+        student = EngineStudent(engine)
         watcher = reloader(student, config, file, drain_s=0.05)
         async with student._gate.inside():
             with pytest.raises(TimeoutError):
@@ -263,3 +267,56 @@ def test_answers_that_take_too_long_keep_the_old_weights(
         return before
 
     assert asyncio.run(run()) == 0
+
+
+class Loading:
+    """An engine that says nothing while it loads, and may fail at it."""
+
+    def __init__(self, fails: int = 0) -> None:
+        self.fails, self.loaded = fails, list[str]()
+        self.may_end = asyncio.Event()
+
+    async def load_weights(self, path: Path, version: int) -> None:
+        await self.may_end.wait()
+        self.loaded.append(path.name)
+        if len(self.loaded) <= self.fails:
+            raise ModelLoadError("the disk is gone")
+
+    async def health(self) -> None:
+        await self.may_end.wait()
+
+
+OLD, NEW = Weights(version=1, path="/old"), Weights(version=2, path="/new")
+
+
+def test_a_student_that_loads_is_healthy() -> None:
+    async def run() -> None:
+        engine: Any = Loading()
+        student = EngineStudent(engine)
+        task = asyncio.create_task(student.load(NEW, back_to=OLD, wait_s=1))
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(1):
+            assert (await student.health())["weights_version"] == 0
+        engine.may_end.set()
+        await task
+        assert (await student.health())["weights_version"] == 2
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_a_load_that_fails_half_way_is_undone_or_said(fails: int) -> None:
+    async def run() -> None:
+        engine: Any = Loading(fails)
+        engine.may_end.set()
+        student = EngineStudent(engine)
+        with pytest.raises(ModelLoadError, match="disk"):
+            await student.load(NEW, back_to=OLD, wait_s=1)
+        assert engine.loaded == ["new", "old"]
+        if fails == 1:
+            assert (await student.health())["weights_version"] == 0
+        else:
+            with pytest.raises(EngineError, match="half exchanged"):
+                await student.health()
+
+    asyncio.run(run())
