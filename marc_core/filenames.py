@@ -19,13 +19,14 @@ VIDEO_ENDINGS = (
     "flv", "f4v", "wmv", "asf", "wm", "dvr-ms", "wtv", "ismv", "3gp", "3gpp", "3g2", "ogv", "ogm",
     "gif", "apng", "mxf", "gxf", "dv", "dif", "rm", "rmvb", "nut", "ivf", "obu", "264", "h264",
     "avc", "265", "h265", "hevc", "h261", "h263", "y4m", "amv", "swf", "roq", "dav", "insv", "360",
+    "av1", "mjpeg", "mjpg", "mj2", "psp", "h26l", "266", "h266", "vvc", "vc1", "vc2", "drc", "cavs",
+    "dnxhd", "dnxhr", "nsv", "nuv", "pva", "ty",
 )  # fmt: skip
 """Endings of files that the decoder opens, cameras' own ones among them."""
 
 _OTHER_VIDEO = frozenset({
-    "lrv", "mjpg", "mjpeg", "bik", "bk2", "smk", "r3d", "braw", "crm", "nsv", "nuv", "pva", "ty",
-    "viv", "vivo", "flc", "fli", "xvid", "vid", "ogx", "m4p", "h266", "vvc", "av1", "vc1", "drc",
-    "movie",
+    "lrv", "bik", "bk2", "smk", "r3d", "braw", "crm", "viv", "vivo", "flc", "fli", "xvid", "vid",
+    "ogx", "m4p", "movie",
 })  # fmt: skip
 """Further endings that people give to videos: proxies, games' and raw cameras' formats."""
 
