@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,9 +13,11 @@ from marc_core.archive import SearchHit, VideoLength
 from marc_core.config import MethodConfig
 from marc_core.errors import AnswerError, MissingFeaturesError
 from marc_core.memory import retriever
-from marc_core.memory.filters import filter_to_sql
+from marc_core.memory.filters import filter_to_sql, is_in
+from marc_core.memory.kept import Kept
 from marc_core.memory.nothing import why_nothing
 from marc_core.memory.store import MemoryStore
+from marc_core.memory.tables import scan
 from marc_core.question import EventFilter, SearchQuery
 from marc_core.types import VideoSource
 
@@ -40,6 +42,7 @@ class MemoryArchive:
         self._features_name: str | None = None
         self._decoder: IsolatedDecoder | None = None
         self._decoding = threading.Lock()
+        self._kept = Kept(store.tables)
 
     def search(
         self, queries: Sequence[SearchQuery], vectors_QD: NDArray[np.float32]
@@ -63,7 +66,12 @@ class MemoryArchive:
 
     def events(self, filter: EventFilter, *, limit: int) -> list[SearchHit]:
         """Return up to `limit` events that pass the filter: by uri, then in order of time."""
-        return retriever.events(self.store, filter, limit=limit)
+        return list(
+            self._kept.get(
+                ("events", filter, limit),
+                lambda: retriever.events(self.store, filter, limit=limit),
+            )
+        )
 
     def why_nothing(self, filter: EventFilter) -> str:
         """Return in a sentence or two why no event passes the filter, and what there is instead."""
@@ -87,15 +95,18 @@ class MemoryArchive:
     def count(self, filter: EventFilter) -> int:
         """Return how many events pass the filter; those of a version that is being replaced may
         count, too."""
-        return int(self.store.tables.events.count_rows(filter_to_sql(filter)))
+        return self._kept.get(
+            ("count", filter),
+            lambda: int(self.store.tables.events.count_rows(filter_to_sql(filter))),
+        )
 
     def lengths(self, video_ids: Sequence[str]) -> dict[str, VideoLength]:
         """Return the lengths of these videos, by id; unknown ones are absent."""
-        rows = (self.store.get_video(video_id) for video_id in dict.fromkeys(video_ids))
+        wanted = tuple(dict.fromkeys(video_ids))
+        rows = self._kept.get(("lengths", wanted), lambda: self._video_rows(wanted))
         return {
             row["video_id"]: VideoLength(row["num_events"] or 0, row["duration_s"] or 0.0)
             for row in rows
-            if row is not None
         }
 
     def sample_vectors(self, most: int) -> NDArray[np.float32]:
@@ -201,5 +212,11 @@ class MemoryArchive:
         return self._decoder
 
     def _frame_s(self, video_id: str) -> float:
-        row = self.store.get_video(video_id) or {}
-        return 1.001 / row["fps"] if row.get("fps") else _FRAME_S
+        rows = self._kept.get(("lengths", (video_id,)), lambda: self._video_rows([video_id]))
+        return 1.001 / rows[0]["fps"] if rows and rows[0]["fps"] else _FRAME_S
+
+    def _video_rows(self, video_ids: Sequence[str]) -> list[dict[str, Any]]:
+        columns = ["video_id", "num_events", "duration_s", "fps"]
+        return list(
+            scan(self.store.tables.videos, columns, is_in("video_id", video_ids)).to_pylist()
+        )

@@ -119,7 +119,7 @@ def fuse(rankings: Sequence[Sequence[str]], rrf_k: int) -> list[tuple[str, float
 
 @dataclass
 class _Ranking:
-    """One query on its way to its page."""
+    """One query on its way to its page. said: what its text finds, once that is all of it."""
 
     query: SearchQuery
     vector_D: NDArray[np.float32]
@@ -127,6 +127,7 @@ class _Ranking:
     hybrid: bool
     rows: dict[str, Row] = field(default_factory=dict)
     exhausted: bool = False
+    said: list[list[Row]] | None = None
 
     @property
     def text(self) -> str | None:
@@ -157,7 +158,7 @@ def _rank(
 ) -> list[list[Row]]:
     """Return up to `depth` rows with a `score` for each query, hidden events included."""
     candidates = _CANDIDATES * depth
-    texts = [_by_text(store, r.text, candidates, r.where) if r.text else [] for r in rankings]
+    texts = [_said(store, ranking, candidates) for ranking in rankings]
     limits = [candidates if any(found) else depth for found in texts]
     nearest = _by_vector(store, rankings, limits)
     ranked = []
@@ -172,6 +173,17 @@ def _rank(
         fused = fuse(orders, config.rrf_k)[:depth]
         ranked.append([{**rows[key], "score": score} for key, score in fused])
     return ranked
+
+
+def _said(store: MemoryStore, ranking: _Ranking, limit: int) -> list[list[Row]]:
+    """Return what a ranking's text finds; not again for a deeper tier, where it was everything."""
+    if ranking.said is not None:
+        return ranking.said
+    text = ranking.text
+    found = _by_text(store, text, limit, ranking.where) if text else []
+    if all(len(rows) < limit for rows in found):
+        ranking.said = found
+    return found
 
 
 def _by_vector(

@@ -15,6 +15,7 @@ from marc_core.compress import event_hierarchy
 from marc_core.config import IndexConfig
 from marc_core.errors import AnswerError, MissingFeaturesError, SourceError
 from marc_core.memory.archive import MemoryArchive
+from marc_core.memory.kept import MOST, Kept
 from marc_core.question import EventFilter, SearchQuery
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
@@ -54,6 +55,45 @@ def test_events_come_by_uri_and_time_up_to_the_limit(store, archive, fakes):
     assert [h.index for h in late] == [10, 11]
     store.tables.videos.delete("video_id = 'a'")
     assert len(archive.events(EVERYTHING, limit=99)) == 12  # only what readers may see
+
+
+class Tables:
+    """Two tables of which only the versions are known."""
+
+    def __init__(self):
+        self.events = self.videos = self
+        self.version = 1
+
+
+def test_answers_are_read_once_a_version():
+    tables, read = Tables(), []
+    kept = Kept(tables)
+
+    def ask(key):
+        return kept.get(key, lambda: read.append(key) or len(read))
+
+    assert [ask("a"), ask("a"), ask("b"), ask("a")] == [1, 1, 2, 1]
+    tables.version = 2
+    assert [ask("a"), ask("a")] == [3, 3]
+    for key in range(MOST):
+        ask(key)
+    assert ask(0) == 4  # the newest stay
+    assert ask("a") == len(read)  # the oldest has gone
+    assert read.count("a") == 3
+
+
+def test_what_was_read_is_kept_until_the_memory_changes(store, archive, fakes):
+    store.publish(*fakes.tables_of("a", "/a.mp4", 3))
+    first = archive.events(EVERYTHING, limit=99)
+    first.clear()  # a caller's list is the caller's own
+    assert len(archive.events(EVERYTHING, limit=99)) == archive.count(EVERYTHING) == 3
+    assert archive.lengths(["a", "b"]).keys() == {"a"}
+    store.publish(*fakes.tables_of("b", "/b.mp4", 2))
+    assert len(archive.events(EVERYTHING, limit=99)) == archive.count(EVERYTHING) == 5
+    assert archive.lengths(["a", "b"]).keys() == {"a", "b"}
+    store.delete_videos(["a"])
+    assert len(archive.events(EVERYTHING, limit=99)) == 2
+    assert archive.lengths(["a", "b"]).keys() == {"b"}
 
 
 def test_a_hit_carries_the_clocks_of_its_event(store, archive, fakes):
