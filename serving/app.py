@@ -10,7 +10,7 @@ Each deployment has its own replicas, queue and autoscaling (`serving.config.Rep
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,13 @@ from serving.tracing import moment, note, start_tracing, steps
 
 if TYPE_CHECKING:
     from marc_core.config import AnswerConfig, StudentConfig
+    from marc_core.models.engine import StudentEngine
     from marc_core.question import EventFilter, Question, Sampling, SearchQuery
     from serving.limits import Limits
     from serving.metrics import Metrics
     from serving.ports import Piece, Prepared, Row, VideoQuery
+
+    MakeEngine = Callable[[StudentConfig], StudentEngine]
 
 HEALTH_PERIOD_S = 5.0
 """Between two health checks of a replica (our choice)."""
@@ -104,9 +107,11 @@ class RetrieverReplica:
 
 @serve.deployment(name="student")
 class StudentReplica:
-    """One engine; ready when its weights are loaded."""
+    """One engine; ready when its weights are loaded. make: builds it, `load_engine` by default."""
 
-    async def __init__(self, config: ServeConfig, student: StudentConfig) -> None:
+    async def __init__(
+        self, config: ServeConfig, student: StudentConfig, make: MakeEngine | None = None
+    ) -> None:
         from marc_core.models.engines import load_engine
         from serving.student import EngineStudent
         from serving.weights import Reloader
@@ -114,7 +119,7 @@ class StudentReplica:
         log_as_json()
         start_tracing(config.traces, "student")
         _one_thread()
-        self._own = EngineStudent(load_engine(student))
+        self._own = EngineStudent((make or load_engine)(student))
         if config.weights.file:
             self._reloader = Reloader(self._own, config.weights, student)
             await self._reloader.start()
@@ -211,14 +216,15 @@ class GatewayReplica:
         return SharedLimits(counter_of(name), told=metrics.limits_shared)
 
 
-def application(config: ServeConfig) -> serve.Application:
+def application(config: ServeConfig, make: MakeEngine | None = None) -> serve.Application:
     """Return the application of a configuration; the memory says which models it needs.
 
-    Raises MemoryStoreError, ConfigError.
+    make: builds the engine; measurements put one of known cost here. Raises MemoryStoreError,
+    ConfigError.
     """
     method = method_of(config)
     retriever = _sized(RetrieverReplica, config.retriever).bind(config, method)
-    student = _sized(StudentReplica, config.student).bind(config, method.student)
+    student = _sized(StudentReplica, config.student).bind(config, method.student, make)
     parts = [retriever, student]
     if config.uploads.folder:
         one = {"num_cpus": config.uploads.num_cpus}

@@ -56,6 +56,11 @@ def _gateway() -> ReplicaConfig:
     return ReplicaConfig(num_cpus=0.1, max_ongoing=256, max_queued=256, target_ongoing=64.0)
 
 
+def _retriever() -> ReplicaConfig:
+    # Questions that wait share one pass over the memory: sixteen cost little more than four.
+    return ReplicaConfig(max_ongoing=16, max_queued=64, target_ongoing=8.0)
+
+
 def _student() -> ReplicaConfig:
     # Twice what a batch of 16 takes: the next one is there when the one under way ends.
     return ReplicaConfig(num_cpus=0.3, max_ongoing=32, max_queued=64, target_ongoing=12.0)
@@ -202,7 +207,7 @@ class ServeConfig:
     on any address but loopback."""
     gateway: ReplicaConfig = field(default_factory=_gateway)
     """HTTP: checks, limits, the shape of answers. No model, no memory."""
-    retriever: ReplicaConfig = field(default_factory=ReplicaConfig)
+    retriever: ReplicaConfig = field(default_factory=_retriever)
     """The memory, the text encoder, the cut to a budget. No language model."""
     student: ReplicaConfig = field(default_factory=_student)
     """The language model. No memory."""
