@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 
 from benchmarks.clips import hardware
@@ -176,9 +177,19 @@ def served(config: ServeConfig, *, timed: bool = False, application: Any = None)
     try:
         made = application or marc(config, (lambda _: TimedEngine()) if timed else None)
         serve.run(made, name="marc", route_prefix="/")
+        warm(config)
         yield
     finally:
         serve.shutdown()
+
+
+def warm(config: ServeConfig, times: int = 5) -> None:
+    """Ask a few questions, so that nothing is loaded while it is measured."""
+    with httpx2.Client(base_url=f"http://{HOST}:{PORT}", timeout=120) as http:
+        for number in range(times):
+            messages = [{"role": "user", "content": question(number)}]
+            body = {"model": config.model, "messages": messages}
+            http.post("/v1/chat/completions", json=body).raise_for_status()
 
 
 def load(
