@@ -121,6 +121,7 @@ class Indexer:
         from pipelines.index import index_archive
 
         ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
         told_at = 0.0
 
         def tell(done: int, failed: int, total: int) -> None:

@@ -24,6 +24,7 @@ from marc_core.errors import ConfigError
 from serving.config import (
     LimitConfig,
     ReplicaConfig,
+    RetentionConfig,
     ServeConfig,
     UploadConfig,
     WeightsConfig,
@@ -65,6 +66,7 @@ def address(ray_cluster: None, small_memory: Path, serve_folder: Path) -> Iterat
         port=free_port(),
         student=ReplicaConfig(num_cpus=0.2, max_ongoing=2, max_queued=2),
         limits=LimitConfig(deadline_s=150, search_deadline_s=100),
+        retention=RetentionConfig(uploads_days=30, every_s=0.5),
         weights=WeightsConfig(file=str(folder / "weights.json"), look_s=0.2),
     )
     serve.start(proxy_location="HeadOnly", http_options={"host": config.host, "port": config.port})
@@ -214,6 +216,25 @@ def test_an_upload_is_indexed_found_and_deleted(address: str, tmp_path: Path) ->
     assert not Path(video["uri"]).exists()
     for path in ("", "/media", "/events"):
         assert http.get(f"/v1/videos/{video_id}{path}").status_code == 404
+    assert http.post("/v1/search", json=only).json()["data"] == []
+    assert http.get("/v1/videos").json()["total"] == 3
+
+
+@pytest.mark.slow
+def test_an_upload_goes_by_itself_with_all_that_is_of_it(address: str, tmp_path: Path) -> None:
+    world_archive(tmp_path, seeds=(8,))
+    http = httpx2.Client(base_url=address, timeout=100)
+    (clip,) = tmp_path.glob("*.mp4")
+    job = http.post("/v1/uploads?name=old.mp4", content=clip.read_bytes()).json()
+    until(lambda: http.get(f"/v1/jobs/{job['job_id']}").json()["status"] == "done", 150)
+    time.sleep(1.1)
+    (video,) = http.get("/v1/videos?name=old.mp4").json()["data"]
+    path = Path(video["uri"])
+    os.utime(path, (time.time() - 40 * 86_400,) * 2)
+    until(lambda: not path.exists())
+    until(lambda: http.get(f"/v1/videos/{video['video_id']}").status_code == 404)
+    assert http.get(video["thumbnail_url"]).status_code == 404
+    only = {"text": "x", "filter": {"video_ids": [video["video_id"]]}}
     assert http.post("/v1/search", json=only).json()["data"] == []
     assert http.get("/v1/videos").json()["total"] == 3
 
