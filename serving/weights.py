@@ -146,6 +146,7 @@ class Reloader:
         self.own, self.config, self._student = own, config, student
         self._file = WeightsFile(config.file, student)
         self._seen = self._loaded = BASE
+        self._reason = ""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -159,7 +160,7 @@ class Reloader:
                 await self._load(weights)
                 break
         else:
-            raise ModelLoadError(f"No weights that fit: {self.own.weights_problem}")
+            raise ModelLoadError(f"The student has no weights that fit: {self._reason}")
         self._seen = wanted
         self._task = asyncio.create_task(self._run())
 
@@ -190,8 +191,10 @@ class Reloader:
             if weights.path:
                 await asyncio.to_thread(check_checkpoint, weights.path, self._student, whole=True)
         except ModelLoadError as error:
-            self.own.weights_problem = f"weights {weights.version} are refused: {error}"
-            log.error(self.own.weights_problem)
+            # /ready shows it to everybody: without the names of the server's folders.
+            self.own.weights_problem = f"weights {weights.version} are refused: the log says why"
+            self._reason = str(error)
+            log.error("weights are refused: %s", error, extra=asdict(weights))
             return False
         return True
 

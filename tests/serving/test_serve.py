@@ -283,7 +283,8 @@ def test_new_weights_under_load_cost_no_request(address: str, serve_folder: Path
     assert sorted(found) == found
     ready = httpx2.get(f"{address}/ready", timeout=60).json()
     assert (ready["status"], ready["weights_version"]) == ("ok", 1)
-    assert "safetensors" in ready["weights_problem"]
+    assert "weights 2 are refused" in ready["weights_problem"]
+    assert str(serve_folder) not in ready["weights_problem"]
 
 
 def test_a_deploy_file_with_an_unknown_key_builds_nothing() -> None:
