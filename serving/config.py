@@ -105,7 +105,9 @@ class UploadConfig:
     total_bytes: int = number(64 * 1024**3, least=1)
     """Of all uploaded files together, those that are coming in too; more get a 507 (our choice)."""
     max_waiting: int = number(100, least=1)
-    """Jobs that wait; more get a 503 (our choice)."""
+    """Jobs that wait, uploads that are coming in among them; more get a 503 (our choice)."""
+    deadline_s: float = number(4 * 3600.0, above=0)
+    """From an upload's first to its last byte; then a 408 (our choice: 4 GiB at 300 KB/s)."""
     num_cpus: float = number(0.0, least=0)
     """CPUs of the process that hands jobs to the indexing pipeline; the pipeline's own actors ask
     for theirs."""

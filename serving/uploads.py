@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -144,7 +145,7 @@ class Uploads:
         """Write the body, never beyond what is reserved for it."""
         room_bytes = await asyncio.to_thread(self._admit, file, said_bytes)
         come_bytes, gathered = 0, bytearray()
-        async for chunk in _in_time(body, stall_s):
+        async for chunk in _in_time(body, stall_s, self.config.deadline_s):
             gathered += chunk
             come_bytes += len(chunk)
             self._check_size(come_bytes)
@@ -226,15 +227,20 @@ class Uploads:
         return sorted(found, key=lambda job: (job["created_at"], job["job_id"]))
 
 
-async def _in_time(body: AsyncIterator[bytes], stall_s: float) -> AsyncIterator[bytes]:
-    """Yield the chunks of a body. Raises a 408 where none comes for so long."""
-    chunks = aiter(body)
+async def _in_time(
+    body: AsyncIterator[bytes], stall_s: float, most_s: float
+) -> AsyncIterator[bytes]:
+    """Yield the chunks of a body. Raises a 408 where none comes for so long, or all take longer."""
+    chunks, ends_at = aiter(body), time.monotonic() + most_s
     while True:
+        left_s = max(0.0, ends_at - time.monotonic())
         try:
-            async with asyncio.timeout(stall_s):
+            async with asyncio.timeout(min(stall_s, left_s)):
                 chunk = await anext(chunks, None)
         except TimeoutError:
             message = f"No byte of the upload came for {stall_s:g} s."
+            if left_s < stall_s:
+                message = f"The upload took more than {most_s:g} s."
             raise ApiError(408, "stalled", message) from None
         if chunk is None:
             return

@@ -152,6 +152,20 @@ def test_uploads_that_come_at_once_never_take_more_than_they_may(
     assert uploads.room.held() == sum(f.stat().st_size for f in files_of(uploads))
 
 
+def test_an_upload_that_drips_ends(uploads: Uploads) -> None:
+    slow = Uploads(dataclasses.replace(uploads.config, deadline_s=0.2))
+
+    async def drip() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.02)
+
+    with pytest.raises(ApiError, match=r"more than 0\.2 s") as caught:
+        asyncio.run(slow.receive("a.mp4", 9000, drip(), 5))
+    assert (caught.value.status, caught.value.code) == (408, "stalled")
+    assert list(uploads.files.iterdir()) == []
+
+
 def test_what_was_reserved_in_vain_is_given_back(uploads: Uploads) -> None:
     async def short() -> None:
         gate = asyncio.Event()
