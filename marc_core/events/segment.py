@@ -121,19 +121,23 @@ def frames_to_add(
 ) -> NDArray[np.int64]:
     """Return frames to sample besides `sampled_index`, so that every event will hold a sample.
 
-    Arguments as of `segment`. One near the middle of each shot that has none; and more, where
+    Arguments as of `segment`. One near the middle of each shot that has none, or only black ones
+    although not all of it is black (a cut lies half-way through the black); and more, where
     samples are further apart than half of `max_event_s`. Events are joined shots, cut between
     samples or into parts longer than half of `max_event_s`, so none is left without.
     """
     line = _timeline(times_s, shot_scores, gaps, end_s)
     shots = _shot_boundaries(line, shot_scores, dark_F, config)
     sampled = set(sampled_index.tolist())
+    shown_F = np.ones(len(line), np.bool_) if dark_F is None else ~dark_F
     for shot, end in zip(shots, line.ends(shots), strict=True):
         first, after = np.searchsorted(sampled_index, [shot.frame, end])
-        if first == after:
+        shown = shot.frame + np.flatnonzero(shown_F[shot.frame : end])
+        if first == after or (len(shown) and not shown_F[sampled_index[first:after]].any()):
             middle_s = line.starts_s[shot.frame] + line.duration_s(shot.frame, end) / 2
             middle = int(np.searchsorted(line.starts_s, middle_s, "right")) - 1
-            sampled.add(min(max(middle, shot.frame), end - 1))
+            middle = min(max(middle, shot.frame), end - 1)
+            sampled.add(int(shown[np.abs(shown - middle).argmin()]) if len(shown) else middle)
     sampled |= set(_between(sorted(sampled), line, config.max_event_s / 2))
     return np.array(sorted(sampled - set(sampled_index.tolist())), np.int64)
 

@@ -192,3 +192,14 @@ def test_a_short_shot_without_a_sample_gets_its_middle_frame():
     (added,) = frames_to_add(times_s, scores, np.array([0, 50, 100, 150, 200, 250]), CONFIG)
     assert added == 75 or added == 76
     assert len(frames_to_add(times_s, scores, np.arange(0, 300, 25), CONFIG)) == 0
+
+
+def test_a_shot_that_is_sampled_in_black_only_gets_a_frame_that_shows_it():
+    """Orange, a second of black, purple: the cut lies half-way through the black."""
+    times_s, scores, _ = _uniform(12)
+    scores[[60, 90, 115, 145]] = 0.9
+    dark = np.zeros(300, bool)
+    dark[90:116] = True
+    sampled = np.array([0, 50, 100, 125, 150, 200, 250])
+    (added,) = frames_to_add(times_s, scores, sampled, CONFIG, dark_F=dark)
+    assert 61 <= added < 90
