@@ -105,11 +105,45 @@ def test_segments_that_each_start_anew_go_on_in_time(lengths, step_s, start_s):
     assert (clock.gaps, clock.num_outliers) == ([], 0)
 
 
+@pytest.mark.parametrize("length", range(1, 12))
+def test_equal_segments_of_any_length_go_on_in_time(length):
+    """Those too short to be believed are outliers, which in an even film go on, too."""
+    stamps = np.tile(np.arange(length) * STEP_S, 12)
+    times, clock = run(stamps)
+    np.testing.assert_allclose(np.diff(times), STEP_S, atol=1e-6)
+    assert clock.gaps == []
+
+
+@settings(max_examples=60)
+@given(st.integers(40, 120), st.floats(7, 5e4), st.sampled_from([1 / 60, 0.04, 1.0]), st.data())
+def test_an_even_film_goes_on_wherever_its_clock_steps_back(count, back, step_s, data):
+    """Seven frames back at least: from one frame behind the beginning to one before the end."""
+    even = np.arange(count) * step_s
+    at = data.draw(st.integers(1, count - 1))
+    stepped = even.copy()
+    stepped[at:] -= back * step_s
+    times, clock = run(stepped, step_s)
+    np.testing.assert_allclose(np.diff(times), step_s, atol=1e-6)
+    assert clock.repaired
+    assert clock.gaps == []
+
+
+@pytest.mark.parametrize("back", range(1, 7))
+@pytest.mark.parametrize("at", [20, 37, 60])
+def test_a_step_back_by_six_frames_or_fewer_costs_no_more_than_their_time(back, at):
+    stamps = np.arange(100) * STEP_S
+    stamps[at:] -= back * STEP_S
+    times, clock = run(stamps)
+    assert times[-1] == pytest.approx((99 - back) * STEP_S)
+    assert np.diff(times).max() <= STEP_S + 1e-9
+    assert clock.gaps == []
+
+
 @settings(max_examples=60)
 @given(clean(), st.data())
 def test_a_restart_anywhere_goes_on_in_time(film, data):
     stamps, step_s = film
-    at = data.draw(st.integers(8, len(stamps) - 8))
+    at = data.draw(st.integers(7, len(stamps) - 7))
     back_s = data.draw(st.sampled_from([20 * step_s, 30.0, 95_443.717688]))
     restarted = stamps.copy()
     restarted[at:] -= max(back_s, 20 * step_s) + stamps[at] - stamps[at - 1]
