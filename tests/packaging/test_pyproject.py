@@ -17,7 +17,7 @@ WITH_ANOTHER = {
     "huggingface-hub": "transformers",
     "pyyaml": "omegaconf",
     **dict.fromkeys(("fastapi", "starlette", "pydantic", "prometheus-client"), "ray"),
-    **dict.fromkeys(("opentelemetry-api", "opentelemetry-sdk"), "ray"),
+    **dict.fromkeys(("grpcio", "opentelemetry-api", "opentelemetry-sdk"), "ray"),
 }
 """Imported, and always there with the dependency that is its value."""
 

@@ -170,6 +170,7 @@ def test_limits_need_somebody_who_keeps_them() -> None:
         ServeConfig(retention=RetentionConfig(memory_days=1))
 
 
+@pytest.mark.slow
 def test_the_command_shows_first_and_removes_when_told(place: Place) -> None:
     store, _, config = place
     store.record_run("encoder: {}\n")
