@@ -1,8 +1,6 @@
 """An application that does nothing, with the hops of MARC's: HTTP, a first deployment that gives
 bytes, a second one that takes them and gives a text. What MARC's own server is compared with."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from fastapi import FastAPI, Request
