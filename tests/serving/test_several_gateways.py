@@ -7,7 +7,8 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ pytestmark = [
     pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]  # fmt: skip
 TOTAL_BYTES = 40_000
+Make = Callable[..., httpx2.Client]
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +82,25 @@ def address(
     serve.shutdown()
 
 
-def client(address: str, keys: KeyFile, **limits: Any) -> httpx2.Client:
-    scopes: Any = ("read", "ask", "ingest", "admin")
-    key, token = new_key("someone", scopes, **limits)
-    keys.change(lambda every: every.update({key.id: key}))
-    time.sleep(1.2)  # a gateway looks at the keys once a second
-    headers = {"Authorization": f"Bearer {token}"}
-    return httpx2.Client(base_url=address, headers=headers, timeout=120)
+@pytest.fixture
+def client(address: str, keys: KeyFile) -> Iterator[Make]:
+    """Makes clients with a key of their own."""
+    with ExitStack() as stack:
+
+        def make(**limits: Any) -> httpx2.Client:
+            scopes: Any = ("read", "ask", "ingest", "admin")
+            key, token = new_key("someone", scopes, **limits)
+            keys.change(lambda every: every.update({key.id: key}))
+            time.sleep(1.2)  # a gateway looks at the keys once a second
+            headers = {"Authorization": f"Bearer {token}"}
+            found = httpx2.Client(base_url=address, headers=headers, timeout=120)
+            return stack.enter_context(found)
+
+        yield make
 
 
-def test_a_key_is_counted_over_both(address: str, keys: KeyFile) -> None:
-    admin = client(address, keys, requests_per_minute=0, concurrent_requests=0)
+def test_a_key_is_counted_over_both(client: Make) -> None:
+    admin = client(requests_per_minute=0, concurrent_requests=0)
     seen: dict[str, str] = {}
 
     def both_share() -> bool:
@@ -103,7 +113,7 @@ def test_a_key_is_counted_over_both(address: str, keys: KeyFile) -> None:
 
     until(both_share)
     assert all("marc_limits_shared{" in t and "} 1.0" in t for t in seen.values())
-    limited = client(address, keys, requests_per_minute=60)
+    limited = client(requests_per_minute=60)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: limited.get("/v1/models").status_code, range(60)))
     allowed = found.count(200)
@@ -111,8 +121,8 @@ def test_a_key_is_counted_over_both(address: str, keys: KeyFile) -> None:
     assert 10 <= allowed <= 10 + 6  # ten saved up, and what a few seconds add; twice that, alone
 
 
-def test_uploads_to_both_share_their_room(address: str, keys: KeyFile) -> None:
-    http = client(address, keys)
+def test_uploads_to_both_share_their_room(client: Make) -> None:
+    http = client()
 
     def chunks() -> Iterator[bytes]:
         for _ in range(4):
@@ -132,9 +142,9 @@ def test_uploads_to_both_share_their_room(address: str, keys: KeyFile) -> None:
 
 
 def test_a_question_is_one_trace_of_three_processes(
-    address: str, keys: KeyFile, bodies: tuple[str, list[bytes]]
+    client: Make, bodies: tuple[str, list[bytes]]
 ) -> None:
-    http, trace_id = client(address, keys), "4bf92f3577b34da6a3ce929d0e0e4736"
+    http, trace_id = client(), "4bf92f3577b34da6a3ce929d0e0e4736"
     headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01", "X-Request-Id": "traced"}
     found = http.post("/v1/chat/completions", json=ASK | {"stream": True}, headers=headers)
     assert "[DONE]" in found.text
