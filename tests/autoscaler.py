@@ -69,6 +69,7 @@ def autoscaling_cluster(folder: Path, *, nodes: int, cpus: int) -> Iterator[str]
         "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
         "RAY_AUTH_MODE": "disabled",
+        "RAY_raylet_start_wait_time_s": "120",  # 30 are too few on a busy machine
         "PYTHONPATH": str(ROOT),
     }
     log = (folder / "head.log").open("wb")
@@ -82,19 +83,18 @@ def autoscaling_cluster(folder: Path, *, nodes: int, cpus: int) -> Iterator[str]
         env=environment, stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
-        _wait_for_port(port, head)
+        _wait_for_start(folder / "head.log", head)
         yield address
     finally:
         _end(head)
         log.close()
 
 
-def _wait_for_port(port: int, head: subprocess.Popen[bytes], at_most_s: float = 120) -> None:
+def _wait_for_start(log: Path, head: subprocess.Popen[bytes], at_most_s: float = 180) -> None:
     end = time.monotonic() + at_most_s
     while time.monotonic() < end:
-        assert head.poll() is None, "the head ended"
-        with suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        assert head.poll() is None, f"the head ended: {log.read_text()[-2000:]}"
+        if "Ray runtime started" in log.read_text():
             return
         time.sleep(0.5)
     raise AssertionError(f"no head within {at_most_s} s")

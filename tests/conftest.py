@@ -56,6 +56,7 @@ def ray_cluster() -> Iterator[None]:
 
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     ray.init(
+        address="local",  # whatever else runs on this machine
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,
