@@ -42,13 +42,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--questions", type=int, default=24)
     parser.add_argument("--arm", choices=list(ARMS), help="one arm alone, over --memory")
-    parser.add_argument("--memory")
+    parser.add_argument("--memory", help="of videos that are still there")
     args = parser.parse_args()
     if args.arm:
         print(json.dumps(answered(args.memory, args.arm, args.questions)))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        memory = make_memory(Path(scratch), args.videos, args.seconds)
+        memory = args.memory or make_memory(Path(scratch), args.videos, args.seconds)
         arms = {arm: in_a_process(arm, memory, args.questions) for arm in ARMS}
     marc, baseline = arms["marc"], arms["baseline"]
     saved = {
@@ -139,7 +139,6 @@ def answered(memory: str, arm: str, questions: int) -> dict[str, Any]:
         "mean_ms_of_steps": {name: round(value, 1) for name, value in steps.items()},
         "visual_tokens": float(np.mean([answer.usage.visual_tokens for _, answer in done])),
         "source_tokens": float(np.mean([answer.usage.source_tokens for _, answer in done])),
-        "features": sorted({answer.usage.features for _, answer in done}),
         "peak_mib": round(peak.mib, 1),
         "peak_above_idle_mib": round(peak.mib - peak.idle_mib, 1),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,11 +60,10 @@ def test_what_the_document_says_holds(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_what_the_document_says_holds_in_chains_and_after_deletions(
-    own: MemoryRetriever, tmp_path: Path, record_property: Callable[[str, object], None]
+    own: MemoryRetriever, tmp_path: Path
 ) -> None:
     app, token = locked(ServeConfig(memory=own.session.config.memory.uri), tmp_path, own)
     kept = fuzz(app, token, examples=100, edges=True, chains=True, without="DELETE")
     clean(kept, 2000)
     every = fuzz(app, token, examples=30, edges=True, chains=True)
     clean(every, 1000)
-    record_property("cases", kept.cases + every.cases)
