@@ -332,7 +332,8 @@ class IndexConfig(MethodConfig):
     encode_gpus: float = number(1.0, least=0)
     """GPUs of an encoder actor where it runs on one."""
     encode_device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where encoders run. auto: on GPUs where the cluster has one or can start one."""
+    """Where encoders run. auto: on GPUs where the cluster has one, or says that it can start one;
+    gpu: also on GPUs of nodes that an autoscaler has yet to start."""
     write_videos: int = number(256, least=1)
     """Videos in one commit at most; a commit is what a killed job has to repeat (our choice)."""
     write_bytes: int = number(64 * 1024**2, least=1)

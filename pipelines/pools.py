@@ -11,6 +11,9 @@ from marc_core.config import IndexConfig
 
 WRITER_CPUS = 0.1
 ENCODER_CPUS = 0.1
+UNKNOWN_CPUS = 64
+"""CPUs that pools are made for where a cluster grows and does not say how far (our choice: Ray Data
+asks for nodes while its pools are busy, and the autoscaler gives what its own limits allow)."""
 CPUS_PER_ENCODER = 16
 """CPUs of a cluster without GPUs for each encoder (our choice): decoders share them with it."""
 
@@ -47,7 +50,7 @@ class Pools:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Capacity:
-    """What is up in a cluster, and the most that it may grow to."""
+    """What is up in a cluster, and the most that it may grow to; infinite: it does not say."""
 
     cpus: float
     gpus: float
@@ -56,12 +59,18 @@ class Capacity:
 
 
 def capacity() -> Capacity:
-    """Return the connected cluster's capacity; what an autoscaler may add counts as `most`."""
+    """Return the connected cluster's capacity; what an autoscaler may add counts as `most`.
+
+    Open-source Ray does not tell a driver how far its autoscaler goes. A head without CPUs, as in
+    cluster.yaml and as KubeRay advises, is taken for a cluster that grows.
+    """
     import ray
 
     up = ray.cluster_resources()
     cpus, gpus = up.get("CPU", 0.0), up.get("GPU", 0.0)
     most = _declared()
+    if not most and _head_only_leads():
+        most = {"CPU": math.inf, "GPU": math.inf}
     return Capacity(
         cpus=cpus,
         gpus=gpus,
@@ -80,24 +89,39 @@ def _declared() -> dict[str, float]:
     return state.get_max_resources_from_cluster_config() or {}
 
 
+def _head_only_leads() -> bool:
+    """Return whether the head has no CPU, so that all work is for nodes that come."""
+    import ray
+
+    heads = [n["Resources"] for n in ray.nodes() if "node:__internal_head__" in n["Resources"]]
+    return bool(heads) and not any(head.get("CPU") for head in heads)
+
+
 def pool_sizes(config: IndexConfig, has: Capacity) -> Pools:
     """Return the pools of an indexing job on this cluster. Raises ConfigError for a GPU that is
     asked for and cannot be had."""
     on_gpu = _encode_on_gpu(config, has)
     gpus = config.encode_gpus if on_gpu else 0.0
+    most_cpus = _bounded(has.cpus, has.most_cpus)
+    most_gpus = _bounded(has.gpus, has.most_gpus, UNKNOWN_CPUS / CPUS_PER_ENCODER)
     encoders = (
         _encoders(config, gpus, has.gpus, has.cpus),
-        _encoders(config, gpus, has.most_gpus, has.most_cpus),
+        _encoders(config, gpus, most_gpus, most_cpus),
     )
     decoders = (
         _decoders(config, encoders[0], has.cpus),
-        _decoders(config, encoders[1], has.most_cpus),
+        _decoders(config, encoders[1], most_cpus),
     )
     return Pools(
         decoders=Pool(now=decoders[0], most=max(decoders)),
         encoders=Pool(now=encoders[0], most=max(encoders)),
         encode_gpus=gpus,
     )
+
+
+def _bounded(now: float, most: float, unknown: float = UNKNOWN_CPUS) -> float:
+    """Return `most`, or a number for it where the cluster does not say."""
+    return max(now, unknown) if math.isinf(most) else most
 
 
 def _encode_on_gpu(config: IndexConfig, has: Capacity) -> bool:
@@ -108,8 +132,10 @@ def _encode_on_gpu(config: IndexConfig, has: Capacity) -> bool:
             f"encode_device=gpu needs {config.encode_gpus:g} GPU; the cluster has {has.gpus:g} and "
             f"may start {has.most_gpus:g}. Use encode_device=cpu, or add GPU nodes."
         )
-    wanted = config.encode_device == "gpu" or (config.encode_device == "auto" and has.most_gpus > 0)
-    return wanted and config.encode_gpus > 0
+    if config.encode_gpus == 0:
+        return False
+    known = has.gpus if math.isinf(has.most_gpus) else has.most_gpus
+    return config.encode_device == "gpu" or (config.encode_device == "auto" and known > 0)
 
 
 def _encoders(config: IndexConfig, each_gpus: float, gpus: float, cpus: float) -> int:

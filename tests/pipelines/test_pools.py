@@ -7,6 +7,7 @@ import pytest
 from marc_core.config import IndexConfig
 from marc_core.errors import ConfigError
 from pipelines.pools import Capacity, Pool, pool_sizes
+from pipelines.pools import capacity as pools_capacity
 
 
 def capacity(cpus: float, gpus: float = 0, most_cpus: float = 0, most_gpus: float = 0) -> Capacity:
@@ -29,6 +30,30 @@ def test_the_documented_cluster_grows_from_nothing() -> None:
     assert pools.encode_gpus == 1.0
 
 
+INF = float("inf")
+
+
+def test_a_cluster_that_does_not_say_how_far_it_grows_may_grow() -> None:
+    pools = pool_sizes(IndexConfig(), capacity(0, most_cpus=INF, most_gpus=INF))
+    assert (pools.decoders.now, pools.decoders.most) == (1, 79)
+    assert (pools.encoders, pools.encode_gpus) == (Pool(now=1, most=4), 0.0)
+    large = pool_sizes(IndexConfig(), capacity(640, most_cpus=INF, most_gpus=INF))
+    assert large.decoders.now == large.decoders.most
+
+
+@pytest.mark.parametrize(
+    ("head_cpus", "grows"), [(0, True), (2, False)], ids=["head leads only", "head works, too"]
+)
+def test_a_head_without_cpus_is_a_cluster_that_grows(
+    monkeypatch: pytest.MonkeyPatch, head_cpus: float, grows: bool
+) -> None:
+    head = {"node:__internal_head__": 1.0} | ({"CPU": head_cpus} if head_cpus else {})
+    monkeypatch.setattr("ray.nodes", lambda: [{"Resources": head}, {"Resources": {"CPU": 4.0}}])
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0 + head_cpus})
+    monkeypatch.setattr("pipelines.pools._declared", dict)
+    assert (pools_capacity().most_cpus == INF) == grows
+
+
 @pytest.mark.parametrize(
     ("device", "has", "gpus"),
     [
@@ -37,6 +62,8 @@ def test_the_documented_cluster_grows_from_nothing() -> None:
         ("auto", capacity(4, most_gpus=2), 1.0),
         ("cpu", capacity(4, gpus=1), 0.0),
         ("gpu", capacity(4, most_gpus=1), 1.0),
+        ("gpu", capacity(0, most_cpus=INF, most_gpus=INF), 1.0),
+        ("auto", capacity(4, gpus=1, most_cpus=INF, most_gpus=INF), 1.0),
     ],
 )
 def test_whether_encoders_ask_for_a_gpu_is_configured(
