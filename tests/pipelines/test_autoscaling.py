@@ -58,7 +58,8 @@ def test_an_index_job_grows_from_nothing_and_shrinks_again(
 ) -> None:
     for i in range(40):
         clip_writer(tmp_path / "archive" / f"{i:02d}.mp4", seconds=60.0, seed=i)
-    with autoscaling_cluster(tmp_path, nodes=3, cpus=1) as address:
+    # Ray Data holds CPUs back for each stage: with one a node, a second decoder has no room.
+    with autoscaling_cluster(tmp_path, nodes=3, cpus=4) as address:
         done = subprocess.run(
             [
                 sys.executable, "-c", DRIVER, str(tmp_path / "archive"), str(tmp_path / "memory"),
