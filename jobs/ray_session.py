@@ -105,7 +105,10 @@ def _check_reachable(address: str, nowhere: str) -> None:
 
 def _join_or_start(address: str | None, min_cpus: int) -> None:
     import ray
+    from ray._private.utils import read_ray_address
 
+    if address is None and _is_stale(read_ray_address()):
+        address = "local"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {
         "include_dashboard": False,
@@ -120,6 +123,17 @@ def _join_or_start(address: str | None, min_cpus: int) -> None:
         ray.init(address=address, num_cpus=min_cpus, **options)
     except ValueError:  # Ray refuses num_cpus where it joins a cluster of `ray start`.
         ray.init(address=address, **options)
+
+
+def _is_stale(address: str | None) -> bool:
+    """Return whether nothing answers where Ray has noted this machine's cluster: a head that was
+    killed leaves its note, and Ray would wait for it for minutes."""
+    try:
+        if address is not None:
+            _check_reachable(address, "")
+    except ClusterError:
+        return True
+    return False
 
 
 def _worker_environment() -> dict[str, Any]:

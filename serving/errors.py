@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from ray.exceptions import RayTaskError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -82,7 +83,10 @@ def unavailable(what: str) -> ApiError:
 
 
 def api_error(error: BaseException, request_id: str = "") -> ApiError:
-    """Return what to answer to an exception."""
+    """Return what to answer to an exception, also one of another process."""
+    raised = error
+    while isinstance(error, RayTaskError):  # whose own text is a traceback
+        error = error.cause
     if isinstance(error, ApiError):
         return error
     if isinstance(error, MissingFeaturesError):
@@ -94,7 +98,7 @@ def api_error(error: BaseException, request_id: str = "") -> ApiError:
         return ApiError(504, "deadline_exceeded", message)
     if isinstance(error, EngineError):
         return unavailable("student")
-    log.error("unexpected error", exc_info=error, extra={"request_id": request_id})
+    log.error("unexpected error", exc_info=raised, extra={"request_id": request_id})
     message = f"An error of the server's own; its log has it under '{request_id}'."
     return ApiError(500, "internal_error", message)
 

@@ -64,6 +64,19 @@ def test_what_listens_and_never_answers_is_no_cluster(
     assert time.monotonic() - started < 15
 
 
+def test_the_note_of_a_head_that_was_killed_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ray._private.utils.read_ray_address", lambda: f"127.0.0.1:{free_port()}")
+    asked: list[object] = []
+    monkeypatch.setattr("ray.init", lambda address, **_: asked.append(address))
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with ray_session():
+        pass
+    assert asked == ["local"]
+
+
 def test_a_deadline_ends_what_never_answers() -> None:
     started = time.monotonic()
     with pytest.raises(TimeoutError), _deadline(0.2):

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from ray.exceptions import RayTaskError
 
+from marc_core.errors import AnswerError
+from serving.errors import api_error
 from serving.retriever import MemoryRetriever
 
 
@@ -148,3 +151,10 @@ def test_ready_names_its_parts(client: TestClient) -> None:
     assert ready["parts"] == {"retriever": "ok", "student": "ok"}
     assert (ready["weights_version"], ready["weights_problem"]) == (0, None)
     assert get(client, "/v1/whoami")["anonymous"] is True
+
+
+def test_an_error_of_another_process_is_its_own_sentence() -> None:
+    crossed = RayTaskError("prepare", "a traceback", AnswerError("A question must not be empty."))
+    for error in (crossed, crossed.as_instanceof_cause()):
+        found = api_error(error)
+        assert (found.status, found.message) == (422, "A question must not be empty.")
