@@ -18,7 +18,12 @@ def text(name: str, value: Any) -> str:
     """Return a text."""
     if not isinstance(value, str):
         raise _wrong(name, "must be text", value)
-    if any("\ud800" <= c <= "\udfff" for c in value):
+    return str(value)
+
+
+def words(name: str, value: Any) -> str:
+    """Return a text that a tokenizer can read; names of files may hold any bytes, words may not."""
+    if any("\ud800" <= c <= "\udfff" for c in text(name, value)):
         raise _wrong(name, "must be text that UTF-8 can hold", value)
     return str(value)
 

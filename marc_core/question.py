@@ -114,7 +114,7 @@ class Turn:
     def __post_init__(self) -> None:
         if self.role not in ("user", "assistant"):
             raise AnswerError(f"A turn's role must be user or assistant. Got {self.role!r}.")
-        checks.text("text", self.text)
+        checks.words("text", self.text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +135,7 @@ class Question:
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        checks.text("text", self.text)
+        checks.words("text", self.text)
         checks.instance("filter", self.filter, EventFilter)
         checks.instance("sampling", self.sampling, Sampling)
         _check(self, checks.every, "history", kind=Turn, kinds="turns")
@@ -184,7 +184,8 @@ class SearchQuery:
     offset: int = 0
 
     def __post_init__(self) -> None:
-        _check(self, checks.text, "text", "event_id")
+        _check(self, checks.words, "text")
+        _check(self, checks.text, "event_id")
         if self.image is not None and not isinstance(self.image, bytes):
             shown = repr(self.image)[:80]
             raise AnswerError(f"image must be the bytes of an image file. Got {shown}.")

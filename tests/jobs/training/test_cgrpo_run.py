@@ -16,7 +16,7 @@ from tests.jobs.training.train_sets import write_train_set
 from tests.processes import descendants_named
 
 SMALL = (
-    "steps=3", "save_every=1", "rollout.questions=6", "rollout.answers=4",
+    "steps=6", "save_every=1", "rollout.questions=6", "rollout.answers=4",
     "rollout.teacher_answers=4", "rollout.max_tokens=8", "loss.kl=0.02", "learner.cpus=1",
     "teacher_pool.cpus=0.5", "rollout_pool.cpus=0.5", "rollout_pool.questions_a_call=3",
     "optimizer.kind=adamw",
@@ -49,7 +49,7 @@ def test_a_run_with_a_killed_actor_ends_with_a_student(ray_cluster, tmp_path, tr
 
     student = train(config, kill_once)
     points = curve(tmp_path / "run")
-    assert [p["step"] for p in points] == [1, 2, 3]
+    assert [p["step"] for p in points] == [1, 2, 3, 4, 5, 6]
     assert all(0 <= p["score"] <= 1 and 0 < p["a_full"] <= 1 for p in points)
     assert all(p["sampler_gap"] < 1e-4 for p in points), "rollouts and trainer disagree"
     assert len(killed) == 1
@@ -66,4 +66,4 @@ def test_a_run_with_a_killed_actor_ends_with_a_student(ray_cluster, tmp_path, tr
     assert (student / "model.safetensors").read_bytes() != (
         start.directory / "model.safetensors"
     ).read_bytes()
-    assert "3 steps of 6 questions, 4 answers each" in (student / "README.md").read_text()
+    assert "6 steps of 6 questions, 4 answers each" in (student / "README.md").read_text()
