@@ -53,7 +53,11 @@ def status(
             out.print(plain(line), soft_wrap=True)
         if failures:
             rows = report["failed_videos"]
-            out.print(failure_table(rows) if rows else "No failures: every video is indexed.")
+            out.print(
+                failure_table(rows)
+                if rows
+                else "No failures among the videos that the memory knows."
+            )
         if warnings:
             rows = report["videos_with_warnings"]
             out.print(warning_table(rows) if rows else "No video has warnings.")

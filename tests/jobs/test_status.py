@@ -105,7 +105,7 @@ def test_nothing_to_list_is_a_sentence_not_an_empty_table(memory: str) -> None:
     store.delete_videos(["v1", "v2", "v3"])
     result = runner.invoke(app, ["status", "-m", memory, "--failures", "--warnings"])
     assert result.exit_code == 0, result.output
-    assert "No failures: every video is indexed." in result.output
+    assert "No failures among the videos that the memory knows." in result.output
     assert "No video has warnings." in result.output
     assert "attempts" not in result.output
 
