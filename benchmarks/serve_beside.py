@@ -31,6 +31,7 @@ from benchmarks.serve_load import (
     keep,
     load,
     make_memory,
+    options,
     served,
 )
 from jobs.common import ray_session
@@ -44,12 +45,7 @@ CALLS = 60
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--memory")
-    parser.add_argument("--into", type=Path)
-    args = parser.parse_args()
+    args = options(__doc__, list(PARTS), seconds=30).parse_args()
     with tempfile.TemporaryDirectory() as scratch, ray_session():
         memory = args.memory or make_memory(Path(scratch))
         config = ServeConfig(memory=memory, port=PORT)

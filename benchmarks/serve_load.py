@@ -48,12 +48,8 @@ WARM_S = 3.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--seconds", type=float, default=20)
+    parser = options(__doc__, list(PARTS), seconds=20)
     parser.add_argument("--overload-seconds", type=float, default=60)
-    parser.add_argument("--memory")
-    parser.add_argument("--into", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, ray_session():
         memory = args.memory or make_memory(Path(scratch))
@@ -62,6 +58,16 @@ def main() -> None:
             found[part] = PARTS[part](ServeConfig(memory=memory, port=PORT), args)
             keep(args.into, found)
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
+
+
+def options(doc: str, parts: list[str], *, seconds: float) -> argparse.ArgumentParser:
+    """Return the options that every benchmark of serving has."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--seconds", type=float, default=seconds)
+    parser.add_argument("--memory")
+    parser.add_argument("--into", type=Path)
+    return parser
 
 
 def keep(path: Path | None, found: dict[str, Any]) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from serving.config import LimitConfig, ReplicaConfig, ServeConfig, TraceConfig, UploadConfig
 from serving.keys import KeyFile, new_key
+from tests.serving.collectors import collector
 from tests.serving.test_dashboard import exported
 from tests.serving.test_serve import ASK, free_port, until
 
@@ -32,24 +31,8 @@ Make = Callable[..., httpx2.Client]
 @pytest.fixture(scope="module")
 def bodies() -> Iterator[tuple[str, list[bytes]]]:
     """A collector's address, and what it was sent."""
-    found: list[bytes] = []
-
-    class Collector(BaseHTTPRequestHandler):
-        """Keeps what it is sent."""
-
-        def do_POST(self) -> None:
-            found.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1/traces", found
-    server.shutdown()
-    server.server_close()
+    with collector() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

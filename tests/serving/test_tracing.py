@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -23,6 +21,7 @@ from serving.handles import RetrieverHandle, StudentHandle
 from serving.metrics import Metrics
 from serving.retriever import MemoryRetriever
 from serving.student import EngineStudent
+from tests.serving.collectors import collector
 from tests.serving.conftest import BASE
 
 ASK: Any = {"model": "marc", "messages": [{"role": "user", "content": "What colour is SECRET?"}]}
@@ -164,30 +163,13 @@ def test_off_there_is_no_trace(chain: TestClient) -> None:
 
 
 def test_spans_reach_a_collector(chain: TestClient) -> None:
-    bodies: list[bytes] = []
-
-    class Collector(BaseHTTPRequestHandler):
-        """Keeps what it is sent."""
-
-        def do_POST(self) -> None:
-            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        endpoint = f"http://127.0.0.1:{server.server_port}/v1/traces"
-        tracing.start_tracing(TraceConfig(endpoint=endpoint), "gateway")
-        chain.get("/v1/facets")
-        assert tracing.flush()
-    finally:
-        tracing.stop_tracing()
-        server.shutdown()
-        server.server_close()
+    with collector() as (endpoint, bodies):
+        try:
+            tracing.start_tracing(TraceConfig(endpoint=endpoint), "gateway")
+            chain.get("/v1/facets")
+            assert tracing.flush()
+        finally:
+            tracing.stop_tracing()
     sent = [ExportTraceServiceRequest.FromString(body) for body in bodies]
     (resource,) = (r for request in sent for r in request.resource_spans)
     names = {span.name for scope in resource.scope_spans for span in scope.spans}
