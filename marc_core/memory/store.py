@@ -104,6 +104,13 @@ class MemoryStore:
 
     # Writing
 
+    def _begin_write(self) -> None:
+        """See the latest state, with all columns of this version. Raises MemoryStoreError where
+        the vectors are another encoder's by now."""
+        self.refresh()
+        self.tables.check_bound()
+        self.tables.complete_columns()
+
     def publish(
         self,
         videos: pa.Table,
@@ -119,8 +126,7 @@ class MemoryStore:
         removed. Idempotent; may run in several processes at once. Raises MemoryStoreError before
         anything is written when rows break a rule, and after repeated commit conflicts.
         """
-        self.refresh()
-        self.tables.check_bound()
+        self._begin_write()
         new = publishing.checked(videos, events, features, texts, self.meta.embedding_dim)
         publishing.publish(self.tables, new)
 
@@ -134,6 +140,7 @@ class MemoryStore:
         if pc.any(pc.equal(videos["status"], schemas.INDEXED)).as_py():
             raise MemoryStoreError("A failure's status must be 'failed' or 'quarantined'.")
         self.refresh()
+        self.tables.complete_columns()
         ours = f"{is_in('video_id', videos['video_id'].to_pylist())} AND num_events > 0"
         known = scan(self.tables.videos, schemas.VIDEOS.names, ours).to_pylist()
         kept = {row["video_id"]: row for row in known}
@@ -155,8 +162,7 @@ class MemoryStore:
 
         videos: rows of `changes.SAID`. texts: all texts of these kinds. Raises MemoryStoreError.
         """
-        self.refresh()
-        self.tables.check_bound()
+        self._begin_write()
         changes.update_texts(self.tables, videos, texts, kinds)
 
     def rename_videos(self, moves: Mapping[str, VideoSource]) -> list[str]:
@@ -165,8 +171,7 @@ class MemoryStore:
         moves: old video_id -> the file as it is listed now. Returns the new ids; an old id that
         has no visible events is left out. Raises MemoryStoreError.
         """
-        self.refresh()
-        self.tables.check_bound()
+        self._begin_write()
         return changes.rename_videos(self.tables, moves)
 
     def publish_features(self, features: pa.Table) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,6 +70,14 @@ class Tables:
     def all(self) -> dict[str, Any]:
         """Return the tables by name."""
         return {name: getattr(self, name) for name in NAMES}
+
+    def complete_columns(self) -> None:
+        """Add the columns of schemas.ADDED that an older version did not know, with nulls.
+
+        Changes schemas only, no data. What another writer added meanwhile is found there.
+        """
+        for name in schemas.ADDED:
+            with_retries(partial(_add_missing, getattr(self, name)))
 
     @contextmanager
     def same_encoder(self) -> Iterator[None]:
@@ -299,6 +308,21 @@ def merge(
     with_retries(commit)
 
 
+def missing_columns(table: Any) -> list[pa.Field]:
+    """Return the columns of schemas.ADDED that this open table lacks."""
+    there = table.schema.names
+    return [field for field in schemas.ADDED.get(table.name, ()) if field.name not in there]
+
+
+def _add_missing(table: Any) -> None:
+    if not missing_columns(table):
+        return
+    table.checkout_latest()
+    missing = missing_columns(table)
+    if missing:
+        table.add_columns(missing)
+
+
 def delete_where(table: Any, condition: str) -> int:
     """Delete rows in one commit, or make no commit when there are none; return their number."""
     if not table.count_rows(condition):
@@ -307,8 +331,19 @@ def delete_where(table: Any, condition: str) -> int:
 
 
 def scan(table: Any, columns: Sequence[str], condition: str | None = None) -> pa.Table:
-    """Return all rows that fit the condition."""
-    query = table.search().select(list(columns))
+    """Return all rows that fit the condition.
+
+    Columns of schemas.ADDED that an older memory lacks are null (a condition cannot name them).
+    """
+    added = {field.name: field for field in schemas.ADDED.get(table.name, ())}
+    absent: set[str] = set()
+    if not added.keys().isdisjoint(columns):
+        absent = {field.name for field in missing_columns(table)}.intersection(columns)
+    there = [name for name in columns if name not in absent]
+    query = table.search().select(there or table.schema.names[:1])
     if condition is not None:
         query = query.where(condition)
-    return query.to_arrow()
+    rows = query.to_arrow()
+    for name in sorted(absent):
+        rows = rows.append_column(added[name], pa.nulls(rows.num_rows, added[name].type))
+    return rows.select(list(columns)) if absent else rows
