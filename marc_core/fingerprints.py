@@ -18,6 +18,10 @@ from typing import Any
 from marc_core.config import CompressConfig, IndexConfig, MethodConfig, fingerprint
 
 
+_CUTTING = 2
+"""Counts the changes of what the same settings cut: 2 splits long events on a grid."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fingerprints:
     """Of everything that decides a video's rows. features: None where none are stored."""
@@ -52,6 +56,7 @@ def fingerprints_of(
         cuts=fingerprint(
             (video.backend, video.sample_fps, video.max_sampled_frames, video.frame_max_pixels),
             config.events,
+            _CUTTING,
         ),
         embeddings=embeddings_name(encoder_fingerprint),
         features=joined_name(features_names(vision_fingerprint, config))

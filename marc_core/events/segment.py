@@ -6,7 +6,7 @@
                                                |
               events shorter than min_event_s lose their weaker boundary
                                                |
-              events longer than max_event_s are split evenly -> list[Event]
+              events longer than max_event_s are split every max_event_s -> list[Event]
 
 Every frame belongs to exactly one event, and an event ends where the next begins or where a gap
 in the source's clock does: no event spans a gap.
@@ -29,6 +29,8 @@ from marc_core.types import BoundaryKind, Event
 
 _ONLY_FRAME_S = 0.04
 """Duration of the only frame of a video (our choice: 25 fps)."""
+_SLACK_S = 1e-6
+"""Rounding of times allowed where a cut is looked for at a given one."""
 _STRENGTH: dict[BoundaryKind, int] = {"max_length": 0, "semantic": 1, "shot": 2}
 _FIXED = frozenset({"start", "gap"})
 """Boundaries that no rule removes."""
@@ -105,7 +107,7 @@ def segment(
             boundaries, line, np.asarray(sampled_index), embeddings_SD, config
         )
     boundaries = _without_short(boundaries, line, config.min_event_s)
-    boundaries = _with_splits(boundaries, line, config)
+    boundaries = _with_splits(boundaries, line, np.asarray(sampled_index), config)
     return _events(boundaries, line)
 
 
@@ -123,8 +125,8 @@ def frames_to_add(
 
     Arguments as of `segment`. One near the middle of each shot that has none, or only black ones
     although not all of it is black (a cut lies half-way through the black); and more, where
-    samples are further apart than half of `max_event_s`. Events are joined shots, cut between
-    samples or into parts longer than half of `max_event_s`, so none is left without.
+    samples are further apart than half of `max_event_s`. Events are joined shots, cut only where
+    a sample lies on either side, so none is left without.
     """
     line = _timeline(times_s, shot_scores, gaps, end_s)
     shots = _shot_boundaries(line, shot_scores, dark_F, config)
@@ -249,23 +251,31 @@ def _strength(boundary: _Boundary) -> tuple[int, float]:
 
 
 def _with_splits(
-    boundaries: list[_Boundary], line: _Timeline, config: EventConfig
+    boundaries: list[_Boundary],
+    line: _Timeline,
+    sampled_index: NDArray[np.int64],
+    config: EventConfig,
 ) -> list[_Boundary]:
-    """Split events longer than `max_event_s` into equal parts, as far as frames allow.
+    """Split events longer than `max_event_s` every `max_event_s` from their start.
 
-    No part becomes shorter than `min_event_s` (frames that are held long could make one).
+    Where an event ends thus moves none of its earlier cuts (a part's end may be such a place). A
+    cut is left out, and the event before it longer, where what it leaves would be shorter than
+    `min_event_s` or hold no sample.
     """
     result: list[_Boundary] = []
     for boundary, end in zip(boundaries, line.ends(boundaries), strict=True):
         result.append(boundary)
         start_s, end_s = line.starts_s[boundary.frame], line.stops_s[end - 1]
-        parts = math.ceil((end_s - start_s) / config.max_event_s - 1e-9)
-        for target_s in np.linspace(start_s, end_s, parts + 1)[1:-1]:
-            frame = int(np.searchsorted(line.starts_s, target_s))
+        cuts = math.ceil((end_s - start_s) / config.max_event_s - 1e-9) - 1
+        for target_s in start_s + config.max_event_s * np.arange(1, cuts + 1):
+            frame = int(np.searchsorted(line.starts_s, target_s - _SLACK_S))
             if not result[-1].frame < frame < end:
                 continue
             since_s = line.starts_s[frame] - line.starts_s[result[-1].frame]
-            if min(since_s, end_s - line.starts_s[frame]) >= config.min_event_s:
+            if min(since_s, end_s - line.starts_s[frame]) < config.min_event_s - _SLACK_S:
+                continue
+            edges = np.searchsorted(sampled_index, [result[-1].frame, frame, end])
+            if (np.diff(edges) > 0).all():
                 result.append(_Boundary(frame=frame, kind="max_length", score=0.0))
     return result
 

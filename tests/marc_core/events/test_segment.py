@@ -83,11 +83,34 @@ def test_a_short_event_joins_the_neighbour_behind_its_weaker_boundary(left, righ
     assert [e.first_frame for e in events] == [0, start]
 
 
-def test_long_events_are_split_evenly():
+def test_long_events_are_split_on_a_grid_from_their_start():
     times_s, scores, sampled = _uniform(150)
     events = segment(times_s, scores, sampled, None, CONFIG)
-    assert [e.start_s for e in events] == [0.0, 50.0, 100.0]
+    assert [e.start_s for e in events] == [0.0, 60.0, 120.0]
     assert [e.kind for e in events] == ["start", "max_length", "max_length"]
+    assert len(segment(*_uniform(120.5), None, CONFIG)) == 2  # half a second stays with the rest
+
+
+@settings(max_examples=60, deadline=None)
+@given(videos(), st.data())
+def test_where_a_video_ends_moves_no_cut_but_in_its_last_shot(video, data):
+    """Noise of change points is that of a shot, and long events are split from their start."""
+    times_s, scores, sampled, embeddings, _ = video
+    config = EventConfig(min_event_s=0.0, max_event_s=20.0, change_point_min_shot_s=5.0)
+    F = data.draw(st.integers(1, len(times_s)))
+    whole = segment(times_s, scores, sampled, embeddings, config)
+    inside = sampled < F
+    part = segment(
+        times_s[:F], scores[:F], sampled[inside],
+        None if embeddings is None else embeddings[inside], config,
+    )  # fmt: skip
+    shots = [e.first_frame for e in part if e.kind in ("start", "shot")]
+    last = shots[-2] if len(shots) > 1 else 0  # the end may cut a transition in two
+
+    def before(events):
+        return [(e.first_frame, e.kind, e.score) for e in events if e.first_frame < last]
+
+    assert before(part) == before(whole)
 
 
 def _two_topics(seconds, change_s):
