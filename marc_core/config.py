@@ -26,8 +26,10 @@ __all__ = [
     "IndexConfig",
     "MemoryConfig",
     "MethodConfig",
+    "PromptConfig",
     "RetrieveConfig",
     "StudentConfig",
+    "TextConfig",
     "VideoConfig",
     "config_to_yaml",
     "fingerprint",
@@ -108,6 +110,22 @@ class EventConfig:
                 f"events.max_event_s must be at least twice events.min_event_s. "
                 f"Got {self.max_event_s} and {self.min_event_s}."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """What is said, written and shown, as text beside events (docs/footage.md). Made by a pass of
+    its own after indexing: a stage that is switched on later adds its texts without a new cut.
+
+    auto: on, unless the file beside the video says that it is synthetic."""
+
+    speech: Literal["auto", "on", "off"] = "auto"
+    """Recognise what is said."""
+    writing: Literal["auto", "on", "off"] = "auto"
+    """Read what is written in the picture."""
+    captions: Literal["off", "on"] = "off"
+    """Describe each event in words by the student, or another model; off, because it costs more
+    than all else (our choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +245,16 @@ class RetrieveConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromptConfig:
+    """What the student is told in words beside what it sees."""
+
+    text_in_prompt: int = number(0, least=0)
+    """Tokens of text of the retrieved events (said, written, captioned, from sidecars) in the
+    prompt at most; lines that hold words of the question first. 0: none (our choice: a student
+    that was not trained with such text may read it wrongly; docs/footage.md)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
     """The LanceDB memory."""
 
@@ -263,6 +291,8 @@ class MethodConfig:
     """Decoding and sampling."""
     events: EventConfig = field(default_factory=EventConfig)
     """Cutting into events."""
+    text: TextConfig = field(default_factory=TextConfig)
+    """Text beside events."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """The model that finds events."""
     student: StudentConfig = field(default_factory=StudentConfig)
@@ -273,6 +303,8 @@ class MethodConfig:
     """Merging of visual tokens."""
     retrieve: RetrieveConfig = field(default_factory=RetrieveConfig)
     """Choice of events."""
+    answer: PromptConfig = field(default_factory=PromptConfig)
+    """What the student is told in words."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     """Where events are kept."""
     archive_options: dict[str, str] = field(default_factory=dict)

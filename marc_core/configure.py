@@ -40,7 +40,8 @@ def load_config(
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    layers: list[Any] = [OmegaConf.structured(cls)]
+    known: Any = OmegaConf.structured(cls)
+    layers: list[Any] = [known]
     try:
         if preset is not None:
             layers.append(OmegaConf.load(_preset_file(preset)))
@@ -52,6 +53,8 @@ def load_config(
         if given is not None:
             layers.append(OmegaConf.create(dict(given)))
         layers.append(OmegaConf.from_dotlist(_dotlist(overrides)))
+        for layer in layers[1:]:
+            _name_switches(layer, known)
         config = OmegaConf.to_object(OmegaConf.merge(*layers))
     except (OmegaConfBaseException, YAMLError) as error:
         first = str(error).splitlines()[0]
@@ -63,6 +66,16 @@ def load_config(
     assert isinstance(config, cls)
     check_bounds(config)
     return config
+
+
+def _name_switches(layer: Any, known: Any) -> None:
+    """Write on and off, which YAML reads as true and false, as words where words are wanted."""
+    for key, value in list(layer.items()):
+        wanted = known.get(key) if key in known else None
+        if isinstance(value, bool) and wanted in ("auto", "on", "off"):
+            layer[key] = "on" if value else "off"
+        elif hasattr(value, "items") and hasattr(wanted, "items"):
+            _name_switches(value, wanted)
 
 
 def _read_file(file: str | Path, *, without: Collection[str]) -> Any:

@@ -34,6 +34,17 @@ def test_questions_take_the_file_of_the_index(tmp_path: Path) -> None:
         load_config(AnswerConfig, files=[file])
 
 
+def test_switches_are_words_however_yaml_reads_them(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("text: {speech: off, writing: 'on'}\n")
+    config = load_config(IndexConfig, files=[file], overrides=["text.captions=on"])
+    assert (config.text.speech, config.text.writing, config.text.captions) == ("off", "on", "on")
+    again = load_config(IndexConfig, stored=config_to_yaml(config))
+    assert again.text == config.text
+    with pytest.raises(ConfigError, match=r"text\.speech"):
+        load_config(IndexConfig, overrides=["text.speech=perhaps"])
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: b: c\n", "\x00"])
 def test_a_file_that_is_no_configuration_is_named(text: str, tmp_path: Path) -> None:
     file = tmp_path / "odd.yaml"

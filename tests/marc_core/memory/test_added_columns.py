@@ -1,4 +1,4 @@
-"""A memory that an older version wrote: columns that came later are null, and there after a write."""
+"""A memory that an older version wrote: columns that came later are null until the next write."""
 
 import pyarrow as pa
 import pytest
