@@ -1,7 +1,8 @@
 """The decoding child: `python -m marc_core.video.child <data fd>`.
 
     stdin: one JSON request a line      {"op": "decode", "path": ..., "config": {...}}
-    <data fd>: wire messages            info, alive*, chunk*, summary | alive*, frames*, end | error
+    <data fd>: wire messages            info, alive*, chunk*, summary | alive*, frames*, end |
+                                        alive*, picture*, end | error
     stderr: what decoders print; its last line explains a crash
 
 A thread reads stdin, and its end ends the process at once, even while a decoder loops: the child
@@ -30,6 +31,7 @@ from marc_core.filenames import shown
 from marc_core.video import wire
 from marc_core.video.backend import decode
 from marc_core.video.exact import find_frames
+from marc_core.video.pictures import Stretch, find_pictures
 
 _FRAMES_PER_MESSAGE = 32
 """Frames of a read that are sent together (our choice: 10 MB)."""
@@ -69,9 +71,9 @@ def _limit_memory(extra_bytes: int) -> None:
 
 
 def _serve(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
-    serve = {"decode": _serve_decode, "read": _serve_read}[request["op"]]
+    served = {"decode": _serve_decode, "read": _serve_read, "pictures": _serve_pictures}
     try:
-        serve(fd, request, config)
+        served[request["op"]](fd, request, config)
     except VideoError as error:
         fields = {"type": type(error).__name__, "message": str(error)}
         wire.send(fd, "error", {**fields, "num_streams": error.num_streams}, {})
@@ -105,6 +107,17 @@ def _serve_read(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
     while batch := list(itertools.islice(found, _FRAMES_PER_MESSAGE)):
         times_s, frames = zip(*batch, strict=True)
         wire.send(fd, "frames", {}, {"times_s": np.array(times_s), "frames": np.stack(frames)})
+        sign.reset()
+    wire.send(fd, "end", {}, {})
+
+
+def _serve_pictures(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
+    sign = _SignOfLife(fd)
+    stretches = [Stretch(*stretch) for stretch in request["stretches"]]
+    asked = {name: request[name] for name in ("stream", "repaired")}
+    found = find_pictures(request["path"], stretches, config, **asked, on_frame=sign)
+    for number, time_s, frame_HWC in found:
+        wire.send(fd, "picture", {"number": number, "time_s": time_s}, {"frame": frame_HWC})
         sign.reset()
     wire.send(fd, "end", {}, {})
 

@@ -104,7 +104,7 @@ def _find(
             yield from frames.items()
             return
     with open_video(path, config, stream=stream) as video:
-        seekable = not repaired and _may_seek(video, wanted_s)
+        seekable = not repaired and may_seek(video, wanted_s)
         if seekable and repaired is None:
             seekable = stamps_are_times(path, stream=stream, on_packet=on_frame)
         if seekable:
@@ -116,7 +116,7 @@ def _find(
             yield from _match(timed, left_s)
 
 
-def _may_seek(video: OpenVideo, wanted_s: Sequence[float]) -> bool:
+def may_seek(video: OpenVideo, wanted_s: Sequence[float]) -> bool:
     """Return whether seeking leads to these times: an index, and none past the promised end.
 
     Past it lie joined files, whose own times begin again and were continued by the Clock.

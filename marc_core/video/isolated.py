@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marc_core.config import VideoConfig
+    from marc_core.video.pictures import Stretch
 
 CHILD_COMMAND = (sys.executable, "-P", "-m", "marc_core.video.child")
 _PIPE_BYTES = 1 << 20
@@ -109,6 +110,29 @@ class IsolatedDecoder:
             arrays = message.arrays
             found |= zip(arrays["times_s"].tolist(), arrays["frames"], strict=True)
         return [found[time_s] for time_s in times]
+
+    def pictures(
+        self,
+        path: str | Path,
+        stretches: Sequence[Stretch],
+        *,
+        stream: int = 0,
+        repaired: bool | None = None,
+    ) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+        """`marc_core.video.pictures.find_pictures` in the child; raises what `open` raises.
+
+        One picture is in memory at a time. Leaving before the end kills the child.
+        """
+        asked = {"stretches": [[*s] for s in stretches], "stream": stream, "repaired": repaired}
+        child = self._request("pictures", path, asked)
+        try:
+            while (message := self._receive(child, path)).kind != "end":
+                assert message.kind == "picture", message.kind
+                fields = message.fields
+                yield fields["number"], fields["time_s"], message.arrays["frame"]
+        finally:
+            if not child.idle:
+                self.close()
 
     def _request(self, op: str, path: str | Path, fields: dict[str, Any]) -> _Child:
         if self._child is None or not self._child.idle or not self._child.alive:
