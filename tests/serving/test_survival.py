@@ -1,5 +1,5 @@
-"""What is lost when replicas are killed or deployed anew, under load of whole answers, streams, and
-streams that their readers leave: nothing without an error to retry."""
+"""What is lost when replicas are killed, deployed anew, added and taken away, under load of whole
+answers, streams, and streams that their readers leave: nothing without an error to retry."""
 
 from __future__ import annotations
 
@@ -111,3 +111,20 @@ def test_a_rolling_redeploy_loses_nothing(config: ServeConfig) -> None:
     assert askers.lost == []
     again = sum(count for end, count in askers.ends.items() if " again:" in end)
     assert again <= 9, dict(askers.ends)  # one of each asker, where a gateway is cut short
+
+
+def test_replicas_go_up_under_load_and_down_after_it(config: ServeConfig) -> None:
+    student = dataclasses.replace(
+        config.student, min_replicas=1, max_replicas=3, target_ongoing=2.0, upscale_delay_s=1.0,
+        downscale_delay_s=3.0,
+    )  # fmt: skip
+    deploy(dataclasses.replace(config, student=student))
+    eventually(lambda: len(replicas("student")) == 1)
+    with Askers(address(config), 9, answer=TEXT) as askers:
+        eventually(lambda: len(replicas("student")) == 3)
+        askers.wait(20)
+    eventually(lambda: len(replicas("student")) == 1)
+    with Askers(address(config), 2, answer=TEXT) as after:
+        after.wait(4)
+    print(dict(askers.ends))
+    assert askers.lost == after.lost == []
