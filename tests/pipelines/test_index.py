@@ -156,10 +156,12 @@ def whoever_opens_dies(path: Path) -> Iterator[None]:
 
     def watch() -> None:
         while not stop.wait(0.05):
-            for handle in Path("/proc").glob("[0-9]*/fd/*"):
-                with suppress(OSError):
-                    if os.readlink(handle) == str(path):
-                        os.kill(int(handle.parts[2]), signal.SIGKILL)
+            for process in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError):  # it has ended meanwhile
+                    if b"marc_core.video.child" not in (process / "cmdline").read_bytes():
+                        continue
+                    if any(os.readlink(h) == str(path) for h in (process / "fd").iterdir()):
+                        os.kill(int(process.name), signal.SIGKILL)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
