@@ -100,8 +100,8 @@ class EventConfig:
     min_event_s: float = number(1.0, least=0)
     """Shorter events are joined to a neighbour (our choice)."""
     max_event_s: float = number(60.0, above=0)
-    """Longer events are split every so many seconds from their start (our choice: 30 temporal groups
-    at 1 fps)."""
+    """Longer events are split every so many seconds from their start (our choice: 30 temporal
+    groups at 1 fps)."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where two values contradict each other."""

@@ -17,7 +17,6 @@ from typing import Any
 
 from marc_core.config import CompressConfig, IndexConfig, MethodConfig, fingerprint
 
-
 _CUTTING = 2
 """Counts the changes of what the same settings cut: 2 splits long events on a grid."""
 

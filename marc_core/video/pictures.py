@@ -23,7 +23,9 @@ from marc_core.video.stamps import stamps_are_times
 
 if TYPE_CHECKING:
     import numpy as np
+    from av.packet import Packet
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
     from marc_core.config import VideoConfig
@@ -117,7 +119,7 @@ def _keyframe_of(
     return None
 
 
-def _alone(video: OpenVideo, packet: av.Packet) -> VideoFrame | None:
+def _alone(video: OpenVideo, packet: Packet[VideoStream]) -> VideoFrame | None:
     """Return the frame of one packet, if it is whole without those before it.
 
     The decoder is drained, so that it holds nothing back; the next seek makes it ready again.
