@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 # The build of torch: for CPUs by default; .../whl/cu130 for CUDA; empty: pip's own index, which is
 # also taken where this one cannot be reached (behind a mirror).
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# What is installed beside MARC: text beside events (docs/install.md). On a Linux whose glibc is older
+# than 2.34: make EXTRAS=dev,ocr
+EXTRAS ?= dev,speech,ocr
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Ray starts twice as fast when byte code is kept.
 export PYTHONDONTWRITEBYTECODE :=
@@ -28,7 +31,7 @@ ifneq ($(TORCH_INDEX),)
 	    $(PIP) install --constraint constraints.txt --no-deps torch; } || \
 	  { echo "No torch from pip's own index either. Name one that has it: make TORCH_INDEX=URL ..."; exit 2; }
 endif
-	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) install --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
 demo: $(VENV)/.installed  ## render a small archive, index it on a local Ray, ask it questions

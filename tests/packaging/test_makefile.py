@@ -54,7 +54,7 @@ def test_the_index_of_torch_is_asked_first(tmp_path: Path) -> None:
     assert (code, said) == (0, "")
     assert f"--index-url {INDEX} torch" in torch
     assert "--retries 0 --timeout 15" in torch
-    assert rest.endswith("--editable .[dev]")
+    assert rest.endswith("--editable .[dev,speech,ocr]")
 
 
 def test_pips_own_index_is_taken_where_that_one_fails(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_pips_own_index_is_taken_where_that_one_fails(tmp_path: Path) -> None:
     assert INDEX in said
     assert "--constraint constraints.txt --no-deps torch" in torch
     assert "--index-url" not in torch
-    assert rest.endswith("--editable .[dev]")
+    assert rest.endswith("--editable .[dev,speech,ocr]")
 
 
 def test_where_both_fail_make_says_what_to_do(tmp_path: Path) -> None:
@@ -75,4 +75,4 @@ def test_where_both_fail_make_says_what_to_do(tmp_path: Path) -> None:
 def test_an_empty_index_is_pips_own(tmp_path: Path) -> None:
     code, said, (rest,) = install(tmp_path, index="")
     assert (code, said) == (0, "")
-    assert rest.endswith("--editable .[dev]")
+    assert rest.endswith("--editable .[dev,speech,ocr]")

@@ -66,7 +66,8 @@ def test_extras_differ() -> None:
 
 def test_constraints_pin_every_dependency() -> None:
     pins = {normal(line) for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    needed = {*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]}
+    extras = PROJECT["optional-dependencies"]
+    needed = {*PROJECT["dependencies"], *extras["dev"], *extras["speech"], *extras["ocr"]}
     assert {normal(d) for d in needed} <= pins
 
 
