@@ -98,20 +98,22 @@ def shift_copy(
     path: Path,
     shift_s: float,
     options: dict[str, str],
+    *,
+    sound: bool = False,
 ) -> Path:
     """Copy the packets of `source` with all times moved by `shift_s`; nothing is encoded."""
     with (
         av.open(str(source)) as media,
         av.open(str(path), "w", options=options) as out,
     ):
-        stream = media.streams.video[0]
-        copy = out.add_stream_from_template(stream)
-        ticks = round(shift_s / stream.time_base)
-        for packet in media.demux(stream):
+        streams = [*media.streams.video[:1], *(media.streams.audio[:1] if sound else ())]
+        copies = {stream.index: out.add_stream_from_template(stream) for stream in streams}
+        for packet in media.demux(streams):
             if packet.dts is None:
                 continue
+            ticks = round(shift_s / packet.time_base)
             packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
-            packet.stream = copy
+            packet.stream = copies[packet.stream.index]
             out.mux(packet)
     return path
 

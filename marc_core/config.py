@@ -121,6 +121,24 @@ class TextConfig:
 
     speech: Literal["auto", "on", "off"] = "auto"
     """Recognise what is said."""
+    speech_model: str = "moonshine"
+    """`moonshine` (English, comes with the extra `speech`), or a local directory or hub id of the
+    Whisper family, for other languages."""
+    speech_revision: str | None = None
+    """Hub revision; pin it in production."""
+    speech_language: str | None = None
+    """Language that is spoken, such as "de"; None: Whisper hears it in each utterance."""
+    speech_device: str = "auto"
+    """Where Whisper runs; auto: cuda where there is one, else cpu. Moonshine runs on a CPU."""
+    speech_threshold: float = number(0.5, above=0.15, most=1)
+    """Probability above which 32 ms of sound are speech (silero-vad's authors' value)."""
+    speech_pause_s: float = number(0.5, above=0, most=10)
+    """A pause that ends an utterance (our choice: between sentences, not between words)."""
+    speech_max_s: float = number(15.0, least=2, most=29)
+    """Utterances that last longer are cut at their quietest moment (our choice: short enough to
+    point at a moment; models hear at most 30 s)."""
+    speech_batch: int = number(8, least=1)
+    """Utterances recognised at a time (our choice: memory, and speed on a GPU)."""
     writing: Literal["auto", "on", "off"] = "auto"
     """Read what is written in the picture."""
     captions: Literal["off", "on"] = "off"

@@ -94,6 +94,23 @@ class VideoInfo:
     num_streams: int = 1
 
 
+SOUND_RATE = 16_000
+"""Samples of sound a second (what voice activity and speech models read)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SoundBlock:
+    """A run of sound. samples: (N,) float32 in [-1, 1], one channel, SOUND_RATE a second.
+
+    start_s: time of its first sample on the video's clock. joins: whether it goes on exactly where
+    the block before ended; else sound is missing between them, or they overlap.
+    """
+
+    start_s: float
+    samples: NDArray[np.float32]
+    joins: bool
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameChunk:
     """A run of consecutive decoded frames.

@@ -11,8 +11,9 @@ from typing import Literal
 from marc_core.config import PRESETS_DIR
 from marc_core.errors import ModelLoadError
 
-Part = Literal["encoder", "student"]
-"""The section of the configuration that names the model, and its folder within a preset."""
+Part = Literal["encoder", "student", "speech"]
+"""What the model is for: the section of the configuration that names it, and its folder within a
+preset; `text.speech_model` for speech."""
 _WHOLE_FILE_BYTES = 256 * 1024**2
 _SAMPLES, _SAMPLE_BYTES = 64, 64 * 1024
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
@@ -31,7 +32,7 @@ def local_directory(part: Part, name: str, revision: str | None, *, download: bo
         return Path(name)
     if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise ModelLoadError(
-            f"{part}.model must be preset:NAME, an existing directory or a hub id OWNER/NAME. "
+            f"{_setting(part)} must be preset:NAME, an existing directory or a hub id OWNER/NAME. "
             f"Got '{name}'."
         )
     return _hub_directory(part, name, revision, download)
@@ -72,9 +73,10 @@ def _preset_directory(part: Part, name: str) -> Path:
     if (directory / "config.json").is_file():
         return directory
     known = sorted(p.parent.parent.name for p in PRESETS_DIR.glob(f"*/{part}/config.json"))
+    presets = ", ".join(f"preset:{k}" for k in known) or "no preset"
     raise ModelLoadError(
-        f"{part}.model must be one of {', '.join(f'preset:{k}' for k in known) or 'no preset'}, a "
-        f"directory or a hub id. Got '{name}', which has no files in this installation."
+        f"{_setting(part)} must be one of {presets}, a directory or a hub id. Got '{name}', which "
+        "has no files in this installation."
     )
 
 
@@ -82,6 +84,7 @@ def _hub_directory(part: Part, name: str, revision: str | None, download: bool) 
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    without = "" if part == "speech" else f", or use {_setting(part)}=preset:tiny"
     try:
         found = snapshot_download(
             name,
@@ -92,10 +95,14 @@ def _hub_directory(part: Part, name: str, revision: str | None, download: bool) 
         return Path(found)
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise ModelLoadError(
-            f"{part}.model '{name}' is neither in the local hub cache nor downloadable "
+            f"{_setting(part)} '{name}' is neither in the local hub cache nor downloadable "
             f"({type(error).__name__}). Connect to the hub once, or copy the model's directory "
-            f"here and set {part}.model to its path, or use {part}.model=preset:tiny."
+            f"here and set {_setting(part)} to its path{without}."
         ) from error
+
+
+def _setting(part: Part) -> str:
+    return "text.speech_model" if part == "speech" else f"{part}.model"
 
 
 def _digest(path: Path) -> str:

@@ -2,7 +2,7 @@
 
     stdin: one JSON request a line      {"op": "decode", "path": ..., "config": {...}}
     <data fd>: wire messages            info, alive*, chunk*, summary | alive*, frames*, end |
-                                        alive*, picture*, end | error
+                                        alive*, picture*, end | alive*, sound*, end | error
     stderr: what decoders print; its last line explains a crash
 
 A thread reads stdin, and its end ends the process at once, even while a decoder loops: the child
@@ -29,6 +29,7 @@ from marc_core.config import VideoConfig
 from marc_core.errors import VideoError, VideoLimitError
 from marc_core.filenames import shown
 from marc_core.video import wire
+from marc_core.video.audio import sound_blocks
 from marc_core.video.backend import decode
 from marc_core.video.exact import find_frames
 from marc_core.video.pictures import Stretch, find_pictures
@@ -71,7 +72,12 @@ def _limit_memory(extra_bytes: int) -> None:
 
 
 def _serve(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
-    served = {"decode": _serve_decode, "read": _serve_read, "pictures": _serve_pictures}
+    served = {
+        "decode": _serve_decode,
+        "read": _serve_read,
+        "pictures": _serve_pictures,
+        "sound": _serve_sound,
+    }
     try:
         served[request["op"]](fd, request, config)
     except VideoError as error:
@@ -122,8 +128,18 @@ def _serve_pictures(fd: int, request: dict[str, Any], config: VideoConfig) -> No
     wire.send(fd, "end", {}, {})
 
 
+def _serve_sound(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
+    sign = _SignOfLife(fd)
+    asked = {name: request[name] for name in ("stream", "repaired", "until_s")}
+    for block in sound_blocks(request["path"], config, **asked, on_packet=sign):
+        fields = {"start_s": block.start_s, "joins": block.joins}
+        wire.send(fd, "sound", fields, {"samples": block.samples})
+        sign.reset()
+    wire.send(fd, "end", {}, {})
+
+
 class _SignOfLife:
-    """Called for each decoded frame; says "alive" once a second."""
+    """Called for each decoded frame or packet; says "alive" once a second."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

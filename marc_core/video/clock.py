@@ -104,6 +104,11 @@ class Clock:
         return median(self._recent) if len(self._recent) > _RECENT // 3 else self._promised_s
 
     @property
+    def offset_s(self) -> float:
+        """What is added to stamps by now, for all the restarts so far."""
+        return self._offset_s
+
+    @property
     def repaired(self) -> bool:
         """Whether any time differs from its stamp for another reason than a missing stamp."""
         return self.num_outliers > 0 or self.num_seams > 0

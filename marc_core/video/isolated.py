@@ -10,13 +10,8 @@ when a video is left before its end; the next request starts a fresh one.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import select
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -28,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 from marc_core import errors
 from marc_core.errors import DecoderCrashError, DecodeTimeoutError, VideoError
 from marc_core.filenames import shown
-from marc_core.types import DecodeSummary, FrameChunk, VideoInfo
+from marc_core.types import DecodeSummary, FrameChunk, SoundBlock, VideoInfo
 from marc_core.video import wire
+from marc_core.video.process import Child
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,10 +35,6 @@ if TYPE_CHECKING:
     from marc_core.video.pictures import Stretch
 
 CHILD_COMMAND = (sys.executable, "-P", "-m", "marc_core.video.child")
-_PIPE_BYTES = 1 << 20
-"""Asked of the kernel for the data pipe; the largest that needs no privilege."""
-_STDERR_KEPT_BYTES = 8192
-_EXIT_WAIT_S = 5.0
 
 
 class IsolatedDecoder:
@@ -57,7 +49,7 @@ class IsolatedDecoder:
     def __init__(self, config: VideoConfig, *, command: Sequence[str] = CHILD_COMMAND) -> None:
         self._config = config
         self._command = tuple(command)
-        self._child: _Child | None = None
+        self._child: Child | None = None
 
     def __enter__(self) -> IsolatedDecoder:
         return self
@@ -134,10 +126,34 @@ class IsolatedDecoder:
             if not child.idle:
                 self.close()
 
-    def _request(self, op: str, path: str | Path, fields: dict[str, Any]) -> _Child:
+    def sound(
+        self,
+        path: str | Path,
+        *,
+        stream: int = 0,
+        repaired: bool = False,
+        until_s: float | None = None,
+    ) -> Iterator[SoundBlock]:
+        """Yield what `marc_core.video.audio.sound_blocks` yields, from the child.
+
+        Raises what it raises, DecodeTimeoutError and DecoderCrashError. Left before its end, it
+        kills the child.
+        """
+        asked = {"stream": stream, "repaired": repaired, "until_s": until_s}
+        child = self._request("sound", path, asked)
+        try:
+            while (message := self._receive(child, path)).kind != "end":
+                assert message.kind == "sound", message.kind
+                fields, samples = message.fields, message.arrays["samples"]
+                yield SoundBlock(start_s=fields["start_s"], joins=fields["joins"], samples=samples)
+        finally:
+            if not child.idle:
+                self.close()
+
+    def _request(self, op: str, path: str | Path, fields: dict[str, Any]) -> Child:
         if self._child is None or not self._child.idle or not self._child.alive:
             self.close()
-            self._child = _Child(self._command)
+            self._child = Child(self._command)
         child = self._child
         child.idle = False
         child.deadline_s = time.monotonic() + self._config.deadline_per_video_s
@@ -145,7 +161,7 @@ class IsolatedDecoder:
         child.send(json.dumps(request))
         return child
 
-    def _receive(self, child: _Child, path: str | Path) -> wire.Message:
+    def _receive(self, child: Child, path: str | Path) -> wire.Message:
         """Return the next message that is not a sign of life; settle the child's fate."""
         try:
             message = self._next_message(child, path)
@@ -158,7 +174,7 @@ class IsolatedDecoder:
             raise _error_from(message)
         return message
 
-    def _next_message(self, child: _Child, path: str | Path) -> wire.Message:
+    def _next_message(self, child: Child, path: str | Path) -> wire.Message:
         stall_s = self._config.stall_timeout_s
 
         def read_into(view: memoryview) -> None:
@@ -175,7 +191,7 @@ class IsolatedDecoder:
             pass
         return message
 
-    def _timeout_text(self, child: _Child, path: str | Path) -> str:
+    def _timeout_text(self, child: Child, path: str | Path) -> str:
         if time.monotonic() >= child.deadline_s:
             limit = self._config.deadline_per_video_s
             return (
@@ -192,7 +208,7 @@ class DecodeStream:
     """Chunks of one video from the child. Iterate once, inside `with`."""
 
     def __init__(
-        self, owner: IsolatedDecoder, child: _Child, path: str | Path, info: VideoInfo
+        self, owner: IsolatedDecoder, child: Child, path: str | Path, info: VideoInfo
     ) -> None:
         self.info = info
         self._owner, self._child, self._path = owner, child, path
@@ -235,120 +251,6 @@ class DecodeStream:
                 self._ended = True
                 return
             yield wire.chunk_of(message)
-
-
-class _Child:
-    """A child process with its pipes."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        read_fd, write_fd = os.pipe()
-        self.idle = True
-        self.deadline_s = float("inf")
-        self._stderr = b""
-        try:
-            self._process = subprocess.Popen(
-                [*command, str(write_fd)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=[write_fd],
-                env=_environment(),
-            )
-        except OSError:
-            os.close(read_fd)
-            raise
-        finally:
-            os.close(write_fd)
-        self._fd = read_fd
-        with contextlib.suppress(OSError):  # refused where the user's pipes are many already
-            fcntl.fcntl(read_fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        assert self._process.stderr is not None
-        self._stderr_fd = self._process.stderr.fileno()
-        for fd in (read_fd, self._stderr_fd):
-            os.set_blocking(fd, False)
-        self._poll = select.poll()
-        self._poll.register(read_fd, select.POLLIN)
-        self._poll.register(self._stderr_fd, select.POLLIN)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def send(self, line: str) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # its death is noticed by the next read
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
-
-    def read_into(self, view: memoryview, stall_s: float) -> None:
-        """Fill `view`. Raises TimeoutError (no byte for `stall_s`, or deadline), EOFError."""
-        until_s = min(time.monotonic() + stall_s, self.deadline_s)
-        while view:
-            try:
-                count = os.readv(self._fd, [view])
-            except BlockingIOError:
-                self._wait(until_s)
-                continue
-            if count == 0:
-                raise EOFError
-            view = view[count:]
-            until_s = min(time.monotonic() + stall_s, self.deadline_s)
-
-    def _wait(self, until_s: float) -> None:
-        left_s = until_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        for fd, _ in self._poll.poll(left_s * 1000):
-            if fd == self._stderr_fd:
-                self._read_stderr()
-
-    def _read_stderr(self) -> None:
-        try:
-            text = os.read(self._stderr_fd, 65536)
-        except BlockingIOError:
-            return
-        if not text:
-            self._poll.unregister(self._stderr_fd)
-        self._stderr = (self._stderr + text)[-_STDERR_KEPT_BYTES:]
-
-    def cause_of_death(self) -> str:
-        """Return how the child ended: signal or exit code, and the last line it printed."""
-        try:
-            code = self._process.wait(_EXIT_WAIT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
-        with contextlib.suppress(KeyError):
-            self._read_stderr()
-        lines = self._stderr.decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"{how}; {last}" if last else how
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stderr):
-            assert stream is not None
-            with contextlib.suppress(BrokenPipeError):
-                stream.close()
-        os.close(self._fd)
-
-
-def _environment() -> dict[str, str]:
-    """Return the child's environment: finds this very package, keeps libraries single-threaded."""
-    root = str(Path(errors.__file__).parents[1])
-    known = os.environ.get("PYTHONPATH")
-    return {
-        **os.environ,
-        "PYTHONPATH": root if not known else root + os.pathsep + known,
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
 
 
 def _error_from(message: wire.Message) -> VideoError:

@@ -25,7 +25,7 @@ LENGTH = struct.Struct("<I")
 MAX_HEADER_BYTES = 1 << 20
 """A longer header is no message of ours."""
 
-_DTYPES = {"uint8": np.uint8, "int64": np.int64, "float64": np.float64}
+_DTYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32, "float64": np.float64}
 
 
 @dataclass(frozen=True, kw_only=True)

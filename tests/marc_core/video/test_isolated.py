@@ -18,7 +18,7 @@ from marc_core.errors import (
     UnreadableVideoError,
     VideoLimitError,
 )
-from marc_core.video import IsolatedDecoder, decode, isolated, read_frames
+from marc_core.video import IsolatedDecoder, decode, process, read_frames
 
 CONFIG = VideoConfig(chunk_frames=7)
 
@@ -153,7 +153,7 @@ def test_a_real_child_killed_in_mid_video_is_a_crash_and_is_replaced(odd: Path, 
         with decoder.open(path) as stream:
             chunks = iter(stream)
             sampled = next(chunks).sampled_frames
-            assert 250 // len(sampled) * sampled.nbytes > 20 * isolated._PIPE_BYTES
+            assert 250 // len(sampled) * sampled.nbytes > 20 * process._PIPE_BYTES
             os.kill(decoder.child_pid, signal.SIGKILL)
             with pytest.raises(DecoderCrashError, match="SIGKILL"):
                 list(chunks)
