@@ -24,6 +24,7 @@ from jobs.submit import submit
 from jobs.train_cgrpo import train
 from jobs.train_set import train_set
 from jobs.upkeep import delete, optimize
+from jobs.watch import watch
 
 app = typer.Typer(
     name="marc",
@@ -54,8 +55,8 @@ def options(
 
 
 COMMANDS = (
-    demo, index, search, ask, evaluate, train_set, train, push, status, prune, delete, gc, optimize,
-    submit, serve, reload, mcp,
+    demo, index, watch, search, ask, evaluate, train_set, train, push, status, prune, delete, gc,
+    optimize, submit, serve, reload, mcp,
 )  # fmt: skip
 for command in COMMANDS:
     # Typer would end a command with 1 where nobody reads what it prints.

@@ -31,11 +31,12 @@ def status(
     config: ConfigOption = None,
     failures: Annotated[bool, typer.Option(help="List videos that are not indexed, why.")] = False,
     warnings: Annotated[bool, typer.Option(help="List videos that have warnings.")] = False,
+    gaps: Annotated[bool, typer.Option(help="List what live sources lack, why.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a memory holds: videos by state, events, sizes, fingerprints, indexes.
 
-    Example: marc status --memory runs/memory --failures --warnings
+    Example: marc status --memory runs/memory --failures --warnings --gaps
     """
     with clear_errors():
         store = open_memory(memory, config, settings)
@@ -45,6 +46,8 @@ def status(
             report["failed_videos"] = store.failures()
         if warnings:
             report["videos_with_warnings"] = warned(store)
+        if gaps:
+            report["gaps_of_sources"] = [gap._asdict() for gap in store.gaps()]
         if as_json:
             print_json(report)
             return
@@ -61,6 +64,9 @@ def status(
         if warnings:
             rows = report["videos_with_warnings"]
             out.print(warning_table(rows) if rows else "No video has warnings.")
+        if gaps:
+            rows = report["gaps_of_sources"]
+            out.print(gap_table(rows) if rows else "No live source lacks anything.")
 
 
 def describe(store: MemoryStore) -> dict[str, Any]:
@@ -74,6 +80,7 @@ def describe(store: MemoryStore) -> dict[str, Any]:
     return store.status() | {
         "format_version": store.meta.format_version,
         "with_warnings": len(warned(store)),
+        "gaps": gap_counts(store),
         "fingerprints": fingerprints,
     }
 
@@ -82,6 +89,22 @@ def warned(store: MemoryStore) -> list[dict[str, Any]]:
     """Return (uri, warnings) of the videos that have some."""
     rows = store.videos(columns=["uri", "warnings"]).to_pylist()
     return [row for row in rows if row["warnings"]]
+
+
+def gap_counts(store: MemoryStore) -> dict[str, dict[str, float]]:
+    """Return, by live source, how many gaps it has, how many go on, and the seconds of the rest.
+
+    Clocks that were put back count as gaps without seconds.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for gap in store.gaps():
+        counts = found.setdefault(gap.source, {"gaps": 0, "open": 0, "seconds": 0.0})
+        counts["gaps"] += 1
+        if gap.until is None:
+            counts["open"] += 1
+        else:
+            counts["seconds"] += max(0.0, (gap.until - gap.since).total_seconds())
+    return found
 
 
 def _models(store: MemoryStore) -> list[str]:
@@ -99,6 +122,12 @@ def status_lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  not indexed because: {kinds} (--failures lists them)"
     if report["with_warnings"]:
         yield f"  {report['with_warnings']:,} videos have warnings (--warnings lists them)"
+    for source, counts in report["gaps"].items():
+        goes_on = ", one goes on" if counts["open"] else ""
+        yield (
+            f"  live source {source}: {counts['gaps']:,} gaps of {counts['seconds']:,.1f} s"
+            f"{goes_on} (--gaps lists them)"
+        )
     yield f"  {_hours(report['hours'])} of video in {report['events']:,} events"
     yield f"  {report['texts']:,} texts, {_bytes(report['feature_bytes'])} of features"
     for kind, meaning in _KINDS.items():
@@ -164,6 +193,21 @@ def warning_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         for i, warning in enumerate(row["warnings"]):
             table.add_row(plain("" if i else names[row["uri"]]), plain(warning))
+    return table
+
+
+def gap_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what live sources lack and why."""
+    table = Table("source", "from (UTC)", "to (UTC)", "seconds", "why")
+    for row in rows:
+        since, until = row["since"], row["until"]
+        table.add_row(
+            plain(row["source"]),
+            f"{since:%F %T}",
+            "goes on" if until is None else f"{until:%F %T}",
+            "" if until is None else f"{(until - since).total_seconds():,.1f}",
+            plain(row["reason"]),
+        )
     return table
 
 

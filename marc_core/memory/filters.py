@@ -26,9 +26,9 @@ def filter_to_sql(filter: EventFilter) -> str | None:
     if filter.tags:
         parts.append(f"array_has_all(tags, [{', '.join(map(quote, filter.tags))}])")
     if filter.recorded_from is not None:
-        parts.append(f"recorded_to > {_moment(filter.recorded_from)}")
+        parts.append(f"recorded_to > {moment_literal(filter.recorded_from)}")
     if filter.recorded_to is not None:
-        parts.append(f"recorded_from < {_moment(filter.recorded_to)}")
+        parts.append(f"recorded_from < {moment_literal(filter.recorded_to)}")
     if filter.start_s is not None:
         parts.append(f"end_s - video_start_s > {float(filter.start_s)!r}")
     if filter.end_s is not None:
@@ -60,6 +60,7 @@ def _in_folder(folder: str) -> str:
     return f"({' OR '.join(parts)})"
 
 
-def _moment(value: dt.datetime) -> str:
+def moment_literal(value: dt.datetime) -> str:
+    """Return a moment as an SQL literal."""
     moment = value.astimezone(dt.UTC).replace(tzinfo=None)
     return f"timestamp '{moment.isoformat(timespec='microseconds')}Z'"

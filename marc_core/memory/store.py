@@ -22,6 +22,7 @@ from marc_core.errors import MemoryStoreError
 from marc_core.feature_rows import HEAD_TOKENS, read_features, tokens_a_row
 from marc_core.filenames import names_a_stream, spellings
 from marc_core.memory import changes, embeddings, maintenance, publishing
+from marc_core.memory import gaps as gap_rows
 from marc_core.memory.filters import is_in, quote
 from marc_core.memory.gc import GcPolicy, collect
 from marc_core.memory.rows import conform
@@ -272,7 +273,16 @@ class MemoryStore:
             self.optimize()
         return due
 
+    def record_gaps(self, gaps: Iterable[gap_rows.Gap]) -> None:
+        """Record gaps of live sources. What is known of the same source from the same moment on is
+        replaced; one whose end is its begin is forgotten."""
+        gap_rows.record(self.tables, gaps)
+
     # Reading
+
+    def gaps(self) -> list[gap_rows.Gap]:
+        """Return the gaps of live sources, in order of time."""
+        return gap_rows.listed(self.tables)
 
     def last_config(self) -> str | None:
         """Return the YAML of the configuration of the latest run with the memory's encoder."""

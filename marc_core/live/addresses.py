@@ -1,0 +1,90 @@
+"""What people name as a source: its id, how it is read, and whether that is allowed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from marc_core.errors import ConfigError, SourceError
+from marc_core.live.config import SourceConfig
+
+STORES = ("file", "s3", "gs", "gcs", "az", "abfs")
+"""Schemes of folders and buckets (marc_core.video.source)."""
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,63})=((?:[A-Za-z][A-Za-z0-9+.-]*://|[./~]).*)")
+
+
+def split_name(argument: str, settings: Iterable[str]) -> tuple[str | None, str]:
+    """Return (id or None, address) of `gate=rtsp://...` or an address alone.
+
+    settings: names of top-level settings, which no id may be.
+    """
+    found = _NAMED.fullmatch(argument)
+    if found is None or found[1] in settings:
+        return None, argument
+    return found[1], found[2]
+
+
+def id_of(address: str) -> str:
+    """Return an id for an address that was not given one: host and path, without credentials."""
+    parts = urlsplit(address)
+    text = f"{parts.hostname or ''}{parts.path}" if parts.scheme else os.path.abspath(address)
+    stem = os.path.splitext(text)[0]
+    return re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")[-64:].strip("-") or "source"
+
+
+def kind_of(source: SourceConfig) -> Literal["hls", "stream", "folder"]:
+    """Return how a source is read."""
+    if source.kind != "auto":
+        return source.kind
+    parts = urlsplit(source.address)
+    if "://" not in source.address or parts.scheme in STORES:
+        return "folder"
+    return "hls" if parts.path.lower().endswith((".m3u8", ".m3u")) else "stream"
+
+
+def checked(source_id: str, source: SourceConfig, allow: Iterable[str]) -> SourceConfig:
+    """Return the source with its camera. Raises ConfigError, SourceError."""
+    if not _ID.fullmatch(source_id):
+        raise ConfigError(
+            f"Ids of sources have letters, digits, - and _, 64 at most. Got '{source_id}'."
+        )
+    if not source.address:
+        raise ConfigError(f"watch.sources.{source_id}.address must name a camera or a folder.")
+    if kind_of(source) != "folder":
+        check_allowed(source.address, allow)
+    return replace(source, camera=source.camera or source_id)
+
+
+def check_allowed(address: str, allow: Iterable[str]) -> None:
+    """Raise SourceError unless scheme and host of an address fit a pattern of `watch.allow`."""
+    parts = urlsplit(address)
+    place = f"{parts.scheme}://{parts.hostname or ''}".lower()
+    if not any(fnmatchcase(place, pattern.lower()) for pattern in allow):
+        raise SourceError(
+            f"watch.allow does not admit '{place}' (of {shown(address)}). It has: "
+            f"{', '.join(allow)}."
+        )
+
+
+def shown(address: str) -> str:
+    """Return an address without user, password and query, which may be secrets."""
+    parts = urlsplit(address)
+    if "://" not in address:
+        return address
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def without_secrets(text: str, address: str) -> str:
+    """Return a text, such as an error's, in which the address is `shown`."""
+    text = text.replace(address, shown(address))
+    secrets = urlsplit(address)
+    for secret in (secrets.password, secrets.query):
+        text = text.replace(secret, "***") if secret else text
+    return text

@@ -1,0 +1,362 @@
+"""Live sources' way into the memory: from a closed segment to searchable, at once.
+
+    camera --> recorder (a child process each) --closed segments--+
+    folder --> FolderWatch (a thread each) ----finished files-----+--> inbox --> Watch
+                                                                                  |  oldest first
+                       LocalWorkers: this process   <-- jobs, a few at a time ----+
+                       RayWorkers: actors           --- rows --> Writer --> the memory
+
+The stages are those of `pipelines.index`, with their models loaded once. What is not done when
+`marc watch` ends lies in the folder of recordings, and the next start takes it up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from marc_core.config import config_to_yaml
+from marc_core.embed import encoder_facts
+from marc_core.errors import MarcError, MemoryStoreError, SourceError
+from marc_core.fingerprints import Fingerprints, fingerprints_of
+from marc_core.indexing import TRANSIENT_KINDS
+from marc_core.live.addresses import checked, kind_of
+from marc_core.live.config import SourceConfig, WatchJobConfig
+from marc_core.live.folders import FolderWatch, has_changed
+from marc_core.live.recorders import Inbox, RecorderProcess
+from marc_core.live.retention import collect
+from marc_core.memory import MemoryStore
+from marc_core.memory.gaps import Gap
+from marc_core.models.vision_tower import vision_fingerprint
+from marc_core.schemas import INDEXED
+from marc_core.types import VideoSource
+from marc_core.video.listing import list_videos
+from marc_core.video.source import local_source
+from pipelines.live_workers import Job, LocalWorkers, RayWorkers
+from pipelines.running import without_credentials
+from pipelines.stages import from_ipc
+from pipelines.writing import Writer
+
+TICK_S = 0.2
+"""Between two looks at everything (our choice)."""
+MOST_AT_ONCE = 16
+"""Videos in one commit at most, when many wait (our choice)."""
+_WRITE_ERRORS = (MemoryStoreError, OSError, RuntimeError)
+"""What a commit raises when a disk is full or a store is away; LanceDB's own are RuntimeErrors."""
+_COLLECTING_SHARE = 0.05
+"""Share of the time that looking for what has to go may take."""
+
+
+@dataclass(kw_only=True, slots=True)
+class SourceState:
+    """How far a source is."""
+
+    state: str = "starting"
+    reason: str = ""
+    segments: int = 0
+    indexed: int = 0
+    failed: int = 0
+    events: int = 0
+    gaps: int = 0
+    searchable_until: dt.datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Searchable:
+    """A video that is searchable now. until: its end on the wall clock, None where not known.
+
+    delay_s: from its end, by this machine's clock, until readers may find it.
+    """
+
+    source: str
+    uri: str
+    events: int
+    until: dt.datetime | None
+    delay_s: float | None
+
+
+@dataclass(kw_only=True)
+class Hooks:
+    """What a caller wants to hear of. say: a line for people."""
+
+    say: Callable[[str], None] = lambda _: None
+    searchable: Callable[[Searchable], None] = lambda _: None
+
+
+@dataclass(kw_only=True)
+class _Waiting:
+    jobs: deque[Job] = field(default_factory=deque)
+    later: list[tuple[float, Job]] = field(default_factory=list)
+
+
+class Watch:
+    """Watches sources until told to stop. Needs an initialised Ray for `on_ray`."""
+
+    def __init__(
+        self, config: WatchJobConfig, *, on_ray: bool = False, hooks: Hooks | None = None
+    ) -> None:
+        self.config, self.hooks = config, hooks or Hooks()
+        watch = config.watch
+        self.sources = {
+            name: checked(name, source, watch.allow) for name, source in watch.sources.items()
+        }
+        if not self.sources:
+            raise SourceError("No source given. Name a camera: marc watch rtsp://camera/stream")
+        if "://" in watch.folder:
+            raise SourceError(
+                f"watch.folder must be a folder that all nodes see. Got '{watch.folder}'."
+            )
+        Path(watch.folder).mkdir(parents=True, exist_ok=True)
+        self.states = {name: SourceState() for name in self.sources}
+        self.store, fingerprints, dim = _open(config)
+        self.writer = Writer(config, dim)
+        workers = RayWorkers if on_ray else LocalWorkers
+        self.workers = workers(config, fingerprints)
+        self.inbox: Inbox = queue.SimpleQueue()
+        self._waiting = _Waiting()
+        self._gaps: list[Gap] = []
+        self._listed: set[str] = set()
+        self._collect_at = self._gaps_at = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Record and index until `stop`; then close segments and index what there is."""
+        recorders: list[RecorderProcess] = []
+        folders: list[threading.Thread] = []
+        try:
+            for name, source in self.sources.items():
+                if kind_of(source) == "folder":
+                    folders.append(self._watch_folder(name, source, stop))
+                else:
+                    self._take_up(name)
+                    recorders.append(RecorderProcess(name, source, self.config.watch, self.inbox))
+            while not stop.is_set():
+                self._step(TICK_S)
+                for recorder in recorders:
+                    recorder.watch()
+                self._collect_if_due()
+            self._end(recorders, folders)
+        finally:
+            for recorder in recorders:
+                recorder.stop()
+                recorder.join(0.0 if not stop.is_set() else 5.0)
+            self.workers.close()
+
+    # What comes in
+
+    def _take_up(self, name: str) -> None:
+        """Queue the recordings that the memory does not hold: an earlier run was killed."""
+        folder = Path(self.config.watch.folder, name)
+        if not folder.is_dir():
+            return
+        known = set(self._known())
+        for source in list_videos([str(folder)], ["*.mkv"], {}):
+            if source.video_id not in known:
+                self._listed.add(source.video_id)
+                self._waiting.jobs.append(self._job(name, source))
+                self.states[name].segments += 1
+
+    def _known(self) -> Iterator[str]:
+        """Yield the ids of videos that need nothing more."""
+        for row in self.store.video_states().to_pylist():
+            if row["status"] == INDEXED or row["error_class"] not in TRANSIENT_KINDS:
+                yield row["video_id"]
+
+    def _watch_folder(
+        self, name: str, source: SourceConfig, stop: threading.Event
+    ) -> threading.Thread:
+        config = self.config
+        folder = FolderWatch(
+            source.address, config.patterns, config.archive_options,
+            stable_s=config.watch.stable_s, known=self._known(),
+        )  # fmt: skip
+
+        def loop() -> None:
+            pause_s = 0.0
+            while not stop.wait(pause_s):
+                started = time.monotonic()
+                try:
+                    for video in folder.look(started):
+                        self.inbox.put((name, {"what": "finished", "video": video}))
+                    state = {"state": "watching", "reason": ""}
+                except MarcError as error:
+                    state = {"state": "waiting", "reason": str(error)}
+                self.inbox.put((name, {"what": "state", **state}))
+                pause_s = max(config.watch.poll_s, 10 * (time.monotonic() - started))
+
+        thread = threading.Thread(target=loop, name=f"marc-{name}", daemon=True)
+        thread.start()
+        return thread
+
+    def _job(self, name: str, video: VideoSource, until: dt.datetime | None = None) -> Job:
+        source = self.sources[name]
+        tags = (f"source:{name}", *source.tags)
+        return Job(source=name, video=video, camera=source.camera, tags=tags, until=until)
+
+    def _hear(self, name: str, message: dict[str, Any]) -> None:
+        state, what = self.states[name], message["what"]
+        if what == "closed":
+            path = Path(message["path"]).resolve()
+            video = local_source(str(path), [path.with_suffix(".json").name])
+            state.state, state.reason = "recording", ""
+            if video.video_id not in self._listed:
+                until = dt.datetime.fromisoformat(message["until"])
+                self._waiting.jobs.append(self._job(name, video, until))
+                state.segments += 1
+        elif what == "finished":
+            self._waiting.jobs.append(self._job(name, message["video"]))
+            state.segments += 1
+        elif what == "gap":
+            self._gap(name, message)
+        elif what == "state":
+            new = (message["state"], message["reason"])
+            if new != (state.state, state.reason) and new[1]:
+                self.hooks.say(f"{name}: {new[0]}: {new[1]}")
+            state.state, state.reason = new
+
+    def _gap(self, name: str, message: dict[str, Any]) -> None:
+        since = dt.datetime.fromisoformat(message["from"])
+        until = message["until"] and dt.datetime.fromisoformat(message["until"])
+        self._gaps.append(Gap(name, since, until, message["reason"]))
+        if until is not None and until != since:
+            self.states[name].gaps += 1
+            self.hooks.say(f"{name}: nothing from {since:%F %T} to {until:%F %T} UTC: "
+                           f"{message['reason']}")  # fmt: skip
+
+    # What goes on
+
+    def _step(self, timeout_s: float) -> None:
+        """Hear what has happened, give work, write what is done; wait a little for either."""
+        for name, message in _all_of(self.inbox):
+            self._hear(name, message)
+        self._write_gaps()
+        now_s = time.monotonic()
+        due = [job for at_s, job in self._waiting.later if at_s <= now_s]
+        self._waiting.later = [one for one in self._waiting.later if one[0] > now_s]
+        self._waiting.jobs.extend(due)
+        while self._waiting.jobs and self.workers.is_free:
+            self.workers.start(self._waiting.jobs.popleft())
+        done = self.workers.done(timeout_s, MOST_AT_ONCE)
+        if done:
+            self._write(done)
+
+    def _write(self, done: list[tuple[Job, dict[str, Any]]]) -> None:
+        kept: list[tuple[Job, dict[str, Any]]] = []
+        for job, row in done:
+            if row["failed"] and has_changed(job.video, self.config.archive_options):
+                continue  # still being written: its next version is taken when it is finished
+            kept.append((job, row))
+        try:
+            if kept:
+                self.writer.commit([row for _, row in kept])
+        except _WRITE_ERRORS as error:
+            self._put_off(kept, error)
+            return
+        for job, row in kept:
+            self._count(job, from_ipc(row["videos"]).to_pylist()[0])
+
+    def _put_off(self, done: list[tuple[Job, dict[str, Any]]], error: Exception) -> None:
+        """Try these again later: the memory cannot be written now, and recording goes on."""
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        self.hooks.say(f"the memory cannot be written, tried again: {first}")
+        at_s = time.monotonic() + self.config.watch.retry_most_s
+        self._waiting.later += [(at_s, job) for job, _ in done]
+
+    def _write_gaps(self) -> None:
+        if not self._gaps or time.monotonic() < self._gaps_at:
+            return
+        try:
+            self.store.record_gaps(self._gaps)
+            self._gaps = []
+        except _WRITE_ERRORS as error:
+            self._put_off([], error)
+            self._gaps_at = time.monotonic() + self.config.watch.retry_most_s
+
+    def _count(self, job: Job, video: dict[str, Any]) -> None:
+        state = self.states[job.source]
+        if video["status"] != INDEXED:
+            state.failed += 1
+            self.hooks.say(f"{job.source}: {job.video.uri}: {video['error_message']}")
+            if video["error_class"] in TRANSIENT_KINDS and job.attempts < self.config.max_attempts:
+                again = replace(job, attempts=job.attempts + 1)
+                pause_s = self.config.watch.retry_most_s
+                self._waiting.later.append((time.monotonic() + pause_s, again))
+            return
+        until = job.until
+        if video["recorded_at"] is not None:
+            until = video["recorded_at"] + dt.timedelta(seconds=video["duration_s"])
+        state.indexed += 1
+        state.events += video["num_events"]
+        if until is not None:
+            state.searchable_until = max(state.searchable_until or until, until)
+        delay_s = None if until is None else (dt.datetime.now(dt.UTC) - until).total_seconds()
+        self.hooks.searchable(
+            Searchable(
+                source=job.source, uri=job.video.uri, events=video["num_events"], until=until,
+                delay_s=delay_s,
+            )
+        )  # fmt: skip
+
+    def _collect_if_due(self) -> None:
+        watch = self.config.watch
+        if time.monotonic() < self._collect_at or not (watch.keep_days or watch.keep_bytes):
+            return
+        started = time.monotonic()
+        counts = collect(self.store, watch, dt.datetime.now(dt.UTC))
+        if counts["files"]:
+            self.hooks.say(f"retention: {counts['files']:,} recordings removed with all of theirs")
+        took_s = time.monotonic() - started
+        self._collect_at = time.monotonic() + max(watch.collect_s, took_s / _COLLECTING_SHARE)
+
+    def _end(self, recorders: list[RecorderProcess], folders: list[threading.Thread]) -> None:
+        """Close segments and index what there is, within `end_s`."""
+        until_s = time.monotonic() + self.config.watch.end_s
+        for recorder in recorders:
+            recorder.stop()
+        for recorder in recorders:
+            recorder.join(max(0.1, min(5.0, until_s - time.monotonic())))
+        for thread in folders:
+            thread.join(max(0.1, until_s - time.monotonic()))
+        self._step(0.0)
+        while (self._waiting.jobs or self.workers.running) and time.monotonic() < until_s:
+            self._step(TICK_S)
+
+    @property
+    def left(self) -> int:
+        """Videos that are not indexed yet."""
+        return len(self._waiting.jobs) + len(self._waiting.later) + self.workers.running
+
+    def report(self) -> dict[str, Any]:
+        """Return how far all sources are, ready for JSON."""
+        return {
+            "sources": {name: asdict(state) for name, state in self.states.items()},
+            "left": self.left,
+            "memory": self.store.status(),
+        }
+
+
+def _open(config: WatchJobConfig) -> tuple[MemoryStore, Fingerprints, int]:
+    """Open the memory, or make it, and note how it is filled."""
+    encoder = encoder_facts(config.encoder)
+    tower = vision_fingerprint(config.student) if config.memory.store_features else None
+    store = MemoryStore.open(
+        config.memory, embedding_dim=encoder.dim, encoder_fingerprint=encoder.fingerprint,
+        create=True,
+    )  # fmt: skip
+    store.complete_switch()
+    plain = replace(config, watch=replace(config.watch, sources={}))  # addresses may hold passwords
+    store.record_run(config_to_yaml(without_credentials(plain)))
+    return store, fingerprints_of(config, encoder.fingerprint, tower), encoder.dim
+
+
+def _all_of(inbox: Inbox) -> Iterator[tuple[str, dict[str, Any]]]:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            yield inbox.get_nowait()

@@ -1,0 +1,172 @@
+"""Packets become segment files: where they are cut, what is told, what a kill leaves."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import av
+import pytest
+
+from marc_core.errors import SourceError
+from marc_core.live.config import WatchConfig
+from marc_core.live.recording import NOT_RUNNING, Recording
+from marc_core.live.spool import Spool
+from tests.live_hls import encode_piece
+
+WALL_S = 1_780_000_000.0
+
+
+class Recorded:
+    """A recording into a folder, and what it told."""
+
+    def __init__(self, folder: Path, **config: float) -> None:
+        self.told: list[dict] = []
+        self.spool = Spool(str(folder), "gate", "Gate 3", ("north",))
+        config = {"segment_s": 1.0} | config
+        self.recording = Recording(self.spool, WatchConfig(**config), self.told.append)
+
+    def feed(self, data: bytes, wall_s: float | None, *, skip: int = 0) -> None:
+        with av.open(io.BytesIO(data)) as container:
+            first = None
+            for packet in container.demux():
+                if packet.stream.type == "video" and packet.pts is not None:
+                    stamp = float(packet.pts * packet.time_base)
+                    first = stamp if first is None else first
+                    wall = None if wall_s is None else wall_s + stamp - first
+                    skip -= 1
+                    if skip < 0:
+                        self.recording.put(packet, wall_s=wall, clock="pdt")
+                else:
+                    self.recording.put(packet)
+
+    @property
+    def gaps(self) -> list[tuple[str, str | None, str]]:
+        told = [m for m in self.told if m["what"] == "gap"]
+        return [(m["from"][11:19], m["until"] and m["until"][11:19], m["reason"]) for m in told]
+
+    @property
+    def files(self) -> list[Path]:
+        return [Path(m["path"]) for m in self.told if m["what"] == "closed"]
+
+
+def pictures(path: Path) -> tuple[int, int, list[float]]:
+    """Return (frames, width, times) of a segment."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(container.streams.best("video")))
+    return len(frames), frames[0].width, [round(float(f.time), 3) for f in frames]
+
+
+def test_segments_hold_every_frame_and_their_own_clock(tmp_path: Path) -> None:
+    made = Recorded(tmp_path, segment_s=2.0)
+    for number in range(4):
+        made.feed(encode_piece(number), WALL_S + number)
+    made.recording.close()
+    assert [pictures(f) for f in made.files] == [(20, 160, [i / 10 for i in range(20)])] * 2
+    beside = json.loads(made.files[1].with_suffix(".json").read_text())
+    assert beside == {
+        "camera": "Gate 3",
+        "tags": ["source:gate", "clock:pdt", "north"],
+        "recorded_at": "2026-05-28T20:26:42+00:00",
+    }
+    assert made.files[1].name == "gate-20260528T202642.000Z.mkv"
+    assert made.gaps == []
+
+
+def test_another_picture_size_begins_another_segment(tmp_path: Path) -> None:
+    made = Recorded(tmp_path, segment_s=60.0)
+    stream = encode_piece(0) + encode_piece(1, size=(320, 192)) + encode_piece(2, size=(320, 192))
+    made.feed(stream, WALL_S)  # one connection, as of a camera that is set otherwise
+    made.recording.close()
+    assert [pictures(f)[:2] for f in made.files] == [(10, 160), (20, 320)]
+    with av.open(str(made.files[1])) as container:
+        assert container.streams.video[0].codec_context.width == 320
+    assert made.gaps == []
+
+
+def test_a_wrap_of_the_timestamps_loses_nothing(tmp_path: Path) -> None:
+    made = Recorded(tmp_path, segment_s=60.0)
+    made.feed(encode_piece(0, first_stamp=2**33 - 90_000), WALL_S)
+    made.feed(encode_piece(1, first_stamp=0), WALL_S + 1)
+    made.recording.close()
+    ((count, _, times),) = [pictures(f) for f in made.files]
+    assert count == 20
+    assert times == pytest.approx([i / 10 for i in range(20)], abs=0.02)  # 2^33 is no tenth
+
+
+def test_sound_goes_with_its_pictures(tmp_path: Path) -> None:
+    made = Recorded(tmp_path)
+    for number in range(3):
+        made.feed(encode_piece(number, sound=True), WALL_S + number)
+    made.recording.close()
+    heard = 0
+    for path in made.files:
+        with av.open(str(path)) as container:
+            stamps = [float(p.pts * p.time_base) for p in container.demux(audio=0) if p.size]
+        heard += len(stamps)
+        assert -0.2 < stamps[0] < 0.2
+        assert 0.6 < stamps[-1] < 1.2
+    assert heard >= 3 * 16_000 // 1024 - 3
+
+
+def test_a_break_is_a_gap_and_a_clock_that_jumps_is_one_too(tmp_path: Path) -> None:
+    made = Recorded(tmp_path)
+    made.feed(encode_piece(0), WALL_S)
+    made.recording.lost("ConnectionRefusedError")
+    assert made.gaps == [("20:26:41", None, "ConnectionRefusedError")]
+    made.recording.connected()
+    made.feed(encode_piece(5), WALL_S + 5)
+    made.feed(encode_piece(6), WALL_S + 3606)
+    made.feed(encode_piece(7), WALL_S + 7)
+    made.recording.close()
+    assert made.gaps[1:] == [
+        ("20:26:41", "20:26:45", "ConnectionRefusedError"),
+        ("20:26:46", "21:26:46", "the source's clock jumped by +3600.0 s"),
+        ("21:26:47", "20:26:47", "the source's clock jumped by -3600.0 s"),
+    ]
+    assert [pictures(f)[0] for f in made.files] == [10] * 4
+
+
+def test_a_break_in_which_nothing_was_missed_is_taken_back(tmp_path: Path) -> None:
+    made = Recorded(tmp_path)
+    made.feed(encode_piece(0), WALL_S)
+    made.recording.lost("the playlist was away")
+    made.recording.connected()
+    made.feed(encode_piece(1), WALL_S + 1)
+    assert made.gaps[1] == ("20:26:41", "20:26:41", "the playlist was away")
+
+
+def test_after_a_break_a_segment_begins_at_a_keyframe(tmp_path: Path) -> None:
+    made = Recorded(tmp_path)
+    made.feed(encode_piece(0), WALL_S, skip=3)
+    assert not made.files
+    made.feed(encode_piece(1), WALL_S + 1)
+    made.recording.close()
+    assert [pictures(f)[0] for f in made.files] == [10]
+
+
+def test_what_a_killed_recorder_left_is_taken_up(tmp_path: Path) -> None:
+    made = Recorded(tmp_path, segment_s=60.0)
+    for number in range(4):  # Matroska is written a second at a time
+        made.feed(encode_piece(number), WALL_S + number)
+    made.spool.open_path(WALL_S + 3.5, "pdt").touch()  # another one, of which nothing was written
+    again = Recorded(tmp_path)
+    (path,) = again.files
+    assert path.name == "gate-20260528T202640.000Z.mkv"
+    assert pictures(path)[0] >= 20
+    assert not list(tmp_path.rglob(".*.mkv"))
+    assert len(list(tmp_path.rglob("*.json"))) == 2  # one is .state.json
+    again.feed(encode_piece(9), WALL_S + 9)
+    again.recording.close()
+    (gap,) = again.gaps
+    assert gap[1:] == ("20:26:49", NOT_RUNNING)
+    assert gap[0] in ("20:26:42", "20:26:43", "20:26:44")
+
+
+def test_one_recorder_a_folder(tmp_path: Path) -> None:
+    first = Spool(str(tmp_path), "gate", "", ())
+    first.lock()
+    with pytest.raises(SourceError, match="another `marc watch`"):
+        Spool(str(tmp_path), "gate", "", ()).lock()
+    first.unlock()
