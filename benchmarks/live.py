@@ -76,7 +76,9 @@ class Found(threading.Thread):
             if store is not None:
                 self._look(store)
             if time.time() - started >= 10 * len(self.memory):
-                total = sum(pss_bytes(p) for p, line in descendants().items() if "serve" not in line)
+                total = sum(
+                    pss_bytes(p) for p, line in descendants().items() if "serve" not in line
+                )
                 self.memory.append((time.time() - started, total / 2**20))
 
     def _look(self, store: MemoryStore) -> None:

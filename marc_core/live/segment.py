@@ -98,7 +98,9 @@ def _copy(packet: Packet[Any]) -> Packet[Any]:
 class Segment:
     """An open segment file. wall_s: Unix seconds of its first picture."""
 
-    def __init__(self, path: Path, packet: Packet[Any], parameters: Parameters, wall_s: float) -> None:
+    def __init__(
+        self, path: Path, packet: Packet[Any], parameters: Parameters, wall_s: float
+    ) -> None:
         import av
 
         self.path, self.wall_s = path, wall_s

@@ -18,7 +18,7 @@ def job(folder: Path, address: str, **watch) -> WatchJobConfig:
 
     watch = {"segment_s": 1.0, "folder": str(folder / "live"), "poll_s": 0.2} | watch
     return WatchJobConfig(
-        memory=MemoryConfig(uri=str(folder / "memory"), refresh_s=0.0),
+        memory=MemoryConfig(uri=str(folder / "memory"), refresh_s=0.0, store_features=False),
         events=EventConfig(min_event_s=0.5),
         watch=WatchConfig(sources={"gate": SourceConfig(address=address)}, **watch),
     )
@@ -89,7 +89,7 @@ def test_a_growing_folder_has_no_failures(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_minute_with_a_break_a_new_size_and_a_clock_that_jumps(tmp_path: Path) -> None:
     with LiveHls(kept=4) as live:
-        watch, heard, said = watched(
+        watch, _, _ = watched(
             job(tmp_path, live.address, segment_s=3.0, retry_most_s=2.0, gap_s=1.5)
         )
 

@@ -13,6 +13,8 @@ from marc_core.live.readers import SourceDown
 from tests.live_hls import LiveHls, encode_piece
 from tests.marc_core.live.test_recording import WALL_S, Recorded, pictures
 
+HEAD = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n"
+
 
 def read(live: LiveHls, made: Recorded, reader: HlsReader | None = None, **config) -> HlsReader:
     """Read what the playlist has now, then stop."""
@@ -96,11 +98,10 @@ def test_a_piece_that_is_damaged_costs_itself(tmp_path: Path) -> None:
     ("playlist", "said"),
     [
         ("<html>", "no playlist"),
-        ("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n"
-         "#EXTINF:1,\npiece0.ts\n", "encrypted"),
-        ("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-ENDLIST\n", "has ended"),
+        (f'{HEAD}#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXTINF:1,\npiece0.ts\n', "encrypted"),
+        (f"{HEAD}#EXT-X-ENDLIST\n", "has ended"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_read_is_said(playlist: str, said: str, tmp_path: Path) -> None:
     with LiveHls() as live:
         live.playlist = lambda: playlist

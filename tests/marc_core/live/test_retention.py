@@ -71,9 +71,7 @@ def test_days(recorded: tuple[MemoryStore, list[Path]], tmp_path: Path) -> None:
     assert collect(store, config, NOW)["files"] == 0
 
 
-def test_bytes_count_features_too(
-    recorded: tuple[MemoryStore, list[Path]], tmp_path: Path
-) -> None:
+def test_bytes_count_features_too(recorded: tuple[MemoryStore, list[Path]], tmp_path: Path) -> None:
     store, (old, new) = recorded
     derived = {kept.key: kept.size_bytes for kept in kept_videos(store.tables)[0]}
     size = old.stat().st_size + new.stat().st_size
