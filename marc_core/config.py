@@ -90,6 +90,14 @@ class EventConfig:
     """Windows with a score this close to the threshold are predicted again as TransNetV2's authors
     do, in float32: 0 none, 1 all. 0.04 makes every cut theirs at half the speed; without it cuts
     were the same on every clip measured (our choice; see docs/events.md)."""
+    quiet_range_grey: float = number(6.0, least=0, most=255)
+    """Windows in which four fifths of the picture's 9 x 16 tiles stay within this many grey levels,
+    and no step is large, have no cut and are not looked at; 0: all are. No window with a transition
+    of its own was passed by in what was measured (docs/footage.md)."""
+    quiet_step_grey: float = number(3.0, least=0, most=255)
+    """Grey levels by which a tile has moved from one frame to the next (see `quiet_range_grey`)."""
+    quiet_step_share: float = number(0.06, least=0, most=1)
+    """Share of tiles that may move in one step of a window that is passed by."""
     change_points: bool = True
     """Split shots that have no cut by change points of the sampled frames' embeddings."""
     change_point_penalty: float = number(3.0, least=0)

@@ -14,10 +14,16 @@ the authors'. What differs: beyond a window's border a convolution finds the rea
 of zeros, and bfloat16 rounds. Where that could matter, because a score lies within
 `shot_recheck_margin` of the threshold, the window is predicted again exactly as the authors do,
 in float32.
+
+Windows in which nothing changes (`quiet`) are passed by: their scores are 0. The frames between are
+convolved in runs, each with 50 frames more on either side than its windows have, which is all that
+the convolutions see; so the other windows have the scores that they would have anyway.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -27,6 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from marc_core.config import EventConfig
+from marc_core.events.quiet import Change, change_in, is_quiet
 from marc_core.events.transnet import (
     FRAME_HEIGHT,
     FRAME_WIDTH,
@@ -47,7 +54,7 @@ _DARK_MEAN, _DARK_MAX = 16, 48
 class ShotDetector:
     """Transition probabilities of one video after another; memory does not grow with length.
 
-    Only the scores (4 bytes a frame) and about `shot_chunk_frames` + 150 frames are held.
+    Only the scores (4 bytes a frame) and about `shot_chunk_frames` + 300 frames are held.
     """
 
     def __init__(self, config: EventConfig, device: str = "cpu") -> None:
@@ -61,17 +68,22 @@ class ShotDetector:
         if self._margin > 0:
             self._exact = load_transnet(replace(config, shot_precision="fp32"), device)
         self.num_windows = 0
+        self.num_quiet = 0
         self.num_rechecked = 0
         self.reset()
 
     def reset(self) -> None:
         """Forget everything about the last video."""
-        self._state: list[StageState] = self._fast.new_state()
-        self._waiting: list[Tensor] = []
         self._num_frames = 0
-        self._buffer = _Buffer(self._fast)
-        self._scores: list[Tensor] = []
+        self._waiting: list[Tensor] = []
         self._dark: list[Tensor] = []
+        self._change: Change | None = None
+        self._active: list[bool] = []
+        self._blocks: deque[Tensor] = deque()
+        self._num_decided = 0
+        self._scores: list[Tensor] = []
+        self._num_scored = 0
+        self._start_run()
 
     def push(self, frames_FHWC: NDArray[np.uint8]) -> None:
         """Take the next (F, 27, 48, 3) uint8 RGB frames of the video; F may be anything."""
@@ -84,8 +96,9 @@ class ShotDetector:
             self._waiting.append(frames[:1].expand(PADDING, -1, -1, -1))
         self._num_frames += len(frames)
         self._waiting.append(frames.clone())
-        self._dark.append(_is_dark(frames))
-        self._advance(last=False)
+        self._last_frame = frames[-1:].clone()
+        self._dark.append(is_dark(frames))
+        self._take_blocks()
 
     def finish(self) -> NDArray[np.float32]:
         """Return the (F,) probability of every frame pushed, and be ready for the next video."""
@@ -97,52 +110,97 @@ class ShotDetector:
         F = self._num_frames
         if F == 0:
             return np.zeros(0, np.float32), np.zeros(0, np.bool_)
-        last_frame = self._waiting[-1][-1:] if self._waiting else self._buffer.frames[-1:].cpu()
-        self._waiting.append(last_frame.expand(PADDING + -F % STEP, -1, -1, -1))
-        self._advance(last=True)
-        scores = torch.cat(self._scores)[:F].numpy()
+        self._waiting.append(self._last_frame.expand(PADDING + -F % STEP, -1, -1, -1))
+        self._take_blocks()
+        while self._blocks:
+            self._decide()
+        self._put(len(self._active), torch.zeros(0, STEP))
+        scores = torch.cat(self._scores).flatten()[:F].numpy()
         dark = torch.cat(self._dark).numpy()
         self.reset()
         return scores, dark
 
-    def _advance(self, *, last: bool) -> None:
-        """Run the network over the frames that wait, in whole chunks, and the rest if `last`."""
-        waiting = sum(len(w) for w in self._waiting)
-        if waiting < self._chunk and not last:
+    def _take_blocks(self) -> None:
+        """Take what waits in blocks of 50 frames; decide on a block when two more have come.
+
+        Each completes a window, the one of this block and the one before it.
+        """
+        if sum(map(len, self._waiting)) < STEP:
             return
-        frames = torch.cat(self._waiting)
-        pieces = list(torch.split(frames, self._chunk))
-        left_over = [] if last or len(pieces[-1]) == self._chunk else [pieces.pop().clone()]
-        self._waiting = left_over
-        for i, piece in enumerate(pieces):
-            self._predict(piece.to(self._device), last=last and i == len(pieces) - 1)
+        blocks = list(torch.cat(self._waiting).split(STEP))
+        self._waiting = [] if len(blocks[-1]) == STEP else [blocks.pop().clone()]
+        for block in blocks:
+            before, self._change = self._change, change_in(block, self._change, self.config)
+            if before is not None:
+                quiet = is_quiet((before, self._change), self.config)
+                self._active.append(not quiet)
+                self.num_quiet += quiet
+            self._blocks.append(block.clone())
+            if len(self._blocks) > 2:
+                self._decide()
+
+    def _decide(self) -> None:
+        """Give the oldest block to the network, or pass by and let its run of blocks end.
+
+        A block matters to the windows that it is part of, and through the convolutions, which see
+        48 frames to either side, to those before and behind them.
+        """
+        block, number = self._blocks.popleft(), self._num_decided
+        self._num_decided += 1
+        if any(self._active[max(number - 2, 0) : number + 2]):
+            self._run.append(block)
+            last = not self._blocks
+            if last or sum(map(len, self._run)) >= self._chunk:
+                self._predict(torch.cat(self._run).to(self._device), last=last)
+                self._run = []
+            return
+        if self._run:
+            self._predict(torch.cat(self._run).to(self._device), last=False)
+        self._start_run()
+
+    def _start_run(self) -> None:
+        """Let the network begin anew with the next block: what came before is out of its sight."""
+        self._run: list[Tensor] = []
+        self._state: list[StageState] = self._fast.new_state()
+        self._buffer = _Buffer(self._fast, self._num_decided)
 
     @torch.inference_mode()
     def _predict(self, frames: Tensor, *, last: bool) -> None:
-        """Score every window that the new padded frames complete."""
+        """Score every window that the next padded frames of the run complete."""
         buffer = self._buffer
         buffer.add(frames, *self._fast.features(frames, self._state, last))
         n = buffer.num_windows()
-        if n == 0:
-            return
-        scores_BG = self._fast.classify(*buffer.windows(n))
+        scores_BG = torch.zeros(n, STEP, device=self._device)
+        active = [i for i in range(n) if self._active[buffer.first + i]]
+        if active:
+            scores_BG[active] = self._fast.classify(*buffer.windows(active))
         if self._exact is not None:
             near_B = ((scores_BG - self._threshold).abs() <= self._margin).any(dim=1)
-            for i in near_B.nonzero().flatten().tolist():
-                window = buffer.frames[i * STEP : i * STEP + WINDOW]
-                scores_BG[i] = window_scores(self._exact, window)
-                self.num_rechecked += 1
-        self.num_windows += n
-        self._scores.append(scores_BG.flatten().cpu())
+            for i in active:
+                if near_B[i]:
+                    window = buffer.frames[i * STEP : i * STEP + WINDOW]
+                    scores_BG[i] = window_scores(self._exact, window)
+                    self.num_rechecked += 1
+        self.num_windows += len(active)
+        self._put(buffer.first, scores_BG.cpu())
         buffer.drop(n)
+
+    def _put(self, first: int, scores_BG: Tensor) -> None:
+        """Add the scores of the windows from `first` on; those passed by before it have none."""
+        self._scores += [torch.zeros(first - self._num_scored, STEP), scores_BG]
+        self._num_scored = first + len(scores_BG)
 
 
 class _Buffer:
-    """Padded frames and their features from the first window on that is not yet scored."""
+    """Padded frames and their features from the first window on that is not yet scored.
 
-    def __init__(self, network: TransNetV2) -> None:
+    first: number of that window.
+    """
+
+    def __init__(self, network: TransNetV2, first: int) -> None:
         like = network.pixel_fc.weight
         device = like.device
+        self.first = first
         self.frames = torch.empty(0, FRAME_HEIGHT, FRAME_WIDTH, 3, dtype=torch.uint8, device=device)
         self.histograms = torch.empty(0, 512, device=device)
         self.unit = torch.empty(0, network.similarity_projection.out_features, device=device)
@@ -159,16 +217,18 @@ class _Buffer:
         """Return how many windows have all their features."""
         return max(0, len(self.unit) // STEP - 1)
 
-    def windows(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the first n windows as `TransNetV2.classify` takes them."""
-        starts = range(0, n * STEP, STEP)
+    def windows(self, which: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return these windows, counted from the buffer's first, as `TransNetV2.classify` takes
+        them."""
+        starts = [i * STEP for i in which]
         unit = torch.stack([self.unit[s : s + WINDOW] for s in starts])
         histograms = torch.stack([self.histograms[s : s + WINDOW] for s in starts])
-        pixels = self.pixels[PADDING : PADDING + n * STEP].reshape(n, STEP, -1)
+        pixels = torch.stack([self.pixels[s + PADDING : s + PADDING + STEP] for s in starts])
         return unit, histograms, pixels
 
     def drop(self, n: int) -> None:
         """Forget what only the first n windows needed."""
+        self.first += n
         for name in ("frames", "histograms", "unit", "pixels"):
             setattr(self, name, getattr(self, name)[n * STEP :].clone())
 
@@ -184,7 +244,7 @@ def window_scores(network: TransNetV2, frames_FHWC: Tensor) -> Tensor:
     return network.classify(unit[None], histograms[None], middle[None])[0]
 
 
-def _is_dark(frames_FHWC: Tensor) -> Tensor:
+def is_dark(frames_FHWC: Tensor) -> Tensor:
     """Return (F,) whether each frame is black (limited-range black included)."""
     pixels = frames_FHWC.flatten(1)
     return (pixels.float().mean(dim=1) < _DARK_MEAN) & (pixels.amax(dim=1) < _DARK_MAX)
