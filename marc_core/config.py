@@ -90,6 +90,12 @@ class EventConfig:
     """Windows with a score this close to the threshold are predicted again as TransNetV2's authors
     do, in float32: 0 none, 1 all. 0.04 makes every cut theirs at half the speed; without it cuts
     were the same on every clip measured (our choice; see docs/events.md)."""
+    thin_above_fps: float = number(30.0, above=0)
+    """Frames a second above which a video is thinned for TransNetV2, which learned at about 25 and
+    misses dissolves at more; cuts are found again to the frame (docs/footage.md)."""
+    thin_to_fps: float = number(27.0, above=0)
+    """Frames a second of a thinned video, about: every round(fps / this)-th frame is given to
+    TransNetV2 (our choice: 50 and 60 become every second, 100 and 120 every fourth)."""
     quiet_range_grey: float = number(6.0, least=0, most=255)
     """Windows in which four fifths of the picture's 9 x 16 tiles stay within this many grey levels,
     and no step is large, have no cut and are not looked at; 0: all are. No window with a transition

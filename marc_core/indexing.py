@@ -111,21 +111,21 @@ def decode_video(
     Shots that fall between two samples are then read once more for a frame of their own, all in
     one pass. Raises the VideoError of whatever is wrong with the file.
     """
-    from marc_core.events import frames_to_add
+    from marc_core.events import ThinnedDetector, frames_to_add
     from marc_core.video.clock import repaired_by
     from marc_core.video.sampling import SampleBuffer
 
     times: list[NDArray[np.float64]] = []
     samples = SampleBuffer()
-    detector.reset()
     with decoder.open(path, stream=stream) as decoding:
+        shots = ThinnedDetector(detector, decoding.info.fps)
         for chunk in decoding:
-            detector.push(chunk.shot_frames)
+            shots.push(chunk.shot_frames, chunk.times_s)
             times.append(chunk.times_s)
             samples.add(chunk)
         summary = decoding.summary
     times_s = np.concatenate(times)
-    scores, dark = detector.finish_with_dark()
+    scores, dark = shots.finish_with_dark()
     missing = frames_to_add(
         times_s,
         scores,

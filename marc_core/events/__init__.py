@@ -3,11 +3,13 @@
 from marc_core.events.change_points import change_points
 from marc_core.events.segment import frames_to_add, segment
 from marc_core.events.shots import ShotDetector, Transition, transitions
+from marc_core.events.thinning import ThinnedDetector
 from marc_core.events.transnet import TransNetV2
 from marc_core.events.weights import load_transnet
 
 __all__ = [
     "ShotDetector",
+    "ThinnedDetector",
     "TransNetV2",
     "Transition",
     "change_points",
