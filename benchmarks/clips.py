@@ -50,6 +50,36 @@ def render_clip(
     return path
 
 
+def render_fixed_camera(
+    path: Path, *, seconds: float, seed: int = 0, fps: int = 25, size: tuple[int, int] = (1280, 720)
+) -> Path:
+    """Write what a fixed camera sees: one picture with noise, a small figure that walks through it
+    and back once a minute; nothing if `path` exists.
+    """
+    if path.exists():
+        return path
+    rng = np.random.default_rng(seed)
+    width, height = size
+    noise = rng.normal(0, 4, (8, height, width, 1)).astype(np.int16)
+    picture = _texture(rng, width, height).astype(np.int16)
+    tall, wide = height // 6, width // 24
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part" + path.suffix)
+    with av.open(str(part), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.thread_count = 2
+        for i in range(round(seconds * fps)):
+            seen = picture + noise[i % len(noise)]
+            left = round(abs(i / fps % 60 - 30) / 30 * (width - wide))
+            seen[height // 2 : height // 2 + tall, left : left + wide] = 40
+            frame = av.VideoFrame.from_ndarray(seen.clip(0, 255).astype(np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    part.rename(path)
+    return path
+
+
 def _texture(rng: np.random.Generator, width: int, height: int) -> NDArray[np.uint8]:
     """Smooth random colours at three scales, like a defocused photograph with some detail."""
     total = np.zeros((height, width, 3), np.float32)

@@ -13,6 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jobs.common import clear_errors, needs_lines, print_json, ray_session
+from jobs.estimate import EstimateOption, print_estimate
 from jobs.index_report import print_report
 from jobs.options import (
     ConfigOption,
@@ -64,6 +65,7 @@ def index(
     yes: YesOption = False,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
+    estimate: EstimateOption = False,
 ) -> None:
     """Decode videos, cut them into events and store them in a memory.
 
@@ -91,6 +93,9 @@ def index(
             check_can_ask()
         # Says what is wrong with the addresses before Ray takes its time to start.
         list_videos(resolved.archive, resolved.patterns, resolved.archive_options)
+        if estimate:  # of what would be indexed
+            print_estimate(resolved, address, as_json=as_json)
+            return
         failed = _run(resolved, address, bar, as_json)
         if prune:
             remove_vanished(MemoryStore.open(resolved.memory), resolved, yes=yes)
