@@ -83,6 +83,7 @@ class ShotDetector:
         self._num_decided = 0
         self._scores: list[Tensor] = []
         self._num_scored = 0
+        self._run: list[Tensor] = []
         self._start_run()
 
     def push(self, frames_FHWC: NDArray[np.uint8]) -> None:
@@ -127,7 +128,7 @@ class ShotDetector:
         """
         if sum(map(len, self._waiting)) < STEP:
             return
-        blocks = list(torch.cat(self._waiting).split(STEP))
+        blocks = list(torch.split(torch.cat(self._waiting), STEP))
         self._waiting = [] if len(blocks[-1]) == STEP else [blocks.pop().clone()]
         for block in blocks:
             before, self._change = self._change, change_in(block, self._change, self.config)
@@ -160,7 +161,7 @@ class ShotDetector:
 
     def _start_run(self) -> None:
         """Let the network begin anew with the next block: what came before is out of its sight."""
-        self._run: list[Tensor] = []
+        self._run = []
         self._state: list[StageState] = self._fast.new_state()
         self._buffer = _Buffer(self._fast, self._num_decided)
 

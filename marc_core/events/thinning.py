@@ -97,7 +97,8 @@ def differences(
     """
     before = frames_FHWC[:1] if before_HWC is None else before_HWC[None]
     frames = np.concatenate([before, frames_FHWC]).astype(np.int16)
-    return np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2, 3), dtype=np.float32)
+    mean_F: NDArray[np.float32] = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3), np.float32)
+    return mean_F
 
 
 def spread_scores(
