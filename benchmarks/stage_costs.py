@@ -18,24 +18,24 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
 import av
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmarks.clips import hardware, render_clip, render_fixed_camera
 from marc_core.config import EventConfig, IndexConfig, load_config
 from marc_core.embed import DualEncoder, load_encoder
 from marc_core.estimate import Stages
 from marc_core.events import ShotDetector, ThinnedDetector, transitions
-from marc_core.indexing import IndexedVideo, cut, decode_video
+from marc_core.indexing import IndexedVideo
 from marc_core.memory import MemoryStore
 from marc_core.models.vision_tower import VisionTower
-from marc_core.video import IsolatedDecoder, decode
+from marc_core.types import FrameChunk
+from marc_core.video import decode
 
 ROUNDS, SIGLIP_FRAMES = 3, 8
 OFF = EventConfig(quiet_range_grey=0.0, thin_above_fps=1000.0)
@@ -83,9 +83,11 @@ def clip_costs(path: Path, config: IndexConfig) -> dict[str, float]:
     rows = stages.index(str(path))
     costs = stages.costs()
     hours = costs.video_s / 3600
-    frames, times_s, fps = small_frames(path, config)
-    now_s, before_s, same = shots_both_ways(frames, times_s, fps, config.events)
-    embed_s = embed_cpu_s(path, config, encoder)
+    with decode(path, config.video) as chunks:
+        parts, fps = list(chunks), chunks.info.fps
+    now_s, before_s, same = shots_both_ways(parts, fps, config.events)
+    sampled = np.concatenate([chunk.sampled_frames for chunk in parts])
+    embed_s = median(_timed(lambda: encoder.encode_images(sampled)) for _ in range(ROUNDS))
     events = rows.events.num_rows
     seconds = {
         "limit": median(limit_cpu_s(path) for _ in range(ROUNDS)),
@@ -109,21 +111,12 @@ def clip_costs(path: Path, config: IndexConfig) -> dict[str, float]:
     }
 
 
-def small_frames(
-    path: Path, config: IndexConfig
-) -> tuple[NDArray[np.uint8], NDArray[np.float64], float | None]:
-    """Return the (F, 27, 48, 3) frames of a clip, their times and the container's rate."""
-    with decode(path, config.video) as chunks:
-        parts = [(c.shot_frames, c.times_s) for c in chunks]
-        fps = chunks.info.fps
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), fps
-
-
 def shots_both_ways(
-    frames: NDArray[np.uint8], times_s: NDArray[np.float64], fps: float | None, config: EventConfig
+    parts: Sequence[FrameChunk], fps: float | None, config: EventConfig
 ) -> tuple[float, float, bool]:
     """Return CPU seconds of the shot detector as it is and as it was, medians by turns, and
     whether both find the same cuts to the frame."""
+    times_s = np.concatenate([chunk.times_s for chunk in parts])
     ways = {"now": ShotDetector(config), "before": ShotDetector(OFF)}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     cuts: dict[str, list[int]] = {}
@@ -131,8 +124,8 @@ def shots_both_ways(
         for name, detector in ways.items():
             started = time.process_time()
             thinned = ThinnedDetector(detector, fps)
-            for i in range(0, len(frames), 256):
-                thinned.push(frames[i : i + 256], times_s[i : i + 256])
+            for chunk in parts:
+                thinned.push(chunk.shot_frames, chunk.times_s)
             scores, dark = thinned.finish_with_dark()
             seconds[name].append(time.process_time() - started)
             found = transitions(scores, config.shot_threshold, times_s=times_s, dark_F=dark)
@@ -149,13 +142,6 @@ def limit_cpu_s(path: Path) -> float:
         for _ in container.decode(stream):
             pass
     return time.process_time() - started
-
-
-def embed_cpu_s(path: Path, config: IndexConfig, encoder: DualEncoder) -> float:
-    """Return CPU seconds of embedding one frame a second and cutting, a median."""
-    with IsolatedDecoder(config.video) as decoder:
-        decoded = decode_video(str(path), decoder, ShotDetector(config.events))
-    return median(_timed(lambda: cut(decoded, encoder, config.events)) for _ in range(ROUNDS))
 
 
 def write_cpu_s(rows: IndexedVideo, config: IndexConfig, encoder: DualEncoder, name: str) -> float:

@@ -38,11 +38,11 @@ def print_estimate(config: IndexConfig, address: str | None, *, as_json: bool) -
     Raises what `index_archive` raises before its first video, and MarcError where nothing of the
     sample can be read.
     """
+    if config.only != "all":
+        raise ConfigError(f"--estimate is for indexing. Got only={config.only}; leave one out.")
     from marc_core.estimate import estimate
     from pipelines.index import preview
 
-    if config.only != "all":
-        raise ConfigError(f"--estimate is for indexing. Got only={config.only}; leave one out.")
     work = preview(config).work
     sources = [VideoSource.from_json(text) for text in work["source"].to_pylist()]
     if not sources:

@@ -87,6 +87,7 @@ def test_how_long_a_video_is_is_read_from_its_container(archive):
     assert [length_s(source, {}) for source in archive] == pytest.approx([2, 3, 0])
 
 
+@pytest.mark.slow
 def test_a_whole_small_archive_is_measured_as_it_is(archive):
     config = load_config(IndexConfig, preset="tiny", overrides=["events.shot_precision=auto"])
     known = estimate(archive, config)
