@@ -21,6 +21,7 @@ from jobs.reload import reload
 from jobs.serve import serve
 from jobs.status import status
 from jobs.submit import submit
+from jobs.summarize import summarize
 from jobs.train_cgrpo import train
 from jobs.train_set import train_set
 from jobs.upkeep import delete, optimize
@@ -55,8 +56,8 @@ def options(
 
 
 COMMANDS = (
-    demo, index, watch, search, ask, evaluate, train_set, train, push, status, prune, delete, gc,
-    optimize, submit, serve, reload, mcp,
+    demo, index, watch, search, ask, summarize, evaluate, train_set, train, push, status, prune,
+    delete, gc, optimize, submit, serve, reload, mcp,
 )  # fmt: skip
 for command in COMMANDS:
     # Typer would end a command with 1 where nobody reads what it prints.

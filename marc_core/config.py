@@ -158,6 +158,29 @@ class TextConfig:
     captions: Literal["off", "on"] = "off"
     """Describe each event in words by the student, or another model; off, because it costs more
     than all else (our choice)."""
+    caption_model: str = ""
+    """Model that captions: like `student.model`; empty means the teacher, which reads frames that
+    are not compressed."""
+    caption_revision: str | None = None
+    """Hub revision of `caption_model`; pin it in production."""
+    caption_prompts: tuple[str, ...] = (
+        "Describe in one or two sentences what is shown and what happens.",
+    )
+    """What the model is asked of each event, one by one; the answers are one text (our choice)."""
+    caption_frames: int = number(8, least=1)
+    """Frames of an event that are shown to it, evenly spread (our choice: 4 temporal groups)."""
+    caption_max_tokens: int = number(64, least=1)
+    """Tokens of one answer at most (our choice: two sentences)."""
+    writing_pictures: int = number(2, least=1, most=16)
+    """Pictures of an event that are read; one of events of up to 5 s (our choice)."""
+    writing_max_pixels: int = number(1280 * 720, least=320 * 180, most=4096 * 2304)
+    """Pixels of a picture that is read; larger ones are shrunk (our choice: letters of 20 lines a
+    picture are 20 pixels high)."""
+    writing_side_px: int = number(480, least=160, most=2048)
+    """Longer side to which a picture is shrunk to find lines; they are read at its own size (our
+    choice: docs/footage.md has accuracy and cost)."""
+    writing_min_confidence: float = number(0.6, least=0, most=1)
+    """Lines that the model is less sure of are left out (our choice: docs/footage.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,8 @@ class ModelSettings:
     event_facts: bool = False
     """Whether its questions are preceded by words on where the events that they name lie in their
     video (`prompt.event_facts`): of students that were trained so."""
+    prose: bool = True
+    """Whether it can be asked to read texts and write prose of its own (`marc summarize`)."""
 
     @property
     def is_small(self) -> bool:
@@ -79,8 +81,9 @@ def _wrong_field(settings: ModelSettings) -> str | None:
             return f"{name} must be one of {', '.join(values)}. Got {value!r}."
     if type(settings.threads) is not int or settings.threads < 0:
         return f"threads must be a whole number, 0 or more. Got {settings.threads!r}."
-    if type(settings.event_facts) is not bool:
-        return f"event_facts must be true or false. Got {settings.event_facts!r}."
+    for name in ("event_facts", "prose"):
+        if type(getattr(settings, name)) is not bool:
+            return f"{name} must be true or false. Got {getattr(settings, name)!r}."
     longest = settings.max_seconds
     if longest is not None and not (isinstance(longest, int | float) and longest > 0):
         return f"max_seconds must be a number above 0, or null. Got {longest!r}."

@@ -1,0 +1,99 @@
+"""`marc summarize`: what happens in a video, each sentence with its time. Needs no Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.common import clear_errors, print_json
+from jobs.options import (
+    Args,
+    ConfigOption,
+    JsonOption,
+    MemoryOption,
+    PresetOption,
+    memory_override,
+)
+from jobs.query import CameraOption, FolderOption, FromOption, SinceOption, ToOption, UntilOption
+from jobs.terminal import out, plain, say
+from marc_core.display import video_name
+
+if TYPE_CHECKING:
+    from marc_core.summary import Summary
+
+
+def summarize(
+    video: Annotated[
+        str | None,
+        typer.Argument(help="Id, address or file name of a video.", show_default=False),
+    ] = None,
+    settings: Args = None,
+    memory: MemoryOption = None,
+    sentences: Annotated[int, typer.Option(min=1, max=100, help="Sentences at most.")] = 6,
+    notes_tokens: Annotated[
+        int, typer.Option(min=64, help="Tokens of the notes that the student reads, at most.")
+    ] = 4096,
+    folder: FolderOption = None,
+    camera: CameraOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    from_s: FromOption = None,
+    to_s: ToOption = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Summarise a video, or part of one, from its captions, speech and writing.
+
+    Each sentence cites the time that it rests on. Captions come from `marc index ...
+    text.captions=on`. The tiny preset's student writes no prose: it gives the notes themselves.
+
+    Examples: marc summarize clip.mp4 --memory runs/memory;
+    marc summarize clip.mp4 --from 60 --to 120 --memory runs/memory
+    """
+    from marc_core.session import open_session
+    from marc_core.summary import summarize as make_summary
+
+    overrides = [*memory_override(memory), *(settings or ())]
+    if video is not None and "=" in video:  # no video, but a setting
+        video, overrides = None, [*overrides, video]
+    with (
+        clear_errors(),
+        open_session(preset=preset, files=config or (), overrides=overrides) as session,
+    ):
+        summary = make_summary(
+            session,
+            sentences=sentences,
+            budget_tokens=notes_tokens,
+            video=video,
+            folder=folder,
+            camera=camera,
+            since=since,
+            until=until,
+            start_s=from_s,
+            end_s=to_s,
+        )
+    if as_json:
+        print_json(dataclasses.asdict(summary))
+    else:
+        print_summary(summary)
+
+
+def print_summary(summary: Summary) -> None:
+    """Print the prose, and the notes that it rests on."""
+    if summary.text:
+        out.print(plain(summary.text, "bold green"))
+    else:
+        say("The student writes no prose of its own. These are the notes, in order of time.")
+    last = ""
+    for note in summary.cited:
+        if note.uri != last:
+            out.print(plain(video_name(note.uri), "bold"))
+            last = note.uri
+        out.print(plain(f"  {note.time}  {note.kind}: {note.text}"), soft_wrap=True)
+    if summary.left_out:
+        say(f"{summary.left_out:,} notes did not fit --notes-tokens and were not read.")
+    if summary.unfounded:
+        say(f"{summary.unfounded} citations named no note and were taken out.")
