@@ -23,7 +23,7 @@ class SourceConfig:
     kind: Literal["auto", "hls", "stream", "folder"] = "auto"
     """How it is read. auto: `.m3u8` is hls, paths and buckets are folders, all else is a stream."""
     options: dict[str, str] = field(default_factory=dict)
-    """Options of FFmpeg for a stream (rtsp_transport, ...)."""
+    """Options of FFmpeg for a stream (rtsp_transport, ...), and `format` where it cannot tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,10 @@ class WatchConfig:
     )  # fmt: skip
     """Patterns of scheme://host that may be read, also by what a playlist or a redirection names.
     The default keeps files and FFmpeg's tricks (concat:, file:) out; name hosts to be strict."""
-    segment_s: float = number(6.0, above=0, most=600)
+    segment_s: float = number(5.0, above=0, most=600)
     """Seconds of a segment, cut at the next keyframe. A segment is searchable when it is closed and
-    indexed, so this is most of the delay; no event is longer (our choice)."""
+    indexed, so this is most of the delay; no event is longer (our choice: with keyframes every 2 s
+    all is found within 10 s)."""
     max_playlist_bytes: int = number(4 << 20, least=1)
     """Larger playlists are refused (our choice)."""
     max_piece_bytes: int = number(256 << 20, least=1)

@@ -141,6 +141,7 @@ class HlsReader:
                     first_s = stamp_s if first_s is None else first_s
                     wall_s = date.timestamp() + stamp_s - first_s
                 recording.put(packet, wall_s=wall_s, clock=DATE_TIME)
+        recording.ended()
 
     def _init(self, piece: Any) -> bytes:
         """Return the bytes that come before a piece of fragmented MP4."""

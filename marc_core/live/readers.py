@@ -51,11 +51,12 @@ class StreamReader:
         """Record one connection. Raises SourceDown."""
         import av
 
-        address = self._source.address
+        address, options = self._source.address, self._options()
         try:
             with av.open(
                 address,
-                options=self._options(),
+                format=options.pop("format", None),
+                options=options,
                 timeout=(self._config.open_timeout_s, self._config.stall_s),
             ) as container:
                 streams = [container.streams.best(kind) for kind in ("video", "audio")]

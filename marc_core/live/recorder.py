@@ -134,6 +134,10 @@ class _Locked:
         """As `Recording.connected`."""
         self._do(lambda: self._recording.connected(reason))
 
+    def ended(self) -> None:
+        """As `Recording.ended`."""
+        self._do(self._recording.ended)
+
     def lost(self, reason: str) -> None:
         """As `Recording.lost`."""
         self._do(lambda: self._recording.lost(reason))

@@ -114,6 +114,16 @@ class Recording:
         pts_s, dts_s = (self._timeline.near(float(s * base)) for s in (stamps[0], stamps[-1]))
         segment.mux(packet, pts_s - start_s, dts_s - start_s)
 
+    def ended(self) -> None:
+        """Say that what was put ends here, before the next keyframe has come: a segment that is
+        long enough need not wait for it."""
+        if self._segment is not None and self._segment.length_s >= self._enough_s:
+            self.close()
+
+    @property
+    def _enough_s(self) -> float:
+        return self._config.segment_s - _EARLY_S
+
     def close(self) -> None:
         """Close the open segment, if there is one."""
         closing, segment = self._closing, self._segment
@@ -129,7 +139,7 @@ class Recording:
         parameters = Parameters.of(packet, known)
         if self._segment is not None:
             same = parameters == self._parameters
-            if same and placed.time_s - self._start_s < self._config.segment_s - _EARLY_S:
+            if same and placed.time_s - self._start_s < self._enough_s:
                 return
             if same and self._segment.has_audio:
                 self._close_late(self._segment)

@@ -110,7 +110,7 @@ class Segment:
         )
         self._streams: dict[str, Any] = {}
         self._last_dts: dict[str, int] = {}
-        self._length_s = 0.0
+        self.length_s = 0.0
         container = packet.stream.container
         for kind in ("video", "audio"):
             stream = container.streams.best(kind)
@@ -147,7 +147,7 @@ class Segment:
             return
         length_s = float((packet.duration or 0) * packet.time_base)
         if kind == "video":
-            self._length_s = max(self._length_s, pts_s + (length_s or self._step_s(dts, base)))
+            self.length_s = max(self.length_s, pts_s + (length_s or self._step_s(dts, base)))
         self._last_dts[kind] = dts
         packet.pts, packet.dts, packet.stream = round(pts_s / base), dts, out
         self._out.mux_one(packet)
@@ -158,7 +158,7 @@ class Segment:
     def close(self) -> float:
         """Finish the file; return its length in seconds."""
         self._out.close()
-        return self._length_s
+        return self.length_s
 
 
 def measure(path: Path) -> float | None:

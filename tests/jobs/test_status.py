@@ -16,6 +16,7 @@ from jobs.status import short_names
 from marc_core import schemas
 from marc_core.config import MemoryConfig
 from marc_core.memory import MemoryStore
+from marc_core.memory.gaps import Gap
 
 runner = CliRunner()
 DIM = 4
@@ -115,3 +116,15 @@ def test_names_are_short_where_they_are_one() -> None:
         "/a/x.mp4": "/a/x.mp4", "/b/x.mp4": "/b/x.mp4", "/b/y.mp4": "y.mp4",
         "s3://b/shut/": "shut",
     }  # fmt: skip
+
+
+def test_gaps_of_live_sources_are_told(memory: str) -> None:
+    store = MemoryStore.open(MemoryConfig(uri=memory))
+    at = dt.datetime(2026, 5, 28, 20, tzinfo=dt.UTC)
+    store.record_gaps([Gap("gate", at, at + dt.timedelta(seconds=90), "refused")])
+    store.record_gaps([Gap("gate", at + dt.timedelta(hours=1), None, "[red]away")])
+    shown = runner.invoke(app, ["status", "--memory", memory, "--gaps"]).output
+    assert "live source gate: 2 gaps of 90.0 s, one goes on" in shown
+    assert "[red]away" in shown
+    report = json.loads(runner.invoke(app, ["status", "--memory", memory, "--json"]).output)
+    assert report["gaps"] == {"gate": {"gaps": 2, "open": 1, "seconds": 90.0}}
