@@ -72,7 +72,7 @@ class Found(threading.Thread):
         started, store = time.time(), None
         while not self.stop.wait(LOOK_S):
             if store is None and Path(self.uri, "events.lance").is_dir():
-                store = MemoryStore.open(MemoryConfig(uri=self.uri))
+                store = MemoryStore.open(MemoryConfig(uri=self.uri), cache_bytes=64 << 20)
             if store is not None:
                 self._look(store)
             if time.time() - started >= 10 * len(self.memory):

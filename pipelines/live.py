@@ -13,6 +13,7 @@ The stages are those of `pipelines.index`, with their models loaded once. What i
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime as dt
 import queue
 import threading
@@ -43,7 +44,7 @@ from marc_core.video.source import local_source
 from pipelines.live_workers import Job, LocalWorkers, RayWorkers
 from pipelines.running import without_credentials
 from pipelines.stages import from_ipc
-from pipelines.writing import Writer
+from pipelines.writing import WRITER_CACHE_BYTES, Writer
 
 TICK_S = 0.2
 """Between two looks at everything (our choice)."""
@@ -51,6 +52,8 @@ MOST_AT_ONCE = 16
 """Videos in one commit at most, when many wait (our choice)."""
 _WRITE_ERRORS = (MemoryStoreError, OSError, RuntimeError)
 """What a commit raises when a disk is full or a store is away; LanceDB's own are RuntimeErrors."""
+_M_ARENA_MAX = -8
+"""glibc's number of that setting (malloc.h)."""
 _COLLECTING_SHARE = 0.05
 """Share of the time that looking for what has to go may take."""
 
@@ -116,6 +119,7 @@ class Watch:
             )
         Path(watch.folder).mkdir(parents=True, exist_ok=True)
         self.states = {name: SourceState() for name in self.sources}
+        _few_arenas()
         self.store, fingerprints, dim = _open(config)
         self.writer = Writer(config, dim)
         workers = RayWorkers if on_ray else LocalWorkers
@@ -348,12 +352,19 @@ def _open(config: WatchJobConfig) -> tuple[MemoryStore, Fingerprints, int]:
     tower = vision_fingerprint(config.student) if config.memory.store_features else None
     store = MemoryStore.open(
         config.memory, embedding_dim=encoder.dim, encoder_fingerprint=encoder.fingerprint,
-        create=True,
+        create=True, cache_bytes=WRITER_CACHE_BYTES,
     )  # fmt: skip
     store.complete_switch()
     plain = replace(config, watch=replace(config.watch, sources={}))  # addresses may hold passwords
     store.record_run(config_to_yaml(without_credentials(plain)))
     return store, fingerprints_of(config, encoder.fingerprint, tower), encoder.dim
+
+
+def _few_arenas() -> None:
+    """Let the C library keep two arenas: compaction's threads would each leave buffers in one of
+    their own (pipelines.writing.WRITER_ENV does the same for actors). glibc only."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _all_of(inbox: Inbox) -> Iterator[tuple[str, dict[str, Any]]]:
