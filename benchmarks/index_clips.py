@@ -100,7 +100,12 @@ def index(archive: Path, cpus: int, kind: str = "index") -> dict[str, float]:
         config = load_config(
             IndexConfig,
             preset="tiny",
-            overrides=[f"archive=['{archive}']", f"memory.uri='{memory}/memory'"],
+            overrides=[
+                f"archive=['{archive}']",
+                f"memory.uri='{memory}/memory'",
+                "text.speech=off",
+                "text.writing=off",
+            ],
         )
         setup = {} if kind == "whole" else {"worker_process_setup_hook": blind_detector}
         ray.init(

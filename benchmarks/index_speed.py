@@ -42,7 +42,8 @@ from pipelines.index import index_archive
 folder, memory, warm = sys.argv[1:4]
 def config(archive, where):
     return load_config(IndexConfig, preset="tiny", overrides=[
-        f"archive=['{archive}']", f"memory.uri='{where}'"])
+        f"archive=['{archive}']", f"memory.uri='{where}'",
+        "text.speech=off", "text.writing=off"])
 def timed(archive, where):
     started = time.perf_counter()
     with TreeCpu() as cpu:

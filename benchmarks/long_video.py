@@ -60,6 +60,8 @@ def main() -> None:
                 IndexConfig,
                 preset="tiny",
                 overrides=[
+                    "text.speech=off",
+                    "text.writing=off",
                     f"archive=['{archive}']",
                     f"memory.uri='{scratch}/memory-{archive.name}'",
                     f"video.frame_max_pixels={MAX_PIXELS}",

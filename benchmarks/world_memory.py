@@ -106,7 +106,9 @@ def _publish(
 
     encoder, tower = models
     rows = [
-        encode_video(s, decoded(v), Sidecar(), config=config, encoder=encoder, tower=tower)
+        encode_video(
+            s, decoded(v), Sidecar(synthetic=True), config=config, encoder=encoder, tower=tower
+        )
         for s, v in part
     ]
     features = [r.features for r in rows if r.features is not None]

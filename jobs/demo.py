@@ -14,6 +14,7 @@ from jobs.index import progress_bar
 from jobs.index_report import print_report
 from jobs.options import JsonOption, quoted
 from jobs.query import answer_to_json, out, print_answer, save_thumbnails
+from jobs.terminal import say
 from marc_core.config import IndexConfig, load_config
 
 if TYPE_CHECKING:
@@ -60,17 +61,17 @@ def demo(
 
 def _render(archive: Path, num_videos: int, seed: int) -> list[WorldVideo]:
     """Render the archive unless it is there; the world is deterministic, so a file is final."""
-    from marc_core.world import archive_config, sample_video, write_mp4
+    from marc_core.world import archive_config, mark_synthetic, sample_video, write_mp4
 
     archive.mkdir(parents=True, exist_ok=True)
     config = archive_config()
     videos = [sample_video(seed * 1000 + i, config) for i in range(num_videos)]
     for video in track(videos, description="rendering", console=console, transient=True):
         path = archive / f"{video.name}.mp4"
-        if not path.exists():
-            part = path.with_suffix(".part")
-            write_mp4(video, part)
-            part.rename(path)
+        if path.exists():
+            mark_synthetic(path)
+        else:
+            write_mp4(video, path)
     return videos
 
 
@@ -83,7 +84,7 @@ def _index(archive: Path, memory: Path) -> None:
         overrides=[f"archive=[{quoted(str(archive))}]", f"memory.uri={quoted(str(memory))}"],
     )
     with ray_session(), progress_bar() as progress:
-        report = index_archive(config, progress)
+        report = index_archive(config, progress, say)
     print_report(report, config.memory.uri)
 
 

@@ -28,6 +28,8 @@ from jobs.prune import YesOption, check_can_ask, remove_vanished
 from jobs.terminal import console, say
 from marc_core.config import IndexConfig, config_to_yaml, load_config
 from marc_core.errors import ConfigError, MarcError
+from marc_core.footage import index_line
+from marc_core.text.stages import switched_on
 from marc_core.video import list_videos
 
 LOG_INTERVAL_S = 15.0
@@ -45,7 +47,9 @@ def index(
     memory: MemoryOption = None,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", "-p", help="Preset: tiny, qwen2.5-vl-3b.", show_default="tiny"),
+        typer.Option(
+            "--preset", "-p", help="Preset: tiny, footage, qwen2.5-vl-3b.", show_default="tiny"
+        ),
     ] = None,
     config: ConfigOption = None,
     address: Annotated[
@@ -56,7 +60,8 @@ def index(
         str | None,
         typer.Option(
             help="Redo one thing of indexed videos without a new cut. features: what a student "
-            "reads. embeddings: how events are found, by another encoder; no ARCHIVE needed.",
+            "reads. texts: what is said and written. embeddings: how events are found, by another "
+            "encoder; no ARCHIVE needed.",
         ),
     ] = None,
     prune: Annotated[
@@ -157,6 +162,10 @@ def plan_lines(config: IndexConfig) -> Iterator[str]:
         yield f"{plan.texts:,} have changed files beside them, whose texts would be read again."
     for why, count in sorted(plan.why.items()):
         yield f"{count:>9,} {why}"
+    yield from plan.stages
+    if plan.work.num_rows and config.only == "all" and switched_on(config.text):
+        kinds = ", ".join(switched_on(config.text))
+        yield f"Texts of these {plan.work.num_rows:,} videos come once they are indexed: {kinds}"
 
 
 def _embeddings_lines(config: IndexConfig) -> Iterator[str]:
@@ -179,11 +188,13 @@ def _run(config: IndexConfig, address: str | None, bar: progress_bar, as_json: b
     from pipelines.index import index_archive
 
     with ray_session(address), bar as progress:
-        report = index_archive(config, progress)
+        report = index_archive(config, progress, lambda line: say(line, "dim"))
     if as_json:
         print_json(report.to_json())
     else:
         print_report(report, config.memory.uri)
+        if report.blind:
+            say(index_line(config.memory.uri), "yellow")
     if report.embeddings_missing:
         say(
             f"error: {report.embeddings_missing:,} videos have no new embeddings, so the memory "

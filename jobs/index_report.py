@@ -10,6 +10,11 @@ from jobs.terminal import say
 if TYPE_CHECKING:
     from pipelines.report import IndexReport
 
+_TEXTS_OF = {
+    "speech": "what is said",
+    "writing": "what is written",
+    "caption": "a description of each event",
+}
 _SHOWN = 20
 """Videos that are named with what went wrong (as `marc prune` names them)."""
 
@@ -48,6 +53,8 @@ def report_lines(report: IndexReport, memory: str) -> Iterator[tuple[str, str]]:
         yield f"{report.moved:>8,} moved, events kept without decoding", ""
     if report.texts_updated:
         yield f"{report.texts_updated:>8,} with changed files beside them, texts read again", ""
+    for kind, count in report.texts_made.items():
+        yield f"{count:>8,} looked at for {_TEXTS_OF[kind]}, without a new cut", "green"
     if report.features_redone:
         yield f"{report.features_redone:>8,} with new features, without a new cut", "green"
     if report.features_kept:

@@ -24,7 +24,7 @@ MemoryOption = Annotated[
     typer.Option("--memory", "-m", help="Folder or bucket address of the memory."),
 ]
 PresetOption = Annotated[
-    str | None, typer.Option("--preset", "-p", help="Preset: tiny, qwen2.5-vl-3b.")
+    str | None, typer.Option("--preset", "-p", help="Preset: tiny, footage, qwen2.5-vl-3b.")
 ]
 CONFIGS_DIR = Path(__file__).parent / "configs"
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from jobs.common import clear_errors, print_json
 from jobs.options import (
@@ -24,7 +25,7 @@ from jobs.options import (
     memory_override,
 )
 from jobs.terminal import out, plain, say
-from marc_core.display import saving, score_text, span, video_name
+from marc_core.display import line_head, pieces, saving, score_text, span, video_name
 
 if TYPE_CHECKING:
     from marc_core.answer import Answer
@@ -51,6 +52,14 @@ FromOption = Annotated[
     float | None, typer.Option("--from", help="Only after this second of the video.")
 ]
 ToOption = Annotated[float | None, typer.Option("--to", help="Only before this second.")]
+KindOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kind",
+        help="Only events with text of this kind, words searched in it alone: speech, writing, "
+        "caption, sidecar. May be repeated.",
+    ),
+]
 ThumbnailsOption = Annotated[
     Path | None, typer.Option("--thumbnails", help="Write the events' pictures to this folder.")
 ]
@@ -78,6 +87,7 @@ def search(
     until: UntilOption = None,
     from_s: FromOption = None,
     to_s: ToOption = None,
+    kind: KindOption = None,
     thumbnails: ThumbnailsOption = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
@@ -85,7 +95,11 @@ def search(
 ) -> None:
     """Find the events that fit a description, a picture or another event, best first.
 
+    Where words are found in what is said or written, the lines are shown with their own times.
+
     Example: marc search "a red circle moves left" --memory runs/memory -k 5
+
+    Example: marc search '"mind the gap"' --kind speech --memory runs/memory
     """
     from marc_core.session import open_session
 
@@ -94,7 +108,7 @@ def search(
         query, overrides = None, [*overrides, query]
     with clear_errors():
         session = open_session(preset=preset, files=config or (), overrides=overrides)
-        where = _where(video, folder, camera, tag, since, until, from_s, to_s)
+        where = _where(video, folder, camera, tag, since, until, from_s, to_s, kind)
         hits = session.search(query, image=image, like=like, limit=limit, offset=offset, **where)
         pictures = save_thumbnails(hits, thumbnails, session.archive.thumbnails)
         session.close()
@@ -103,6 +117,8 @@ def search(
     elif hits:
         out.print(_hit_table(hits))
         print_pictures(pictures)
+        if hits.note:
+            say(hits.note, "yellow")
     if not hits:
         say(f"Nothing found. {hits.nothing}")
 
@@ -137,6 +153,7 @@ def ask(
     until: UntilOption = None,
     from_s: FromOption = None,
     to_s: ToOption = None,
+    kind: KindOption = None,
     thumbnails: ThumbnailsOption = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
@@ -163,7 +180,7 @@ def ask(
             seed=seed,
             max_tokens=max_tokens,
             n=samples,
-            **_where(video, folder, camera, tag, since, until, from_s, to_s),
+            **_where(video, folder, camera, tag, since, until, from_s, to_s, kind),
         )
         pictures = save_thumbnails(reply.citations, thumbnails, session.archive.thumbnails)
         session.close()
@@ -203,16 +220,18 @@ def _where(
     until: str | None,
     from_s: float | None,
     to_s: float | None,
+    kinds: list[str] | None,
 ) -> dict[str, Any]:
     return {
         "video": video, "folder": folder, "camera": camera, "tags": tags or (), "since": since,
-        "until": until, "start_s": from_s, "end_s": to_s,
+        "until": until, "start_s": from_s, "end_s": to_s, "kinds": kinds or (),
     }  # fmt: skip
 
 
 def _plain(item: SearchHit | Citation, picture: Path | None) -> dict[str, Any]:
     fields = {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
     fields.pop("thumbnail", None)
+    fields["matches"] = [dataclasses.asdict(line) for line in fields.get("matches", ())]
     return fields | ({"thumbnail": str(picture)} if picture else {})
 
 
@@ -247,8 +266,19 @@ def print_pictures(pictures: Sequence[Path | None]) -> None:
 def _hit_table(hits: Sequence[SearchHit]) -> Table:
     table = Table("video", "event", "from", "to", "score", "text")
     for hit in hits:
-        _add_row(table, hit, hit.text or "")
+        _add_row(table, hit, _said(hit))
     return table
+
+
+def _said(hit: SearchHit) -> Text:
+    """Return the lines that the search has found, its words in bold; else all of the text."""
+    if not hit.matches:
+        return plain(hit.text or "")
+    lines = []
+    for line in hit.matches:
+        words = [plain(text, "bold" if is_word else "") for text, is_word in pieces(line)]
+        lines.append(Text.assemble(plain(f"{line_head(hit, line)} ", "dim"), *words))
+    return Text("\n").join(lines)
 
 
 def _citation_table(answer: Answer) -> Table:
@@ -258,8 +288,8 @@ def _citation_table(answer: Answer) -> Table:
     return table
 
 
-def _add_row(table: Table, item: SearchHit | Citation, *more: str) -> None:
+def _add_row(table: Table, item: SearchHit | Citation, *more: Text) -> None:
     start, end = span(item)
     number = str(int(item.event_id.rsplit(":", 1)[1]))
-    cells = (video_name(item.uri), number, start, end, score_text(item), *more)
-    table.add_row(*(plain(cell) for cell in cells))
+    cells = (video_name(item.uri), number, start, end, score_text(item))
+    table.add_row(*(plain(cell) for cell in cells), *more)

@@ -129,7 +129,9 @@ def status_lines(report: Mapping[str, Any]) -> Iterator[str]:
             f"{goes_on} (--gaps lists them)"
         )
     yield f"  {_hours(report['hours'])} of video in {report['events']:,} events"
-    yield f"  {report['texts']:,} texts, {_bytes(report['feature_bytes'])} of features"
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in report["text_kinds"].items())
+    told = f" ({kinds})" if kinds else ""
+    yield f"  {report['texts']:,} texts{told}, {_bytes(report['feature_bytes'])} of features"
     for kind, meaning in _KINDS.items():
         yield from _fingerprint(kind, meaning, report["fingerprints"][kind])
     yield f"  encoder {report['encoder_fingerprint']}, {report['embedding_dim']} dimensions"

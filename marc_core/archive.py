@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TextLine:
+    """A piece of text of an event: what is said, written or captioned, and when.
+
+    start_s, end_s: its own, on the clock of the event's. words: where in `text` (start, end) the
+    words of a search are; empty where there was none.
+    """
+
+    kind: str
+    start_s: float
+    end_s: float
+    text: str
+    words: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SearchHit:
     """One event found for a query.
 
@@ -29,8 +44,11 @@ class SearchHit:
     recorded_from, recorded_to: the event's wall clock, where it is known.
     score: what ranked it, higher is better (the cosine, or a fused rank). cosine: similarity to
     the query, always given where the query has a vector. text_score: of the full-text search,
-    None where it did not find the event. text: what is said or written in the event. thumbnail: a
-    JPEG, empty where it was not read (`Archive.thumbnails`).
+    None where it did not find the event. text: what is said or written in the event; matches: its
+    lines that hold words of the search, in order of time. synthetic: whether the archive says that
+    the video is rendered; None where it was not asked. encoder_knows: False where the encoder was
+    not trained on such pictures, so that the cosine means nothing. thumbnail: a JPEG, empty where
+    it was not read (`Archive.thumbnails`).
     """
 
     event_id: str
@@ -47,6 +65,9 @@ class SearchHit:
     cosine: float | None = None
     text_score: float | None = None
     text: str | None = None
+    matches: tuple[TextLine, ...] = ()
+    synthetic: bool | None = None
+    encoder_knows: bool = True
     thumbnail: bytes = b""
 
 
@@ -62,13 +83,23 @@ class Archive(Protocol):
     """Events of videos, with what a student needs of them."""
 
     def search(
-        self, queries: Sequence[SearchQuery], vectors_QD: NDArray[np.float32]
+        self,
+        queries: Sequence[SearchQuery],
+        vectors_QD: NDArray[np.float32],
+        *,
+        honest: bool = False,
     ) -> list[list[SearchHit]]:
         """Return the best events of each query, best first.
 
         vectors_QD: (Q, D) the queries' unit vectors in the events' space. Fewer hits than asked
-        for where fewer events pass a query's filter.
+        for where fewer events pass a query's filter. honest: where the encoder does not know
+        footage, footage is found by its text alone.
         """
+        ...
+
+    def texts(self, event_ids: Sequence[str]) -> dict[str, list[TextLine]]:
+        """Return the lines of text of these events in order of time, by event id; events without
+        any are absent."""
         ...
 
     def vector_of(self, event_id: str) -> NDArray[np.float32]:

@@ -204,7 +204,8 @@ class StudentConfig:
     """The vision-language model that answers."""
 
     model: str = "preset:tiny"
-    """`preset:tiny`, a local directory, or a hub id of the Qwen2-VL, 2.5-VL or 3-VL family."""
+    """`preset:tiny`, a local directory, or a hub id of the Qwen2-VL, 2.5-VL or 3-VL family; `none`
+    for a memory that is searched only (memory.store_features=false)."""
     revision: str | None = None
     """Hub revision; pin it in production."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -374,6 +375,10 @@ class MethodConfig:
             )
 
         student = self.student
+        if student.model == "none" and self.memory.store_features:
+            raise ConfigError(
+                "student.model=none makes no features: use memory.store_features=false, too."
+            )
         own_places = self.compress.mode == "tokens" and student.temporal_positions == "time"
         if student.engine == "vllm" and own_places:
             raise ConfigError(
@@ -403,8 +408,9 @@ class IndexConfig(MethodConfig):
     """Share of failed videos above which the job's exit code is not zero (our choice)."""
     max_attempts: int = number(3, least=1)
     """Failed attempts after which a video that kills or stalls the decoder is quarantined."""
-    only: Literal["all", "features", "embeddings"] = "all"
-    """What a run does. features: of videos whose cuts and embeddings stay as they are, compute only
+    only: Literal["all", "features", "embeddings", "texts"] = "all"
+    """What a run does. texts: of indexed videos, make what text stages are on (`text`); index
+    nothing. features: of videos whose cuts and embeddings stay as they are, compute only
     what a student reads, from the frames at the stored times; index nothing. embeddings: embed
     every event of the memory with `encoder`, from those frames, and exchange all vectors when none
     misses."""

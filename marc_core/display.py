@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     from marc_core.answer import Answer
-    from marc_core.archive import SearchHit
+    from marc_core.archive import SearchHit, TextLine
     from marc_core.evidence import Citation
 
 Thumbnails = Callable[[Sequence[str]], Mapping[str, bytes]]
@@ -77,13 +77,14 @@ def span(item: SearchHit | Citation) -> tuple[str, str]:
 class Results(Sequence["SearchHit"]):
     """Events in order, as a sequence; a notebook shows them as a table with pictures.
 
-    nothing: why there are none, in a sentence for people.
+    nothing: why there are none, in a sentence for people. note: what is to be known of them all.
     """
 
     def __init__(
         self, hits: Sequence[SearchHit], thumbnails: Thumbnails, nothing: str = ""
     ) -> None:
         self.hits, self._thumbnails, self.nothing = tuple(hits), thumbnails, nothing
+        self.note = ""
 
     @overload
     def __getitem__(self, index: int) -> SearchHit: ...
@@ -106,15 +107,20 @@ class Results(Sequence["SearchHit"]):
         if not self:
             return f"0 events. {self.nothing}".rstrip()
         lines = [f"{len(self)} events"]
-        lines += [_line(hit) + (f"  {visible(hit.text)}" if hit.text else "") for hit in self.hits]
-        return "\n".join(lines)
+        for hit in self.hits:
+            lines.append(
+                _line(hit) + (f"  {visible(hit.text)}" if not hit.matches and hit.text else "")
+            )
+            lines += [f"      {line_head(hit, line)} {visible(line.text)}" for line in hit.matches]
+        return "\n".join([*lines, self.note] if self.note else lines)
 
     def _repr_html_(self) -> str:
         if not self:
             return f"<p>{escape(repr(self))}</p>"
         pictures = self._thumbnails([hit.event_id for hit in self.hits])
-        rows = [[*_cells(hit, pictures), hit.text or ""] for hit in self.hits]
-        return _table(["", "video", "from", "to", "score", "text"], rows)
+        rows = [[*_cells(hit, pictures), _Said(hit)] for hit in self.hits]
+        note = f"<p><small>{escape(self.note)}</small></p>" if self.note else ""
+        return _table(["", "video", "from", "to", "score", "text"], rows) + note
 
 
 class Reply:
@@ -163,9 +169,29 @@ def saving(answer: Answer) -> str:
 
 
 def score_text(item: SearchHit | Citation) -> str:
-    """Return the cosine, or what ranked the event where there is none."""
+    """Return the cosine, or what ranked the event where there is none.
+
+    A cosine that means nothing is left out where the event's text was found, else it is said.
+    """
     value = item.score if item.cosine is None else item.cosine
-    return "" if value is None else f"{value:.3f}"
+    if getattr(item, "encoder_knows", True):
+        return "" if value is None else f"{value:.3f}"
+    by_text = getattr(item, "text_score", None) is not None
+    return "by text" if by_text else f"{value:.3f}, means nothing"
+
+
+def line_head(hit: SearchHit, line: TextLine) -> str:
+    """Return when a line of an event's text is said or shown, from the video's 0:00, and how."""
+    return f"{clock(line.start_s - hit.video_start_s)} {line.kind}:"
+
+
+def pieces(line: TextLine) -> list[tuple[str, bool]]:
+    """Return a line's text in pieces, and whether each is a word of the search."""
+    parts, here = [], 0
+    for start, end in line.words:
+        parts += [(line.text[here:start], False), (line.text[start:end], True)]
+        here = end
+    return [(text, is_word) for text, is_word in [*parts, (line.text[here:], False)] if text]
 
 
 def _line(item: SearchHit | Citation) -> str:
@@ -177,6 +203,22 @@ def _cells(item: SearchHit | Citation, pictures: Mapping[str, bytes]) -> list[An
     start, end = span(item)
     picture = _Picture(pictures.get(item.event_id, b""))
     return [picture, video_name(item.uri), start, end, score_text(item)]
+
+
+class _Said:
+    """What is said in an event: the lines that a search has found, else all of it."""
+
+    def __init__(self, hit: SearchHit) -> None:
+        self.hit = hit
+
+    def html(self) -> str:
+        if not self.hit.matches:
+            return escape(self.hit.text or "")
+        return "<br>".join(
+            f"{escape(line_head(self.hit, line))} "
+            + "".join(f"<mark>{escape(t)}</mark>" if w else escape(t) for t, w in pieces(line))
+            for line in self.hit.matches
+        )
 
 
 class _Picture:
@@ -194,7 +236,7 @@ class _Picture:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     def cell(value: Any) -> str:
-        inner = value.html() if isinstance(value, _Picture) else escape(str(value))
+        inner = value.html() if isinstance(value, _Picture | _Said) else escape(str(value))
         return f'<td style="{_CELL}">{inner}</td>'
 
     titles = "".join(f'<th style="{_CELL}">{escape(name)}</th>' for name in head)

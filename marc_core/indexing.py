@@ -316,7 +316,11 @@ def _summary_columns(summary: DecodeSummary) -> dict[str, Any]:
 
 
 def _sidecar_columns(sidecar: Sidecar) -> dict[str, Any]:
-    return {"camera": sidecar.camera, "tags": list(sidecar.tags)}
+    return {
+        "camera": sidecar.camera,
+        "tags": list(sidecar.tags),
+        "synthetic": sidecar.synthetic,
+    }
 
 
 def _event_id(source: VideoSource, event: Event) -> str:

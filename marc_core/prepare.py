@@ -44,6 +44,7 @@ from marc_core.models.prompt import Prompt, direct_prompt, event_facts
 from marc_core.prepared import Chosen, PrepareSettings, Uncut
 from marc_core.question import SearchQuery
 from marc_core.searching import Searcher
+from marc_core.told import said_block
 from marc_core.types import EventFeatures
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class PromptParts(Protocol):
     @property
     def tokens_a_frame(self) -> int:
         """Visual tokens of the largest frame that the student takes."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Return the tokens of a text in a prompt."""
         ...
 
     def evidence(
@@ -322,15 +327,29 @@ class Preparer:
         )
 
     def _prompt(self, chosen: Chosen) -> Prompt:
-        """Return MARC's own prompt, with what is said in words of where the events lie."""
+        """Return MARC's own prompt, with what is told in words: where the events lie, and what is
+        said and written in them."""
         prompt = direct_prompt(chosen.question, self.settings.template)
+        blocks = [block for block in (self._facts(chosen), self._said(chosen)) if block]
+        return replace(prompt, text="\n".join([*blocks, prompt.text])) if blocks else prompt
+
+    def _facts(self, chosen: Chosen) -> str:
         if self.settings.compress.mode != "tokens":
-            return prompt
+            return ""
         told = [chosen.hits[i] for i in self._told(chosen)]
         if not told:
-            return prompt
-        facts = event_facts(told, self.archive.lengths([hit.video_id for hit in told]))
-        return replace(prompt, text=f"{facts}\n{prompt.text}")
+            return ""
+        return event_facts(told, self.archive.lengths([hit.video_id for hit in told]))
+
+    def _said(self, chosen: Chosen) -> str:
+        budget = self.settings.text_in_prompt
+        ids = [hit.event_id for hit in chosen.hits if hit.text]
+        if not budget or not ids:
+            return ""
+        question = chosen.question.search_text
+        return said_block(
+            chosen.hits, self.archive.texts(ids), question, budget, self.parts.count_tokens
+        )
 
     def _told(self, chosen: Chosen) -> Sequence[int]:
         """Return the positions among the events of those whose place is said in words.

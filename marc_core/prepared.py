@@ -30,6 +30,7 @@ class PrepareSettings:
     trained_s: the longest video that it was trained on. facts: whether it is told in words where
     the events that a question names lie in their video. times_in_words: whether that is said of
     all events, because positions do not tell. frame_interval_s: between sampled frames.
+    text_in_prompt: tokens of the events' text in the prompt at most.
     """
 
     retrieve: RetrieveConfig
@@ -40,6 +41,7 @@ class PrepareSettings:
     facts: bool = False
     times_in_words: bool = False
     frame_interval_s: float = 1.0
+    text_in_prompt: int = 0
 
     @classmethod
     def of(cls, config: MethodConfig, student: ModelSettings) -> PrepareSettings:
@@ -53,6 +55,7 @@ class PrepareSettings:
             facts=student.event_facts,
             times_in_words=config.student.temporal_positions == "grid",
             frame_interval_s=1.0 / config.video.sample_fps,
+            text_in_prompt=config.answer.text_in_prompt,
         )
 
 

@@ -14,10 +14,11 @@ import dataclasses
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from marc_core import checks
 from marc_core.errors import AnswerError
+from marc_core.schemas import TextKind
 
 _SHOWN = {
     "recorded_from": "recorded_from (--since)", "recorded_to": "recorded_to (--until)",
@@ -44,6 +45,7 @@ class EventFilter:
     recorded_from, recorded_to: the event's own wall clock overlaps [from, to); both with a UTC
         offset. Events without a wall clock never match.
     start_s, end_s: the event overlaps [start_s, end_s), counted from the video's own 0:00.
+    kinds: the event has text of one of these kinds, and words are searched in these alone.
     """
 
     video_ids: tuple[str, ...] | None = None
@@ -54,12 +56,18 @@ class EventFilter:
     recorded_to: dt.datetime | None = None
     start_s: float | None = None
     end_s: float | None = None
+    kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(self, checks.texts, "video_ids", "tags")
+        _check(self, checks.texts, "video_ids", "tags", "kinds")
         _check(self, checks.text, "folder", "camera")
         _check(self, checks.moment, "recorded_from", "recorded_to")
         _check(self, checks.finite, "start_s", "end_s")
+        for kind in self.kinds:
+            if kind not in get_args(TextKind):
+                raise AnswerError(
+                    f"kinds (--kind) must be among {', '.join(get_args(TextKind))}. Got '{kind}'."
+                )
 
     @property
     def names_only_videos(self) -> bool:

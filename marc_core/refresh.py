@@ -77,6 +77,7 @@ def _said(video_id: str, sidecar: Sidecar, old_warnings: Sequence[str]) -> dict[
         "recorded_at": sidecar.recorded_at,
         "warnings": [*kept, *sidecar.warnings],
         "texts_fingerprint": sidecar.fingerprint,
+        "synthetic": sidecar.synthetic,
     }
 
 

@@ -80,6 +80,23 @@ def _needed(name: str, kind: pa.DataType) -> pa.Field:
 _TIME = pa.timestamp("us", tz="UTC")
 _STRINGS = pa.list_(pa.string())
 
+ADDED: dict[str, tuple[pa.Field, ...]] = {
+    "videos": (
+        pa.field("speech_fingerprint", pa.string()),
+        pa.field("writing_fingerprint", pa.string()),
+        pa.field("captions_fingerprint", pa.string()),
+        pa.field("duplicate_of", pa.string()),
+        pa.field("synthetic", pa.bool_()),
+    ),
+    "events": (
+        pa.field("duplicate_of", pa.string()),
+        pa.field("text_kinds", _STRINGS),
+        pa.field("synthetic", pa.bool_()),
+    ),
+}
+"""Columns that came after the format's first memories, by table: nullable, and last in their
+schema. A memory without them is read as if they were null, and gets them at the next write."""
+
 VIDEOS = pa.schema(
     [
         _key("video_id"),
@@ -116,10 +133,7 @@ VIDEOS = pa.schema(
         ("features_fingerprint", pa.string()),
         ("texts_fingerprint", pa.string()),
         _needed("indexed_at", _TIME),
-        ("speech_fingerprint", pa.string()),
-        ("writing_fingerprint", pa.string()),
-        ("captions_fingerprint", pa.string()),
-        ("duplicate_of", pa.string()),
+        *ADDED["videos"],
     ]
 )
 
@@ -146,22 +160,9 @@ def events_schema(embedding_dim: int) -> pa.Schema:
             ("camera", pa.string()),
             _needed("folder", pa.string()),
             ("tags", _STRINGS),
-            ("duplicate_of", pa.string()),
+            *ADDED["events"],
         ]
     )
-
-
-ADDED: dict[str, tuple[pa.Field, ...]] = {
-    "videos": tuple(
-        pa.field(name, pa.string())
-        for name in (
-            "speech_fingerprint", "writing_fingerprint", "captions_fingerprint", "duplicate_of",
-        )
-    ),
-    "events": (pa.field("duplicate_of", pa.string()),),
-}  # fmt: skip
-"""Columns that came after the format's first memories, by table: nullable, and last in their
-schema. A memory without them is read as if they were null, and gets them at the next write."""
 
 
 def embeddings_schema(embedding_dim: int) -> pa.Schema:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,11 +11,12 @@ import numpy as np
 
 from marc_core.embed.margin import calibrated_margin
 from marc_core.errors import AnswerError
+from marc_core.text.matching import marked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from marc_core.archive import Archive, SearchHit
+    from marc_core.archive import Archive, SearchHit, TextLine
     from marc_core.embed import DualEncoder
     from marc_core.question import SearchQuery
 
@@ -38,8 +39,21 @@ class Searcher:
         """
         vectors_QD = np.stack([self._vector(query) for query in queries])
         widened = [_with_room_for_itself(query) for query in queries]
-        found = self.archive.search(widened, vectors_QD)
-        return [_without_itself(query, hits) for query, hits in zip(queries, found, strict=True)]
+        found = self.archive.search(widened, vectors_QD, honest=True)
+        pages = [_without_itself(query, hits) for query, hits in zip(queries, found, strict=True)]
+        return self._with_matches(queries, pages)
+
+    def _with_matches(
+        self, queries: Sequence[SearchQuery], pages: Sequence[Sequence[SearchHit]]
+    ) -> list[list[SearchHit]]:
+        """Return the pages with the lines of each event that hold words of its query."""
+        searched = [hits if query.text else [] for query, hits in zip(queries, pages, strict=True)]
+        ids = [hit.event_id for hits in searched for hit in hits if hit.text]
+        lines = self.archive.texts(list(dict.fromkeys(ids))) if ids else {}
+        return [
+            [replace(hit, matches=_matches(query, lines.get(hit.event_id, ()))) for hit in hits]
+            for query, hits in zip(queries, pages, strict=True)
+        ]
 
     @cached_property
     def hit_margin(self) -> float:
@@ -62,6 +76,12 @@ class Searcher:
         if not (query.text or "").strip():
             raise AnswerError("A search must not be empty. Got only white space.")
         return np.asarray(self.encoder.encode_texts([query.text or ""])[0])
+
+
+def _matches(query: SearchQuery, lines: Iterable[TextLine]) -> tuple[TextLine, ...]:
+    kinds = query.filter.kinds
+    own = [line for line in lines if not kinds or line.kind in kinds]
+    return tuple(marked(own, query.text)) if query.text else ()
 
 
 def _with_room_for_itself(query: SearchQuery) -> SearchQuery:

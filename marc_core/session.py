@@ -25,6 +25,7 @@ from marc_core.configure import load_config, quoted
 from marc_core.display import Reply, Results
 from marc_core.errors import AnswerError, ConfigError, ModelLoadError
 from marc_core.filenames import file_names
+from marc_core.footage import nothing_said, search_note
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery, Turn
 from marc_core.searching import Searcher, picture_of
 
@@ -76,7 +77,14 @@ class Session:
             limit=limit,
             offset=offset,
         )
-        return self._results(self.searcher.search([query])[0], query.filter, offset)
+        hits = self.searcher.search([query])[0]
+        blind = bool(self.archive.blind_videos())
+        passing = query.filter
+        if blind and text and not hits and not offset and self.archive.events(passing, limit=1):
+            return Results((), self.archive.thumbnails, nothing_said(self.config.memory.uri))
+        found = self._results(hits, query.filter, offset)
+        found.note = search_note(self.config.memory.uri) if blind else ""
+        return found
 
     def ask(
         self,
@@ -143,12 +151,14 @@ class Session:
         until: str | dt.datetime | None = None,
         start_s: float | None = None,
         end_s: float | None = None,
+        kinds: str | Sequence[str] = (),
     ) -> EventFilter:
         """Return the filter of what people write.
 
         video: id, address or file name of one video or several. since, until: wall clock, as ISO
-        8601 with an offset from UTC. start_s, end_s: seconds from the video's own 0:00. The rest
-        as in `EventFilter`. Raises AnswerError for an unknown video and a time without offset.
+        8601 with an offset from UTC. start_s, end_s: seconds from the video's own 0:00. kinds: of
+        text: sidecar, speech, writing, caption. The rest as in `EventFilter`. Raises
+        AnswerError for an unknown video and a time without offset.
         """
         names = [video] if isinstance(video, str) else video
         if names is not None:
@@ -162,6 +172,7 @@ class Session:
             recorded_to=moment("until", until),
             start_s=start_s,
             end_s=end_s,
+            kinds=checks.texts("kinds", [kinds] if isinstance(kinds, str) else kinds),
         )
 
     def video_id(self, name: str) -> str:

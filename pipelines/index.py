@@ -5,6 +5,7 @@
                CPU actors,     GPU actors,     driver:     one actor (more
                one thread      or one CPU      256 videos, if it falls behind)
                each            actor           64 MB, 5 s
+      then what is said and written in them: pipelines/texts.py
 
 Videos stream: each goes on when it is done. A decoded video waits in the object store only until
 an encoder takes it, and Ray Data's back-pressure keeps decoders from running ahead. Every video of
@@ -31,8 +32,10 @@ from marc_core.embed import EncoderFacts, encoder_facts
 from marc_core.errors import MissingMemoryError
 from marc_core.fingerprints import Fingerprints, fingerprints_of
 from marc_core.memory import MemoryStore
+from marc_core.memory.archive import MemoryArchive
 from marc_core.memory.store import STATES
 from marc_core.models.vision_tower import vision_fingerprint
+from marc_core.text.stages import check_stages
 from marc_core.video import Listing, list_videos, require_decord
 from pipelines.embeddings import redo_embeddings
 from pipelines.kept import (
@@ -59,13 +62,20 @@ from pipelines.retry import in_rounds
 from pipelines.running import Counter, Progress, run_chain, without_credentials
 from pipelines.stages import DecodeStage, EncodeStage
 from pipelines.streams import with_further_streams
+from pipelines.texts import make_texts, plan_texts
 
 
-def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> IndexReport:
-    """Index every video of `config.archive` that the memory does not hold as configured.
+def index_archive(
+    config: IndexConfig,
+    progress: Progress = lambda *_: None,
+    tell: Callable[[str], object] = lambda _: None,
+) -> IndexReport:
+    """Index every video of `config.archive` that the memory does not hold as configured, then make
+    the texts of the stages that are on.
 
-    Needs an initialised Ray. Raises SourceError (archive), MemoryStoreError, ModelLoadError; what
-    is wrong with a single video becomes its row instead.
+    tell: called with a line for people about what is to come. Needs an initialised Ray. Raises
+    SourceError (archive), MemoryStoreError, ModelLoadError; what is wrong with a single video
+    becomes its row instead.
     """
     if config.only == "embeddings":
         return redo_embeddings(config, progress)
@@ -101,6 +111,15 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         config=config,
         without_outcome=lambda left: without_features(left, store.video_states(), fingerprints),
     )
+    texts_updated = read_texts_again(store, found, config)
+    texts = plan_texts(store, found["video_id"], config) if _makes_texts(config) else None
+    lacking: dict[str, str] = {}
+    if texts is not None:
+        for line in texts.lines():
+            tell(line)
+        count.total += texts.work.num_rows
+        count(0, 0)
+        lacking = make_texts(texts, run=run, store=store, config=config)
     if count.total:
         store.optimize()
     return make_report(
@@ -111,11 +130,17 @@ def index_archive(config: IndexConfig, progress: Progress = lambda *_: None) -> 
         listing,
         every_stream=config.video.streams == "all",
         moved=moved,
-        texts_updated=read_texts_again(store, found, config),
+        texts_updated=texts_updated,
+        blind=MemoryArchive(store, config).blind_videos(),
+        texts_made={} if texts is None else dict(texts.videos),
         features_redone=plan.redo.num_rows - len(kept),
         features_kept=len(kept),
-        kept=kept,
+        kept=kept | lacking,
     )
+
+
+def _makes_texts(config: IndexConfig) -> bool:
+    return config.only in ("all", "texts")
 
 
 def preview(config: IndexConfig) -> Plan:
@@ -141,7 +166,10 @@ def preview(config: IndexConfig) -> Plan:
     plan = plan_archive(found, states, fingerprints, config)
     stale = stale_texts(plan.found, states)["video_id"]
     texts = pc.invert(pc.is_in(stale, plan.work["video_id"]))  # those are read when indexed
-    return replace(plan, moved=len(moves), texts=pc.sum(texts).as_py() or 0)
+    staged: Sequence[str] = ()
+    if _makes_texts(config):
+        staged = tuple(plan_texts(store, plan.found["video_id"], config).lines())
+    return replace(plan, moved=len(moves), texts=pc.sum(texts).as_py() or 0, stages=staged)
 
 
 def plan_archive(
@@ -182,6 +210,7 @@ def survey(config: IndexConfig) -> tuple[Listing, EncoderFacts, Fingerprints]:
     """Return the archive's listing, and what the configured models make of its videos."""
     if config.video.backend == "decord":
         require_decord()
+    check_stages(config)
     listing = list_videos(config.archive, config.patterns, config.archive_options)
     encoder = encoder_facts(config.encoder)
     tower = vision_fingerprint(config.student) if config.memory.store_features else None

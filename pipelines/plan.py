@@ -58,7 +58,8 @@ class Plan:
 
     work: videos to index; redo: videos whose features alone are redone (both rows of WORK and
     `load_bytes`). why: counts by reason, of all that were found. In a preview also moved: videos
-    whose file lies elsewhere now, and texts: indexed ones whose files beside them have changed.
+    whose file lies elsewhere now, texts: indexed ones whose files beside them have changed, and
+    stages: what text stages would look at, a line each.
     """
 
     found: pa.Table
@@ -67,6 +68,7 @@ class Plan:
     why: Mapping[str, int]
     moved: int = 0
     texts: int = 0
+    stages: Sequence[str] = ()
 
 
 def verdict(
@@ -79,6 +81,8 @@ def verdict(
     `retry_failed`).
     """
     made = _verdict(fingerprints, config, state)
+    if config.only == "texts" and made.attempt is not None:
+        return Verdict(attempt=None, why=f"left alone by only=texts: {made.why}")
     if config.only == "features" and made.attempt is not None and not made.features_only:
         return Verdict(attempt=None, why=f"left alone by only=features: {made.why}")
     return made

@@ -30,10 +30,12 @@ class IndexReport:
     left alone after stalling or killing the decoder. failures: reasons of all that are not indexed.
     warnings: videos that have some. ignored: files that look like videos and fit no pattern.
     more_streams: files with video streams that were left out.
-    texts_updated: videos whose sidecars changed. features_redone, embeddings_redone: videos with
-    new ones, without a new cut. features_kept, embeddings_missing: videos without, `kept`: why, by
-    address, of those that this run tried. encoder: the memory's at the end, where the run was to
-    redo embeddings. events, video_hours, tokens_stored: of the videos indexed by this run.
+    texts_updated: videos whose sidecars changed. texts_made: videos that text stages looked at, by
+    kind. features_redone, embeddings_redone: videos with new ones, without a new cut.
+    features_kept, embeddings_missing: videos without, `kept`: why, by address, of those that this
+    run tried. encoder: the memory's at the end, where the run was to redo embeddings. blind:
+    footage of the whole memory that its encoder does not know. events, video_hours, tokens_stored:
+    of the videos indexed by this run.
     """
 
     found: int
@@ -48,6 +50,7 @@ class IndexReport:
     ignored_names: tuple[str, ...] = ()
     more_streams: int = 0
     texts_updated: int = 0
+    texts_made: dict[str, int] = field(default_factory=dict)
     features_redone: int = 0
     features_kept: int = 0
     embeddings_redone: int = 0
@@ -55,6 +58,7 @@ class IndexReport:
     kept: dict[str, str] = field(default_factory=dict)
     encoder: str = ""
     moved: int = 0
+    blind: int = 0
     events: int = 0
     video_hours: float = 0.0
     wall_s: float = 0.0

@@ -56,11 +56,13 @@ INDEXED = pa.schema(
         ("texts", pa.large_binary()),
         ("features", pa.large_binary()),
         ("embeddings", pa.large_binary()),
+        ("stages", pa.large_binary()),
         ("failure", pa.string()),
     ]
 )
 """A video's rows, by table, as Arrow IPC streams; all but `videos` null on failure. Where features
-or embeddings alone are redone, all but theirs are null, and on failure all but `failure`."""
+or embeddings alone are redone, all but theirs are null, and on failure all but `failure`. Where
+texts alone are made, `texts` and `stages`, how each stage ended, are there."""
 
 
 def recorded(work: Callable[[], T]) -> tuple[T | None, str | None]:

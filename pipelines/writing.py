@@ -103,13 +103,19 @@ class Writer:
             self.upkeep()
 
     def redo(self, rows: list[dict[str, Any]]) -> None:
-        """Publish the features of these INDEXED rows, stage their embeddings."""
+        """Publish the features and texts of these INDEXED rows, stage their embeddings."""
         features = [from_ipc(row["features"]) for row in rows if row["features"]]
         if features:
             self.store.publish_features(pa.concat_tables(features))
         embeddings = [from_ipc(row["embeddings"]) for row in rows if row["embeddings"]]
         if embeddings:
             self.store.stage_embeddings(pa.concat_tables(embeddings))
+        staged = [row for row in rows if row["stages"]]
+        if staged:
+            self.store.publish_stage_texts(
+                pa.concat_tables([from_ipc(row["stages"]) for row in staged]),
+                pa.concat_tables([from_ipc(row["texts"]) for row in staged]),
+            )
 
     def upkeep(self) -> None:
         """Compact where it is due; where other writers kept winning, the next look tries again."""

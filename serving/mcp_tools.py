@@ -30,7 +30,7 @@ INSTRUCTIONS = (
 )
 _SHOWN = (
     "event_id", "video_id", "name", "start_s", "end_s", "recorded_from", "recorded_to", "score",
-    "text", "camera", "tags", "clip_url",
+    "text", "matches", "camera", "tags", "clip_url",
 )  # fmt: skip
 
 
@@ -58,12 +58,16 @@ def _add_questions(server: MCPServer[Any], api: Api) -> None:
         folder: str | None = None,
         recorded_from: str | None = None,
         recorded_to: str | None = None,
+        kind: str | None = None,
     ) -> dict[str, Any]:
-        """Find events that look like a description, or in which its words are said; best first.
+        """Find events that look like a description, or in which its words are said or written; best
+        first. `matches` of an event are the lines that hold the words, with their own times.
 
-        recorded_from, recorded_to: ISO 8601 with an offset from UTC.
+        recorded_from, recorded_to: ISO 8601 with an offset from UTC. kind: look for the words in
+        one kind of text alone: speech, writing, caption or sidecar.
         """
         where = _filter(video_id, camera, tag, folder, recorded_from, recorded_to)
+        where |= {} if kind is None else {"kinds": [kind]}
         async with api(context) as client:
             body = {"text": text, "limit": limit, "filter": where}
             found = await _call(client, "POST", "/v1/search", json=body)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery, Turn
+from marc_core.schemas import TextKind
 
 MAX_PAGE = 100
 """Items of a page at most (our choice)."""
@@ -71,12 +72,16 @@ class Filter(Request):
     """The event ends after this second of its video."""
     end_s: Seconds | None = None
     """The event starts before this second of its video."""
+    kinds: list[TextKind] = Field([], max_length=4)
+    """The event has text of one of these kinds, and words are searched in these alone."""
 
     def to_filter(self) -> EventFilter:
         """Return the filter of the question path."""
         given = {name: getattr(self, name) for name in type(self).model_fields}
         ids = None if self.video_ids is None else tuple(self.video_ids)
-        return EventFilter(**given | {"video_ids": ids, "tags": tuple(self.tags)})
+        return EventFilter(
+            **given | {"video_ids": ids, "tags": tuple(self.tags), "kinds": tuple(self.kinds)}
+        )
 
 
 def _given(*names: str, kind: str = "string") -> dict[str, Any]:

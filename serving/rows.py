@@ -18,7 +18,7 @@ from marc_core.question import EventFilter
 from serving.ports import Row, VideoQuery
 
 if TYPE_CHECKING:
-    from marc_core.archive import SearchHit
+    from marc_core.archive import SearchHit, TextLine
     from marc_core.memory import MemoryStore
 
 _OF_EVENT = ("event_id", "camera", "tags", "text", "recorded_from", "recorded_to")
@@ -47,9 +47,16 @@ def event_rows(store: MemoryStore, hits: Sequence[SearchHit]) -> list[Row]:
                  "recorded_from": hit.recorded_from, "recorded_to": hit.recorded_to},
                 hit.uri,
             )
-            | {"score": hit.score, "cosine": hit.cosine}
+            | {"score": hit.score, "cosine": hit.cosine if hit.encoder_knows else None}
+            | {"matches": [_match(line, hit.video_start_s) for line in hit.matches]}
         )  # fmt: skip
     return rows
+
+
+def _match(line: TextLine, video_start_s: float) -> Row:
+    """Return a line that a search has found, on the video's own clock."""
+    times = {name: round(getattr(line, name) - video_start_s, 3) for name in ("start_s", "end_s")}
+    return {"kind": line.kind, "text": line.text, "words": list(line.words), **times}
 
 
 class Listing:

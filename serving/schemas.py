@@ -34,6 +34,18 @@ class ErrorReply(Reply):
     error: ErrorBody
 
 
+class TextMatch(Reply):
+    """A line of an event's text that holds words of a search."""
+
+    kind: str
+    """sidecar, speech, writing or caption."""
+    start_s: float
+    end_s: float
+    text: str
+    words: list[tuple[int, int]]
+    """Where in `text` the words are: first character and the one after the last, in code points."""
+
+
 class Event(Reply):
     """An event: a search's hit, an answer's citation, an entry of a video's timeline."""
 
@@ -49,8 +61,12 @@ class Event(Reply):
     score: float | None = None
     """What ranked it, higher is better; null where nothing was ranked."""
     cosine: float | None = None
+    """Similarity of what is seen; null where nothing was ranked, and where the encoder does not
+    know such pictures, so that it would mean nothing."""
     text: str | None = None
     """What is said or written in it."""
+    matches: list[TextMatch] = []
+    """Of a search by text: the lines that hold its words, in order of time."""
     camera: str | None = None
     tags: list[str] = []
     thumbnail_url: str | None = None

@@ -104,7 +104,8 @@ def small_memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world_archive(root / "archive", seeds=(1, 2, 3))
     for folder, name in (("a", "video2.mp4"), ("b", "video3.mp4")):
         (root / "archive" / folder).mkdir()
-        (root / "archive" / name).rename(root / "archive" / folder / ODD_NAME)
+        for file in (root / "archive").glob(f"{Path(name).stem}.*"):
+            file.rename((root / "archive" / folder / ODD_NAME).with_suffix(file.suffix))
     subtitles = f"1\n00:00:00,200 --> 00:00:01,000\n{CAPTION} needle in the haystack\n"
     (root / "archive" / "b" / ODD_NAME).with_suffix(".srt").write_text(subtitles)
     index_videos(root / "archive", root / "runs" / "memory")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from marc_core.config import EncoderConfig, fingerprint
-from marc_core.embed.margin import stored_margin
+from marc_core.embed.margin import stored_settings
 from marc_core.embed.protocol import DualEncoder, EncoderFacts
 from marc_core.embed.recipe import ImageRecipe, read_recipe
 from marc_core.errors import ModelLoadError
@@ -84,7 +84,7 @@ def _facts(directory: Path, model_config: Any, recipe: ImageRecipe) -> EncoderFa
     return EncoderFacts(
         dim=_output_dim(model_config),
         fingerprint=fingerprint(stored, recipe, weights_digests(directory)),
-        hit_margin=stored_margin(directory),
+        hit_margin=stored_settings(directory).hit_margin,
     )
 
 

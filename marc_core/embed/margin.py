@@ -10,6 +10,7 @@ Letters: T texts, E events, D channels.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from marc_core.embed.protocol import DualEncoder
 
-FILE, KEY = "marc.json", "hit_margin"
+FILE, KEY, FOOTAGE = "marc.json", "hit_margin", "footage"
 SPREADS = 1.0
 """The margin as a multiple of the spread of unrelated scores (our choice, see docs/compression.md).
 """
@@ -40,25 +41,38 @@ UNRELATED = (
 """Texts for the calibration (our choice)."""
 
 
-def stored_margin(directory: Path) -> float | None:
-    """Return what marc.json in an encoder's directory says, None without one.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderSettings:
+    """What marc.json beside an encoder's weights says. hit_margin: see above; None: not measured.
+    footage: whether it was trained on footage; one that was not says nothing about it."""
+
+    hit_margin: float | None = None
+    footage: bool = True
+
+
+def stored_settings(directory: Path) -> EncoderSettings:
+    """Return what marc.json in an encoder's directory says, defaults without one.
 
     Raises ModelLoadError for a file that holds anything else.
     """
     path = directory / FILE
     if not path.is_file():
-        return None
+        return EncoderSettings()
     try:
         stored = json.loads(path.read_text())
-        margin = stored.pop(KEY) if isinstance(stored, dict) else None
-    except (ValueError, KeyError):
-        stored, margin = None, None
-    good = isinstance(margin, int | float) and not isinstance(margin, bool) and 0 < margin <= 2
-    if stored != {} or not good:
+    except ValueError:
+        stored = None
+    known = isinstance(stored, dict) and bool(stored) and stored.keys() <= {KEY, FOOTAGE}
+    margin = stored.get(KEY) if known else None
+    footage = stored.get(FOOTAGE, True) if known else None
+    is_number = isinstance(margin, int | float) and not isinstance(margin, bool)
+    good = margin is None or (is_number and 0 < margin <= 2)
+    if not known or not good or not isinstance(footage, bool):
         raise ModelLoadError(
-            f"'{path}' must hold one JSON object with {KEY}, a number above 0 and at most 2."
+            f"'{path}' must hold one JSON object with {KEY}, a number above 0 and at most 2, and "
+            f"{FOOTAGE}, whether the encoder knows footage, or one of them."
         )
-    return float(margin or 0.0)
+    return EncoderSettings(hit_margin=None if margin is None else float(margin), footage=footage)
 
 
 def calibrated_margin(encoder: DualEncoder, vectors_ED: NDArray[np.float32]) -> float:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marc_core.archive import SearchHit, VideoLength
+from marc_core.archive import SearchHit, TextLine, VideoLength
 from marc_core.config import MethodConfig
-from marc_core.errors import AnswerError, MissingFeaturesError
+from marc_core.embed.margin import stored_settings
+from marc_core.errors import AnswerError, MissingFeaturesError, ModelLoadError
 from marc_core.memory import retriever
 from marc_core.memory.filters import filter_to_sql, is_in
 from marc_core.memory.kept import Kept
 from marc_core.memory.nothing import why_nothing
 from marc_core.memory.store import MemoryStore
 from marc_core.memory.tables import scan
+from marc_core.models.checkpoints import local_directory
 from marc_core.question import EventFilter, SearchQuery
 from marc_core.types import VideoSource
 
@@ -45,13 +48,55 @@ class MemoryArchive:
         self._kept = Kept(store.tables)
 
     def search(
-        self, queries: Sequence[SearchQuery], vectors_QD: NDArray[np.float32]
+        self,
+        queries: Sequence[SearchQuery],
+        vectors_QD: NDArray[np.float32],
+        *,
+        honest: bool = False,
     ) -> list[list[SearchHit]]:
         """Return the page of events that each query asks for, best first, without thumbnails.
 
         Raises MemoryStoreError for vectors of another encoder, AnswerError for a wrong filter.
         """
-        return retriever.search(self.store, queries, vectors_QD, self.config.retrieve)
+        blind = not self.encoder_knows_footage
+        found = retriever.search(
+            self.store, queries, vectors_QD, self.config.retrieve, only_synthetic=honest and blind
+        )
+        if not blind:
+            return found
+        return [
+            [replace(hit, encoder_knows=hit.synthetic is not False) for hit in hits]
+            for hits in found
+        ]
+
+    @cached_property
+    def encoder_knows_footage(self) -> bool:
+        """Whether the memory's encoder was trained on footage, as its marc.json says."""
+        encoder = self.config.encoder
+        try:
+            directory = local_directory("encoder", encoder.model, encoder.revision, download=False)
+        except ModelLoadError:  # one that is not here; who embeds with it says so
+            return True
+        return stored_settings(directory).footage
+
+    def blind_videos(self) -> int:
+        """Return how many visible videos are footage that the memory's encoder does not know."""
+        if self.encoder_knows_footage:
+            return 0
+        return self._kept.get(("footage",), self._count_footage)
+
+    def _count_footage(self) -> int:
+        rows = scan(self.store.tables.videos, ["synthetic"], "num_events > 0")
+        return sum(value is False for value in rows["synthetic"].to_pylist())
+
+    def texts(self, event_ids: Sequence[str]) -> dict[str, list[TextLine]]:
+        """Return the lines of text of these events in order of time, by event id."""
+        names = ("kind", "start_s", "end_s", "text")
+        found: dict[str, list[TextLine]] = {}
+        for row in self.store.texts_of(event_ids).to_pylist():
+            line = TextLine(**{name: row[name] for name in names})
+            found.setdefault(row["event_id"], []).append(line)
+        return found
 
     def vector_of(self, event_id: str) -> NDArray[np.float32]:
         """Return an event's (D,) unit vector. Raises AnswerError for one that nobody may see."""
@@ -97,8 +142,11 @@ class MemoryArchive:
         count, too."""
         return self._kept.get(
             ("count", filter),
-            lambda: int(self.store.tables.events.count_rows(filter_to_sql(filter))),
+            lambda: int(self.store.tables.events.count_rows(self._where(filter))),
         )
+
+    def _where(self, filter: EventFilter) -> str | None:
+        return filter_to_sql(filter, self.store.tables.events.schema.names)
 
     def lengths(self, video_ids: Sequence[str]) -> dict[str, VideoLength]:
         """Return the lengths of these videos, by id; unknown ones are absent."""

@@ -21,13 +21,20 @@ from marc_core.fingerprints import joined_name
 from marc_core.memory import publishing
 from marc_core.memory.filters import is_in
 from marc_core.memory.rows import check_features, conform
-from marc_core.memory.tables import Tables, delete_where, merge, scan, with_retries
-from marc_core.text_rows import joined_texts, recorded_columns
+from marc_core.memory.tables import (
+    Tables,
+    delete_where,
+    ensure_texts_index,
+    merge,
+    scan,
+    with_retries,
+)
+from marc_core.text_rows import joined_texts, kinds_of, recorded_columns
 from marc_core.types import VideoSource
 
 SAID = pa.schema(
     [schemas.VIDEOS.field(n) for n in ("video_id", "camera", "tags", "recorded_at", "warnings",
-                                       "texts_fingerprint")]
+                                       "texts_fingerprint", "synthetic")]
 )  # fmt: skip
 """What files beside a video decide of its row."""
 IDS_OF_A_FILTER = 1000
@@ -74,12 +81,13 @@ def update_texts(
     events = scan(tables.events, tables.events.schema.names, ours)
     _check_said(said, rows, events, texts, kinds)
     of_kinds = f"{ours} AND {is_in('kind', kinds)}"
-    others = scan(tables.texts, schemas.TEXTS.names, f"{ours} AND NOT {is_in('kind', kinds)}")
+    if texts.num_rows:
+        ensure_texts_index(tables.texts)
     merge(tables.texts, "text_id", texts)
     publishing.delete_stale(tables.texts, "text_id", texts, of_kinds)
-    text_of = joined_texts(pa.concat_tables([others.cast(schemas.TEXTS), texts]))
+    every = scan(tables.texts, schemas.TEXTS.names, ours)
     schema = schemas.events_schema(tables.meta.embedding_dim)
-    changed = conform(_events_that_say(events, said, text_of), schema, "events", "event_id")
+    changed = conform(_events_that_say(events, said, every), schema, "events", "event_id")
     merge(tables.events, "event_id", changed, insert=False, guard=tables.same_encoder)
     new_rows = [row | said[row["video_id"]] for row in rows]
     new = pa.Table.from_pylist(new_rows, schema=schemas.VIDEOS)
@@ -140,9 +148,10 @@ def publish_features(tables: Tables, features: pa.Table) -> None:
 
 
 def _events_that_say(
-    events: pa.Table, said: Mapping[str, Mapping[str, Any]], text_of: Mapping[str, str]
+    events: pa.Table, said: Mapping[str, Mapping[str, Any]], texts: pa.Table
 ) -> pa.Table:
-    """Return the events with their new text, camera, tags and wall clock."""
+    """Return the events with their new text, camera, tags and wall clock. texts: all of theirs."""
+    text_of, kinds = joined_texts(texts), kinds_of(texts)
     names = ["event_id", "video_id", "video_start_s", "start_s", "end_s"]
     new: dict[str, list[Any]] = {}
     for row in events.select(names).to_pylist():
@@ -150,8 +159,12 @@ def _events_that_say(
         clock = recorded_columns(
             video["recorded_at"], row["video_start_s"], row["start_s"], row["end_s"]
         )
-        values = {"text": text_of.get(row["event_id"]), "camera": video["camera"]}
-        for name, value in (values | {"tags": video["tags"]} | clock).items():
+        values = {
+            "text": text_of.get(row["event_id"]),
+            "text_kinds": kinds.get(row["event_id"]),
+            **{name: video[name] for name in ("camera", "tags", "synthetic")},
+        }
+        for name, value in (values | clock).items():
             new.setdefault(name, []).append(value)
     for name, column in new.items():
         place = events.schema.get_field_index(name)

@@ -8,14 +8,17 @@ into SQL is `quote` here, tested with hostile strings.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from marc_core.filenames import spellings
 from marc_core.question import EventFilter
 
 
-def filter_to_sql(filter: EventFilter) -> str | None:
-    """Return the condition on rows of `events`, or None when everything matches."""
+def filter_to_sql(filter: EventFilter, names: Collection[str] = ("text_kinds",)) -> str | None:
+    """Return the condition on rows of `events`, or None when everything matches.
+
+    names: the table's columns; one that an older version made lacks `text_kinds`.
+    """
     parts = []
     if filter.video_ids is not None:
         parts.append(is_in("video_id", filter.video_ids))
@@ -33,6 +36,8 @@ def filter_to_sql(filter: EventFilter) -> str | None:
         parts.append(f"end_s - video_start_s > {float(filter.start_s)!r}")
     if filter.end_s is not None:
         parts.append(f"start_s - video_start_s < {float(filter.end_s)!r}")
+    if filter.kinds:
+        parts.append(_has_text_of(filter.kinds, "text_kinds" in names))
     return " AND ".join(parts) or None
 
 
@@ -58,6 +63,18 @@ def _in_folder(folder: str) -> str:
         for path in spellings(folder)
     ]
     return f"({' OR '.join(parts)})"
+
+
+def _has_text_of(kinds: Sequence[str], is_told: bool) -> str:
+    """Return the condition that an event has text of one of these kinds.
+
+    Where the kinds of its text are not told, an older version wrote it, which knew sidecars only.
+    """
+    older = "text IS NOT NULL" if "sidecar" in kinds else "false"
+    if not is_told:
+        return older
+    named = f"array_has_any(text_kinds, [{', '.join(map(quote, kinds))}])"
+    return f"({named} OR (text_kinds IS NULL AND {older}))"
 
 
 def moment_literal(value: dt.datetime) -> str:

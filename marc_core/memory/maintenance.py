@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from lancedb.index import BTree, IvfFlat, IvfRq, LabelList
 
@@ -28,7 +28,7 @@ SCALAR_INDEXES: dict[str, dict[str, Any]] = {
         "recorded_to": BTree,
         "text": text_index,
     },
-    "texts": {"text_id": BTree, "event_id": BTree, "video_id": BTree},
+    "texts": {"text_id": BTree, "event_id": BTree, "video_id": BTree, "text": text_index},
     "features": {"feature_id": BTree, "video_id": BTree},
 }
 """Indexes by table and column; rows that are not indexed yet are found by scanning them."""
@@ -142,6 +142,7 @@ def status(tables: Tables) -> dict[str, Any]:
         "hours": sum(v["duration_s"] or 0.0 for v in visible) / 3600,
         "events": tables.events.count_rows(),
         "texts": tables.texts.count_rows(),
+        "text_kinds": _text_kinds(tables.texts),
         "features": tables.features.count_rows(),
         "feature_bytes": sum(feature_bytes(tables.features).values()),
         "embedding_dim": tables.meta.embedding_dim,
@@ -149,6 +150,12 @@ def status(tables: Tables) -> dict[str, Any]:
         "indexes": {n: _index_state(t) for n, t in tables.all().items() if t.list_indices()},
         "versions": {name: table.version for name, table in tables.all().items()},
     }
+
+
+def _text_kinds(texts: Any) -> dict[str, int]:
+    """Return how many texts there are of each kind that there is."""
+    counts = {kind: texts.count_rows(f"kind = '{kind}'") for kind in get_args(schemas.TextKind)}
+    return {kind: count for kind, count in counts.items() if count}
 
 
 def _index_state(table: Any) -> dict[str, dict[str, Any]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pyarrow.compute as pc
 
 from marc_core.filenames import canonical, is_below
+from marc_core.memory.filters import is_in
 from marc_core.memory.tables import scan
 from marc_core.question import EventFilter
+from marc_core.schemas import TextKind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +37,7 @@ def why_nothing(store: MemoryStore, filter: EventFilter) -> str:
         or _unknown_folder(videos, filter)
         or _unknown_camera(videos, filter)
         or _unknown_tags(videos, filter)
+        or _unknown_kinds(store, filter)
         or _no_clock(videos, filter)
         or _not_together(filter)
     )
@@ -71,6 +74,15 @@ def _unknown_tags(videos: pa.Table, filter: EventFilter) -> str:
     if not unknown:
         return ""
     return f"Nothing in the memory has tag {_quoted(unknown)}. {_known('Tags', tags)}"
+
+
+def _unknown_kinds(store: MemoryStore, filter: EventFilter) -> str:
+    texts = store.tables.texts
+    if not filter.kinds or texts.count_rows(is_in("kind", filter.kinds)):
+        return ""
+    there = [kind for kind in get_args(TextKind) if texts.count_rows(is_in("kind", [kind]))]
+    named = ", ".join(filter.kinds)
+    return f"Nothing in the memory has text of kind {named}. {_known('Kinds', there)}"
 
 
 def _no_clock(videos: pa.Table, filter: EventFilter) -> str:

@@ -28,7 +28,8 @@ from marc_core import schemas
 from marc_core.errors import MemoryStoreError
 from marc_core.memory.filters import is_in
 from marc_core.memory.rows import check_events, check_features, check_texts, conform
-from marc_core.memory.tables import Tables, delete_where, merge, scan
+from marc_core.memory.tables import Tables, delete_where, ensure_texts_index, merge, scan
+from marc_core.text_rows import with_kinds
 
 DERIVED = {"features": "feature_id", "texts": "text_id"}
 """Tables that describe events, and their keys."""
@@ -66,6 +67,7 @@ def checked(
     texts = schemas.TEXTS.empty_table() if texts is None else texts
     texts = conform(texts, schemas.TEXTS, "texts", "text_id")
     check_texts(events, texts)
+    events = with_kinds(events, texts)
     uris = videos["uri"].to_pylist()
     if len(set(uris)) < len(uris):
         raise MemoryStoreError("One uri was published in two content versions at once.")
@@ -75,6 +77,8 @@ def checked(
 def publish(tables: Tables, new: Publication) -> None:
     """Make the publication the memory's present state of its videos. See the module's diagram."""
     known = _look_up(tables, new)
+    if new.texts.num_rows:
+        ensure_texts_index(tables.texts)
     if known.recut:
         delete_derived(tables, sorted(known.recut), names=DERIVED)
     _merge_derived(tables, new, known.recut, late=False)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from marc_core.config import RetrieveConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.memory.filters import filter_to_sql, is_in
 from marc_core.memory.store import MemoryStore
-from marc_core.memory.tables import scan
+from marc_core.memory.tables import has_text_index, missing_columns, scan
 from marc_core.question import EventFilter, SearchQuery
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ _CANDIDATES = 10
 """Length of each ranking that is fused, as a multiple of the tier (our choice)."""
 HIT_COLUMNS = [
     "event_id", "video_id", "part", "index", "start_s", "end_s", "video_start_s", "recorded_from",
-    "recorded_to", "text",
+    "recorded_to", "text", "synthetic",
 ]  # fmt: skip
+_SYNTHETIC = "(synthetic IS NULL OR synthetic)"
+"""Events that are not known to be footage."""
 _PHRASE: Any = PhraseQuery
 _WORDS: Any = MatchQuery
 """Their stubs ask for every argument that has a default."""
@@ -53,19 +56,23 @@ def search(
     queries: Sequence[SearchQuery],
     vectors_QD: NDArray[np.float32],
     config: RetrieveConfig,
+    *,
+    only_synthetic: bool = False,
 ) -> list[list[SearchHit]]:
     """Return each query's page of the best visible events that pass its filter, best first.
 
     vectors_QD: (Q, D) in the events' embedding space, any length but zero. `score` is the cosine;
     with a text, `config.hybrid` and at least one event whose text matches, it is the reciprocal
-    rank fusion score instead. Every hit carries its cosine. "More like this" leaves out the event
-    that was named. Raises MemoryStoreError for a vector of another dimension, not finite or zero,
+    rank fusion score instead. Every hit carries its cosine. only_synthetic: vectors find synthetic
+    videos' events alone, others their text does; without a text it has no effect. "More
+    like this" leaves out the event that was named. Raises MemoryStoreError for a vector of another
+    dimension, not finite or zero,
     and where the memory's vectors became another encoder's since it was opened; AnswerError for a
     filter that breaks a rule.
     """
     assert len(queries) == len(vectors_QD), "one vector a query"
     with store.tables.same_encoder():
-        return _search(store, queries, vectors_QD, config)
+        return _search(store, queries, vectors_QD, config, only_synthetic)
 
 
 def _search(
@@ -73,11 +80,20 @@ def _search(
     queries: Sequence[SearchQuery],
     vectors_QD: NDArray[np.float32],
     config: RetrieveConfig,
+    only_synthetic: bool,
 ) -> list[list[SearchHit]]:
     for vector_D in vectors_QD:
         _check_query(vector_D, store.meta.embedding_dim)
+    names = store.tables.events.schema.names
+    known = _SYNTHETIC if only_synthetic and "synthetic" in names else None
     rankings = [
-        _Ranking(query, vector_D.astype(np.float32), filter_to_sql(query.filter), config.hybrid)
+        _Ranking(
+            query,
+            vector_D.astype(np.float32),
+            filter_to_sql(query.filter, names),
+            config.hybrid,
+            known if query.text is not None else None,
+        )
         for query, vector_D in zip(queries, vectors_QD, strict=True)
     ]
     depth, open_ = _FIRST_TIER, rankings
@@ -95,7 +111,7 @@ def _search(
 
 def events(store: MemoryStore, filter: EventFilter, *, limit: int) -> list[SearchHit]:
     """Return up to `limit` visible events that pass the filter: by uri, then by time."""
-    where = filter_to_sql(filter)
+    where = filter_to_sql(filter, store.tables.events.schema.names)
     found = scan(store.tables.events, ["event_id", "video_id"], where).to_pydict()
     uris = store.visible_uris(found["video_id"])
     named = zip(found["event_id"], found["video_id"], strict=True)
@@ -119,12 +135,14 @@ def fuse(rankings: Sequence[Sequence[str]], rrf_k: int) -> list[tuple[str, float
 
 @dataclass
 class _Ranking:
-    """One query on its way to its page. said: what its text finds, once that is all of it."""
+    """One query on its way to its page. known: the condition on events that vectors may find, None:
+    all. said: what its text finds, once that is all of it."""
 
     query: SearchQuery
     vector_D: NDArray[np.float32]
     where: str | None
     hybrid: bool
+    known: str | None = None
     rows: dict[str, Row] = field(default_factory=dict)
     exhausted: bool = False
     said: list[list[Row]] | None = None
@@ -134,6 +152,11 @@ class _Ranking:
         """What the full-text search looks for."""
         text = (self.query.text or "").encode(errors="replace").decode().strip()
         return text or None if self.hybrid else None
+
+    @property
+    def seen_where(self) -> str | None:
+        """The condition on events that vectors may find."""
+        return " AND ".join(part for part in (self.where, self.known) if part) or None
 
     @property
     def complete(self) -> bool:
@@ -180,7 +203,7 @@ def _said(store: MemoryStore, ranking: _Ranking, limit: int) -> list[list[Row]]:
     if ranking.said is not None:
         return ranking.said
     text = ranking.text
-    found = _by_text(store, text, limit, ranking.where) if text else []
+    found = _by_text(store, text, limit, ranking.where, ranking.query.filter.kinds) if text else []
     if all(len(rows) < limit for rows in found):
         ranking.said = found
     return found
@@ -192,7 +215,7 @@ def _by_vector(
     """Return each query's nearest rows; queries with one filter and limit share one pass."""
     groups: dict[tuple[str | None, int], list[int]] = {}
     for i, (ranking, limit) in enumerate(zip(rankings, limits, strict=True)):
-        groups.setdefault((ranking.where, limit), []).append(i)
+        groups.setdefault((ranking.seen_where, limit), []).append(i)
     nearest: list[list[Row]] = [[] for _ in rankings]
     for (where, limit), members in groups.items():
         vectors_QD = [rankings[i].vector_D for i in members]
@@ -205,7 +228,7 @@ def _by_vector(
         )
         if where is not None and _is_narrow(store, where):
             query = query.bypass_vector_index()
-        for row in _run(query, [*HIT_COLUMNS, "_distance", *named], limit, where):
+        for row in _run(query, [*_columns(store), "_distance", *named], limit, where):
             row["cosine"] = 1.0 - row.pop("_distance")
             nearest[members[row.pop("query_index", 0)]].append(row)
     for rows in nearest:
@@ -222,24 +245,29 @@ def _is_narrow(store: MemoryStore, where: str) -> bool:
     return int(store.tables.events.count_rows(where)) <= store.config.vector_index_rows
 
 
-def _by_text(store: MemoryStore, text: str, limit: int, where: str | None) -> list[list[Row]]:
+def _by_text(
+    store: MemoryStore, text: str, limit: int, where: str | None, kinds: Sequence[str] = ()
+) -> list[list[Row]]:
     """Return the events whose text matches exactly, and those that hold some of the words.
 
     Exactly: all words of the query occur, in double quotes next to each other and in this order.
     An exact match is in both rankings, so it comes before any picture that nothing is said in;
-    some of the words alone are worth as much as a picture of the same rank.
+    some of the words alone are worth as much as a picture of the same rank. kinds: words are looked
+    for in single texts of these kinds.
     """
+    in_lines = bool(kinds) and has_text_index(store.tables.texts)
+    find = partial(_line_rows, kinds=kinds) if in_lines else _text_rows
     phrase = _phrase(text)
     if phrase is not None:
         try:
-            found = _text_rows(store, _PHRASE(phrase, "text"), limit, where)
+            found = find(store, _PHRASE(phrase, "text"), limit, where)
             return [found, found]
         except ValueError as error:
             if "position is not found" not in str(error):
                 raise  # an index without positions, as others build it, knows words only
     every = _WORDS(text, "text", operator=FullTextOperator.AND)
-    some = _text_rows(store, _WORDS(text, "text"), limit, where)
-    return [_text_rows(store, every, limit, where) if some else [], some]
+    some = find(store, _WORDS(text, "text"), limit, where)
+    return [find(store, every, limit, where) if some else [], some]
 
 
 def _phrase(text: str) -> str | None:
@@ -251,11 +279,40 @@ def _phrase(text: str) -> str | None:
 
 def _text_rows(store: MemoryStore, query: Any, limit: int, where: str | None) -> list[Row]:
     builder = store.tables.events.search(query, query_type="fts", fts_columns="text")
-    found = _run(builder, [*HIT_COLUMNS, "_score"], limit, where)
+    found = _run(builder, [*_columns(store), "_score"], limit, where)
     for row in found:
         row["text_score"] = row.pop("_score")
     found.sort(key=lambda row: (-row["text_score"], row["event_id"]))
     return found
+
+
+def _line_rows(
+    store: MemoryStore, query: Any, limit: int, where: str | None, *, kinds: Sequence[str]
+) -> list[Row]:
+    """Return the events of which a text of these kinds matches, scored by the best one.
+
+    The filter is on events, so lines are looked up four times as deep until enough events pass.
+    """
+    depth = limit
+    while True:
+        builder = store.tables.texts.search(query, query_type="fts", fts_columns="text")
+        lines = _run(builder, ["event_id", "_score"], depth, is_in("kind", kinds))
+        best: dict[str, float] = {}
+        for line in lines:
+            best[line["event_id"]] = max(best.get(line["event_id"], 0.0), line["_score"])
+        rows = [
+            {**row, "text_score": best[row["event_id"]]} for row in _rows(store, list(best), where)
+        ]
+        if len(rows) >= limit or len(lines) < depth:
+            rows.sort(key=lambda row: (-row["text_score"], row["event_id"]))
+            return rows[:limit]
+        depth *= _WIDEN
+
+
+def _columns(store: MemoryStore) -> list[str]:
+    """Return the columns of a hit that the table has."""
+    absent = {field.name for field in missing_columns(store.tables.events)}
+    return [name for name in HIT_COLUMNS if name not in absent]
 
 
 def _run(query: Any, columns: list[str], limit: int, where: str | None) -> list[Row]:
@@ -264,9 +321,10 @@ def _run(query: Any, columns: list[str], limit: int, where: str | None) -> list[
     return list(query.select(columns).limit(limit).to_arrow().to_pylist())
 
 
-def _rows(store: MemoryStore, event_ids: Sequence[str]) -> Iterable[Row]:
+def _rows(store: MemoryStore, event_ids: Sequence[str], where: str | None = None) -> Iterable[Row]:
     for start in range(0, len(event_ids), 1000):
         some = is_in("event_id", event_ids[start : start + 1000])
+        some = some if where is None else f"{some} AND ({where})"
         yield from scan(store.tables.events, HIT_COLUMNS, some).to_pylist()
 
 
@@ -283,8 +341,9 @@ def _add_cosines(store: MemoryStore, ranking: _Ranking) -> None:
 
 
 def _hit(row: Row) -> SearchHit:
+    columns: dict[str, Any] = {name: row.get(name) for name in HIT_COLUMNS}
     return SearchHit(
-        **{name: row[name] for name in HIT_COLUMNS},
+        **columns,
         uri=row["uri"],
         score=float(row["score"]),
         cosine=row.get("cosine"),

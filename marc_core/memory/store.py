@@ -21,7 +21,7 @@ from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.feature_rows import HEAD_TOKENS, read_features, tokens_a_row
 from marc_core.filenames import names_a_stream, spellings
-from marc_core.memory import changes, embeddings, maintenance, publishing
+from marc_core.memory import changes, embeddings, maintenance, publishing, stage_texts
 from marc_core.memory import gaps as gap_rows
 from marc_core.memory.filters import is_in, quote
 from marc_core.memory.gc import GcPolicy, collect
@@ -165,6 +165,16 @@ class MemoryStore:
         """
         self._begin_write()
         changes.update_texts(self.tables, videos, texts, kinds)
+
+    def publish_stage_texts(self, outcomes: pa.Table, texts: pa.Table) -> None:
+        """Replace what text stages have made of videos; texts of other kinds stay.
+
+        outcomes: rows of `stage_texts.OUTCOMES`, one a video and kind. texts: all TEXTS rows of
+        those that have a fingerprint. Videos that were indexed again or deleted meanwhile are left
+        out: the next run takes them up. Raises MemoryStoreError.
+        """
+        self._begin_write()
+        stage_texts.publish(self.tables, outcomes, texts)
 
     def rename_videos(self, moves: Mapping[str, VideoSource]) -> list[str]:
         """Give videos of the same content that lie elsewhere now their new address and id.

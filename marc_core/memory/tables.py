@@ -188,6 +188,22 @@ def text_index() -> FTS:
     return FTS(with_position=True)
 
 
+def ensure_texts_index(table: Any) -> None:
+    """Give `texts` its full-text index, by which words are found within one kind of text.
+
+    Made when the first text is written; a memory without one holds texts of sidecars only.
+    """
+    if not has_text_index(table):
+        with_retries(
+            lambda: has_text_index(table) or table.create_index("text", config=text_index())
+        )
+
+
+def has_text_index(table: Any) -> bool:
+    """Return whether words can be searched in the table's column `text`."""
+    return any(index.columns == ["text"] for index in table.list_indices())
+
+
 def with_meta(events: pa.Schema, meta: Meta) -> pa.Schema:
     """Return the schema of `events` of a memory that is what `meta` says."""
     return events.with_metadata({_META_KEY: json.dumps(asdict(meta)).encode()})

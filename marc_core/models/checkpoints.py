@@ -19,6 +19,10 @@ _SAMPLES, _SAMPLE_BYTES = 64, 64 * 1024
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 
 
+NO_STUDENT = "none"
+"""The `student.model` of a memory that is searched only."""
+
+
 def local_directory(part: Part, name: str, revision: str | None, *, download: bool = True) -> Path:
     """Return the directory of a model's files, downloading a hub id when needed and allowed.
 
@@ -26,6 +30,12 @@ def local_directory(part: Part, name: str, revision: str | None, *, download: bo
     hub id OWNER/NAME. Raises ModelLoadError with the remedy: reinstall, correct the path, or
     connect.
     """
+    if name == NO_STUDENT:
+        raise ModelLoadError(
+            f"{part}.model is '{NO_STUDENT}': this memory was indexed to be searched, not asked. "
+            "`marc index ARCHIVE --preset qwen2.5-vl-3b --only features` with its --memory adds "
+            "what a student reads, without a new cut."
+        )
     if name.startswith("preset:"):
         return _preset_directory(part, name)
     if Path(name).is_dir():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from marc_core.config import MethodConfig
 from marc_core.errors import ModelLoadError
-from marc_core.models.checkpoints import Part, local_directory
+from marc_core.models.checkpoints import NO_STUDENT, Part, local_directory
 from marc_core.models.vision_tower import device_of, dtype_of
 from marc_core.models.weights import StoredTensor, stored_tensors, tower_tensors
 
@@ -48,6 +48,8 @@ def model_needs(config: MethodConfig) -> list[ModelNeed]:
     student, encoder = config.student, config.encoder
     directory = _here("student", student.model, student.revision)
     needs = [_unknown("tower", student.model), _unknown("student", student.model)]
+    if student.model == NO_STUDENT:
+        needs = []
     if directory is not None:
         precision = str(dtype_of(student, directory)).removeprefix("torch.")
         tower = list(tower_tensors(directory).values())

@@ -67,6 +67,10 @@ class StudentFiles:
         """Visual tokens of the largest frame that the student takes."""
         return max(1, self.config.frame_max_pixels // self.pixels.unit**2)
 
+    def count_tokens(self, text: str) -> int:
+        """Return the tokens of a text in a prompt."""
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def evidence(
         self,
         user_text: str,

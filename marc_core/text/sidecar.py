@@ -5,7 +5,8 @@
                     warnings
 
 A bad file never costs its video. clip.json holds any of {"camera": "gate 3", "tags": ["night"],
-"recorded_at": "2026-03-01T22:15:00+01:00"}; marc_core/video/beside.py says which files there are.
+"recorded_at": "2026-03-01T22:15:00+01:00", "synthetic": true}; marc_core/video/beside.py says which
+files there are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
@@ -40,14 +41,16 @@ _FIRST_YEAR, _LAST_YEAR = 1800, 2200
 class Sidecar:
     """All that the files beside a video say. Without such files: empty.
 
-    warnings: what could not be read, and why. fingerprint: `texts_fingerprint` of the files that
-    were fetched, well-formed or not.
+    synthetic: whether the archive says that the video is rendered, not filmed: nothing is said or
+    written in it. warnings: what could not be read, and why. fingerprint: `texts_fingerprint` of
+    the files that were fetched, well-formed or not.
     """
 
     captions: tuple[Caption, ...] = ()
     camera: str | None = None
     tags: tuple[str, ...] = ()
     recorded_at: dt.datetime | None = None
+    synthetic: bool = False
     warnings: tuple[str, ...] = ()
     fingerprint: str = texts_fingerprint(())
 
@@ -88,6 +91,7 @@ class Sidecar:
             "camera": self.camera,
             "tags": list(self.tags),
             "recorded_at": self.recorded_at.isoformat() if self.recorded_at else None,
+            "synthetic": self.synthetic,
             "warnings": list(self.warnings),
             "fingerprint": self.fingerprint,
         }
@@ -104,6 +108,7 @@ class Sidecar:
             camera=data["camera"],
             tags=tuple(data["tags"]),
             recorded_at=dt.datetime.fromisoformat(recorded_at) if recorded_at else None,
+            synthetic=data["synthetic"],
             warnings=tuple(data["warnings"]),
             fingerprint=data["fingerprint"],
         )
@@ -185,7 +190,8 @@ def _in_order(captions: Sequence[Caption]) -> tuple[Caption, ...]:
 
 
 def parse_metadata(text: str) -> tuple[dict[str, Any], list[str]]:
-    """Return ({"camera": str, "tags": (str, ...), "recorded_at": datetime}, what was wrong).
+    """Return ({"camera": str, "tags": (str, ...), "recorded_at": datetime,
+    "synthetic": bool}, what was wrong).
 
     Each key is there only if given and right. Raises SourceError for anything but a JSON object.
     """
@@ -195,7 +201,9 @@ def parse_metadata(text: str) -> tuple[dict[str, Any], list[str]]:
         raise SourceError(f"must hold one JSON object: {error}.") from error
     if not isinstance(data, dict):
         raise SourceError(f"must hold one JSON object. Got {type(data).__name__}.")
-    readers = {"camera": _camera, "tags": _tags, "recorded_at": _recorded_at}
+    readers: dict[str, Callable[[Any], Any]] = {
+        "camera": _camera, "tags": _tags, "recorded_at": _recorded_at, "synthetic": _synthetic
+    }  # fmt: skip
     values, problems = {}, []
     for key in readers.keys() & data.keys():
         if data[key] is None:
@@ -230,6 +238,12 @@ def _tags(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(_is_text(tag) for tag in value):
         raise ValueError("tags must be a list of texts.")
     return tuple(value)
+
+
+def _synthetic(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("synthetic must be true or false.")
+    return value
 
 
 def _recorded_at(value: Any) -> dt.datetime:

@@ -82,3 +82,7 @@ class TextStage(Protocol):
         no lines. Raises the VideoError of what is wrong with the file.
         """
         ...
+
+    def close(self) -> None:
+        """End the processes that it holds, if any."""
+        ...

@@ -9,7 +9,7 @@ See docs/world.md for what is in it and how far a blind guesser gets.
 from marc_core.world.archive import ArchiveItem, write_archive
 from marc_core.world.config import WorldConfig, archive_config
 from marc_core.world.describe import describe_event, paraphrase_event
-from marc_core.world.mp4 import write_mp4
+from marc_core.world.mp4 import mark_synthetic, write_mp4
 from marc_core.world.phrases import vocabulary, words_of
 from marc_core.world.questions import QUESTION_TYPES, make_questions
 from marc_core.world.render import render_frames
@@ -38,6 +38,7 @@ __all__ = [
     "describe_event",
     "event_at",
     "make_questions",
+    "mark_synthetic",
     "object_states",
     "paraphrase_event",
     "render_frames",

@@ -8,6 +8,7 @@ conversion to YUV is our own integer arithmetic, because libswscale's depends on
 
 from __future__ import annotations
 
+import json
 import platform
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marc_core.errors import ConfigError
+from marc_core.video.beside import METADATA_ENDING
 from marc_core.world.render import render_frames
 from marc_core.world.types import WorldVideo
 
@@ -32,7 +34,8 @@ def write_mp4(video: WorldVideo, path: str | Path) -> Path:
 
     Frame i is rendered at i / fps; a file has round(duration_s * fps) frames. One encoder thread
     and fixed settings: the same PyAV version writes the same bytes. The file appears under its
-    name only when it is complete. Raises ConfigError when `size_px` is odd.
+    name only when it is complete, and a file beside it says that it is synthetic. Raises
+    ConfigError when `size_px` is odd.
     """
     size, fps = video.config.size_px, video.fps
     if size % 2:
@@ -53,8 +56,18 @@ def write_mp4(video: WorldVideo, path: str | Path) -> Path:
                 frame = av.VideoFrame.from_ndarray(to_yuv420(image), format="yuv420p")
                 container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    mark_synthetic(path)
     partial.replace(path)
     return path
+
+
+def mark_synthetic(path: Path) -> None:
+    """Say in the file beside a video that it is rendered (marc_core.text.sidecar), where it does
+    not yet; what else the file says stays."""
+    file = path.with_suffix(METADATA_ENDING)
+    said = json.loads(file.read_text()) if file.is_file() else {}
+    if said.get("synthetic") is not True:
+        file.write_text(json.dumps(said | {"synthetic": True}) + "\n")
 
 
 def _x264_params() -> str:

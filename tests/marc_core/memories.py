@@ -20,6 +20,9 @@ ODD_NAME = "[bold red]door[blink]<b>.mp4"
 CAPTION = "[/i][music] 100% 1 < 2 &"
 """A file name and a caption that terminals and browsers must show as they are."""
 
+NO_TEXT = ("text.speech=off", "text.writing=off")
+"""What is uploaded to such a memory does not say that it is synthetic: stages are off."""
+
 CHANGE, DARK = 12.0, 10.0
 """Mean difference of a cut, and mean value of a black frame, of 255."""
 
@@ -62,7 +65,7 @@ def index_videos(archive: Path, memory: Path, *settings: str) -> MemoryStore:
     config = load_config(
         IndexConfig,
         preset="tiny",
-        overrides=[f"memory.uri='{memory}'", "events.change_points=false", *settings],
+        overrides=[f"memory.uri='{memory}'", "events.change_points=false", *NO_TEXT, *settings],
     )
     encoder, tower = load_encoder(config.encoder), VisionTower(config.student)
     store = MemoryStore.open(

@@ -25,7 +25,8 @@ from pipelines.index import index_archive
 
 archive, memory, idle_s = sys.argv[1], sys.argv[2], float(sys.argv[3])
 config = load_config(IndexConfig, preset="tiny", overrides=[
-    f"archive=['{archive}']", f"memory.uri='{memory}'", "write_videos=1"])
+    f"archive=['{archive}']", f"memory.uri='{memory}'", "write_videos=1",
+    "text.speech=off", "text.writing=off"])
 first_done, done = {}, [0]
 
 def workers():

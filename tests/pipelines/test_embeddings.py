@@ -110,6 +110,7 @@ def config(tmp_path: Path, indexed: Path, archive: Path) -> IndexConfig:
 
 def configured(archive: Path, memory: Path, *overrides: str) -> IndexConfig:
     given = [f"archive=['{archive}']", f"memory.uri='{memory}'", "memory.store_features=false"]
+    given += ["text.speech=off", "text.writing=off"]
     return load_config(IndexConfig, preset="tiny", overrides=[*given, *overrides])
 
 

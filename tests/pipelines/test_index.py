@@ -19,6 +19,8 @@ from marc_core.memory import MemoryStore
 from marc_core.video.source import unreadable_folder
 from pipelines.index import index_archive
 
+NO_TEXT = ("text.speech=off", "text.writing=off")
+"""Of files that are no videos of the world; text stages have tests of their own."""
 BAD = {"empty.mp4", "text.mp4", "half.mp4", "audio.mp4"}
 
 
@@ -26,7 +28,7 @@ def configure(archive: Path, memory: Path, *overrides: str) -> IndexConfig:
     return load_config(
         IndexConfig,
         preset="tiny",
-        overrides=[f"archive=['{archive}']", f"memory.uri='{memory}'", *overrides],
+        overrides=[f"archive=['{archive}']", f"memory.uri='{memory}'", *NO_TEXT, *overrides],
     )
 
 

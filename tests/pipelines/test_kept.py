@@ -39,6 +39,8 @@ def config(tmp_path: Path) -> IndexConfig:
             f"archive=['{tmp_path}/archive']",
             f"memory.uri='{tmp_path}/memory'",
             "memory.store_features=false",
+            "text.speech=off",
+            "text.writing=off",
         ],
     )
     encoder = encoder_facts(config.encoder)

@@ -38,6 +38,7 @@ def test_one_killer_among_64(
         preset="tiny",
         overrides=[
             f"archive=['{tmp_path}/archive']", f"memory.uri='{tmp_path}/memory'",
+            "text.speech=off", "text.writing=off",
             "decode_workers=1",  # blocks of 16: the killer has neighbours
         ],
     )  # fmt: skip

@@ -47,6 +47,7 @@ def test_bucket_to_bucket(endpoint: str) -> None:
         IndexConfig,
         preset="tiny",
         overrides=[
+            "text.speech=off", "text.writing=off",
             "archive=['s3://bucket-archive']", "memory.uri='s3://bucket-memories/m'",
             ("archive_options={region: us-east-1, access_key: key, secret_key: hidden-secret, "
             f"endpoint_override: '{endpoint}'}}"),

@@ -47,7 +47,12 @@ def config(tmp_path: Path, clip_writer: Callable[..., Path]) -> IndexConfig:
     return load_config(
         IndexConfig,
         preset="tiny",
-        overrides=[f"archive=['{tmp_path}/archive']", f"memory.uri='{tmp_path}/memory'"],
+        overrides=[
+            f"archive=['{tmp_path}/archive']",
+            f"memory.uri='{tmp_path}/memory'",
+            "text.speech=off",
+            "text.writing=off",
+        ],
     )
 
 

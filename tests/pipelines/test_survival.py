@@ -44,7 +44,7 @@ def start_index(archive: Path, memory: Path, *arguments: str, **env: str) -> sub
     return subprocess.Popen(
         [
             sys.executable, "-m", "jobs.index", str(archive), "--memory", str(memory), "--json",
-            "write_videos=1", *arguments,
+            "write_videos=1", "text.speech=off", "text.writing=off", *arguments,
         ],
         cwd=ROOT, env=os.environ | env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from marc_core.archive import SearchHit, VideoLength
+from marc_core.archive import SearchHit, TextLine, VideoLength
 from marc_core.compress import stored_form
 from marc_core.config import CompressConfig, fingerprint
 from marc_core.errors import AnswerError
@@ -127,7 +127,11 @@ class FootageArchive:
         return self._vectors_ED
 
     def search(
-        self, queries: Sequence[SearchQuery], vectors_QD: NDArray[np.float32]
+        self,
+        queries: Sequence[SearchQuery],
+        vectors_QD: NDArray[np.float32],
+        *,
+        honest: bool = False,
     ) -> list[list[SearchHit]]:
         """Return the events nearest to each query, ties to the smaller id."""
         found = []
@@ -144,6 +148,10 @@ class FootageArchive:
                 ]
             )
         return found
+
+    def texts(self, event_ids: Sequence[str]) -> dict[str, list[TextLine]]:
+        """Return nothing: footage that is held in memory has frames alone."""
+        return {}
 
     def vector_of(self, event_id: str) -> NDArray[np.float32]:
         """Return an event's (D,) unit vector. Raises AnswerError for an unknown event."""
@@ -293,7 +301,7 @@ class FootageArchive:
 
 
 def passes(filter: EventFilter, hit: SearchHit) -> bool:
-    """Return whether an event passes; cameras, tags and wall clocks are not known of footage."""
+    """Return whether an event passes; cameras, tags, wall clocks and texts are not known of it."""
     start_s, end_s = hit.start_s - hit.video_start_s, hit.end_s - hit.video_start_s
     folder = None if filter.folder is None else filter.folder.rstrip("/") + "/"
     return (
@@ -305,6 +313,7 @@ def passes(filter: EventFilter, hit: SearchHit) -> bool:
         and not filter.tags
         and filter.recorded_from is None
         and filter.recorded_to is None
+        and not filter.kinds
     )
 
 

@@ -22,6 +22,21 @@ export function eventMeta(event) {
   return parts.filter(Boolean).join(" · ");
 }
 
+/** Return what is said in an event: the lines that a search has found, its words marked, or all. */
+function said(event) {
+  if (!event.matches?.length) return [event.text && h("p", { class: "said" }, `“${event.text}”`)];
+  return event.matches.map((line) => {
+    const letters = Array.from(line.text);  // positions count code points
+    let here = 0;
+    const parts = line.words.flatMap(([start, end]) => {
+      const plain = letters.slice(here, start).join("");
+      here = end;
+      return [plain, h("mark", {}, letters.slice(start, end).join(""))];
+    });
+    return h("p", { class: "said" }, `${clock(line.start_s)} ${line.kind}: `, ...parts, letters.slice(here).join(""));
+  });
+}
+
 /** Return a card that plays an event. number: of a citation. */
 export function eventCard(event, { number, onplay }) {
   const name = number ? `Play clip ${number}` : "Play clip";
@@ -35,7 +50,7 @@ export function eventCard(event, { number, onplay }) {
     h("span", { class: "go" }, icon("play")), h("span", { class: "time" }, range(event.start_s, event.end_s))),
     h("div", { class: "card-body" },
       h("a", { class: "name", href: momentLink(event), "aria-label": `${event.name} at ${clock(event.start_s)}` }, event.name),
-      event.text && h("p", { class: "said" }, `“${event.text}”`),
+      ...said(event),
       meta && h("p", { class: "meta" }, meta),
       h("div", { class: "row" }, h("a", {
         class: "button quiet small", href: `#/search?like=${encodeURIComponent(event.event_id)}`,

@@ -9,7 +9,13 @@ import pytest
 
 from marc_core.config import EncoderConfig
 from marc_core.embed.load import encoder_facts
-from marc_core.embed.margin import SPREADS, UNRELATED, calibrated_margin, stored_margin
+from marc_core.embed.margin import (
+    SPREADS,
+    UNRELATED,
+    EncoderSettings,
+    calibrated_margin,
+    stored_settings,
+)
 from marc_core.errors import ModelLoadError
 
 
@@ -37,19 +43,21 @@ def test_it_is_the_spread_of_unrelated_scores():
 
 
 def test_no_file_says_nothing(tmp_path):
-    assert stored_margin(tmp_path) is None
+    assert stored_settings(tmp_path) == EncoderSettings(hit_margin=None, footage=True)
 
 
 @pytest.mark.parametrize(
     "content", ["{", "[]", "{}", '{"hit_margin": "a"}', '{"hit_margin": 0}', '{"hit_margin": true}',
-                '{"hit_margin": 0.1, "other": 1}'],
+                '{"hit_margin": 0.1, "other": 1}', '{"footage": 1}', '{"footage": null}'],
 )  # fmt: skip
 def test_a_wrong_file_is_refused(tmp_path, content):
     (tmp_path / "marc.json").write_text(content)
     with pytest.raises(ModelLoadError, match=r"marc.json' must hold one JSON object"):
-        stored_margin(tmp_path)
+        stored_settings(tmp_path)
 
 
 def test_a_right_file_is_read(tmp_path):
     (tmp_path / "marc.json").write_text(json.dumps({"hit_margin": 0.04}))
-    assert stored_margin(tmp_path) == 0.04
+    assert stored_settings(tmp_path) == EncoderSettings(hit_margin=0.04)
+    (tmp_path / "marc.json").write_text(json.dumps({"footage": False}))
+    assert stored_settings(tmp_path) == EncoderSettings(footage=False)

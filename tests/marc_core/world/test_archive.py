@@ -31,7 +31,8 @@ def test_mp4_round_trip_keeps_count_rate_duration_and_picture(tmp_path: Path) ->
     truth = render_frames(video, times_s).astype(int)
     error = np.abs(np.stack([f for _, f in frames]) - truth)
     assert error.mean() < 6
-    assert sorted(p.name for p in path.parent.iterdir()) == ["video.mp4"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["video.json", "video.mp4"]
+    assert json.loads(path.with_suffix(".json").read_text()) == {"synthetic": True}
 
 
 def test_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:
