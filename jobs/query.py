@@ -231,7 +231,8 @@ def _where(
 def _plain(item: SearchHit | Citation, picture: Path | None) -> dict[str, Any]:
     fields = {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
     fields.pop("thumbnail", None)
-    fields["matches"] = [dataclasses.asdict(line) for line in fields.get("matches", ())]
+    if "matches" in fields:
+        fields["matches"] = [dataclasses.asdict(line) for line in fields["matches"]]
     return fields | ({"thumbnail": str(picture)} if picture else {})
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape as escape_markup
 from typing import TYPE_CHECKING, Any, overload
 
+from marc_core.times import clock
+
 if TYPE_CHECKING:
     from marc_core.answer import Answer
     from marc_core.archive import SearchHit, TextLine
@@ -52,16 +54,6 @@ def _escaped(character: str) -> str:
 def escape(text: str) -> str:
     """Return text that came from outside as HTML."""
     return escape_markup(visible(text))
-
-
-def clock(seconds: float) -> str:
-    """Return seconds as people read them: "1:02.5", "1:00:02.5"."""
-    tenths = round(seconds * 10)
-    sign, tenths = ("-" if tenths < 0 else ""), abs(tenths)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    tail = f"{rest // 10:02d}.{rest % 10}"
-    return f"{sign}{hours}:{minutes:02d}:{tail}" if hours else f"{sign}{minutes}:{tail}"
 
 
 def video_name(uri: str) -> str:

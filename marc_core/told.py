@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from marc_core.display import clock
 from marc_core.text.matching import marked
+from marc_core.times import clock
 
 if TYPE_CHECKING:
     from marc_core.archive import SearchHit, TextLine

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marc_core.errors import ConfigError
-from marc_core.video.beside import METADATA_ENDING
 from marc_core.world.render import render_frames
 from marc_core.world.types import WorldVideo
 
@@ -64,7 +63,7 @@ def write_mp4(video: WorldVideo, path: str | Path) -> Path:
 def mark_synthetic(path: Path) -> None:
     """Say in the file beside a video that it is rendered (marc_core.text.sidecar), where it does
     not yet; what else the file says stays."""
-    file = path.with_suffix(METADATA_ENDING)
+    file = path.with_suffix(".json")
     said = json.loads(file.read_text()) if file.is_file() else {}
     if said.get("synthetic") is not True:
         file.write_text(json.dumps(said | {"synthetic": True}) + "\n")

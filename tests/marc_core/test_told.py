@@ -44,7 +44,7 @@ def test_a_line_of_two_events_is_told_once():
 
 def test_a_line_that_is_too_long_is_cut_and_none_is_none():
     lines = {"v:0000:00000": [line("one two three four five six", 11.0)]}
-    block = said_block([hit()], lines, "What?", 11, count)
+    block = said_block([hit()], lines, "What?", 12, count)
     assert block.endswith("speech: one two three four")
     assert said_block([hit()], lines, "What?", 3, count) == ""
     assert said_block([hit()], {}, "What?", 100, count) == ""
