@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape as escape_markup
 from typing import TYPE_CHECKING, Any, overload
 
-from marc_core.times import clock
+from marc_core.times import clock as clock
 
 if TYPE_CHECKING:
     from marc_core.answer import Answer
