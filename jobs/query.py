@@ -278,7 +278,7 @@ def _said(hit: SearchHit) -> Text:
     lines = []
     for line in hit.matches:
         words = [plain(text, "bold" if is_word else "") for text, is_word in pieces(line)]
-        lines.append(Text.assemble(plain(f"{line_head(hit, line)} ", "dim"), *words))
+        lines.append(Text.assemble(plain(f"{line_head(hit, line)}\n", "dim"), *words))
     return Text("\n").join(lines)
 
 

@@ -86,7 +86,8 @@ def test_names_and_captions_are_escaped(session: Session, small_memory: Path) ->
     html = hits._repr_html_()
     assert "door[blink]<b>" not in html
     assert "[bold red]door[blink]&lt;b&gt;.mp4" in html
-    assert "[/i][music] 100% 1 &lt; 2 &amp; needle" in html
+    assert "[/i][music] 100% 1 &lt; 2 &amp; <mark>needle</mark>" in html
+    assert "0:00.2 sidecar:" in html
     assert ODD_NAME in repr(hits)
     video = str(small_memory / "archive" / "b" / ODD_NAME)
     reply = session.ask("What happens?", video=video, options=["<u>a</u>", "b"])

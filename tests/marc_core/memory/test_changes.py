@@ -99,7 +99,10 @@ def test_other_texts_change_nothing_else(store, fakes):
     ]  # fmt: skip
     assert len(after["texts"]) == len(kept) + 2
     assert [r["text"] for r in after["events"]] == ["hello a cat", None, "a bird"] + ["a dog"] * 2
-    changed = {"text", "camera", "tags", "recorded_from", "recorded_to"}
+    assert [r["text_kinds"] for r in after["events"]][:3] == [
+        ["sidecar", "speech"], None, ["sidecar"]
+    ]  # fmt: skip
+    changed = {"text", "text_kinds", "camera", "tags", "recorded_from", "recorded_to"}
     for old, new in zip(before["events"], after["events"], strict=True):
         assert {k for k in new if new[k] != old[k]} <= changed
     event = after["events"][2]
