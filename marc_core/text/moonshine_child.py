@@ -26,6 +26,7 @@ _OPTIONS = {"vad_threshold": "0", "return_audio_data": "false"}
 def main() -> None:
     """Answer until stdin ends."""
     fd = int(sys.argv[1])
+    os.environ["MOONSHINE_ORT_SINGLE_THREAD"] = "1"  # else a thread a core, in each of many workers
     message = wire.receive(_read_stdin)
     try:
         library = _Library()

@@ -25,7 +25,6 @@ from marc_core.errors import UnreadableVideoError
 from marc_core.filenames import shown
 from marc_core.types import SOUND_RATE, SoundBlock
 from marc_core.video.anchors import Anchors
-from marc_core.video.decode import check_duration
 from marc_core.video.encryption import check_packet
 from marc_core.video.pyav import open_container, video_stream
 from marc_core.video.seams import Seams, find_seams
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from numpy.typing import NDArray
 
-    from marc_core.config import VideoConfig
-
 BLOCK_SAMPLES = SOUND_RATE
 """Samples handed over at a time (our choice: one second, 64 KB)."""
 _MAX_ERRORS = 100
@@ -47,7 +44,6 @@ _MAX_ERRORS = 100
 
 def sound_blocks(
     path: str | Path,
-    config: VideoConfig,
     *,
     stream: int = 0,
     repaired: bool = False,
@@ -59,7 +55,7 @@ def sound_blocks(
     repaired: whether the video's clock was repaired (`clock.repaired_by` of its warnings): then the
     packets of the whole file are read once more before. until_s: nothing is read far beyond this
     time. `on_packet` is called for each packet. Packets that cannot be decoded are left out. Raises
-    UnreadableVideoError, VideoLimitError (more than `max_duration_s` of sound).
+    UnreadableVideoError.
     """
     name = str(path)
     if not has_sound(name, stream):
@@ -70,7 +66,7 @@ def sound_blocks(
         assert sound is not None
         frames = _frames(name, container, sound, with_pictures=repaired, on_packet=on_packet)
         timed = _timed(frames, container, sound, seams)
-        yield from _resampled(name, timed, config, until_s)
+        yield from _resampled(timed, until_s)
 
 
 def has_sound(path: str | Path, stream: int = 0) -> bool:
@@ -165,10 +161,7 @@ def _timed(
 
 
 def _resampled(
-    path: str,
-    timed: Iterator[tuple[float, bool, AudioFrame]],
-    config: VideoConfig,
-    until_s: float | None,
+    timed: Iterator[tuple[float, bool, AudioFrame]], until_s: float | None
 ) -> Iterator[SoundBlock]:
     piece: _Piece | None = None
     for time_s, joins, frame in timed:
@@ -179,7 +172,6 @@ def _resampled(
                 yield from piece.finish()
             piece = _Piece(time_s, frame)
         yield from piece.add(frame)
-        check_duration(path, piece.seconds, config)
     if piece is not None:
         yield from piece.finish()
 

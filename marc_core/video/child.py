@@ -131,7 +131,7 @@ def _serve_pictures(fd: int, request: dict[str, Any], config: VideoConfig) -> No
 def _serve_sound(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
     sign = _SignOfLife(fd)
     asked = {name: request[name] for name in ("stream", "repaired", "until_s")}
-    for block in sound_blocks(request["path"], config, **asked, on_packet=sign):
+    for block in sound_blocks(request["path"], **asked, on_packet=sign):
         fields = {"start_s": block.start_s, "joins": block.joins}
         wire.send(fd, "sound", fields, {"samples": block.samples})
         sign.reset()

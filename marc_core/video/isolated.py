@@ -136,8 +136,8 @@ class IsolatedDecoder:
     ) -> Iterator[SoundBlock]:
         """Yield what `marc_core.video.audio.sound_blocks` yields, from the child.
 
-        Raises what it raises, DecodeTimeoutError and DecoderCrashError. Left before its end, it
-        kills the child.
+        Raises what it raises, DecodeTimeoutError and DecoderCrashError. What the caller does with
+        a block does not count towards the deadline. Left before its end, it kills the child.
         """
         asked = {"stream": stream, "repaired": repaired, "until_s": until_s}
         child = self._request("sound", path, asked)
@@ -145,7 +145,9 @@ class IsolatedDecoder:
             while (message := self._receive(child, path)).kind != "end":
                 assert message.kind == "sound", message.kind
                 fields, samples = message.fields, message.arrays["samples"]
+                given_s = time.monotonic()
                 yield SoundBlock(start_s=fields["start_s"], joins=fields["joins"], samples=samples)
+                child.deadline_s += time.monotonic() - given_s
         finally:
             if not child.idle:
                 self.close()

@@ -134,6 +134,7 @@ def test_a_killed_child_is_started_again_and_a_deadly_utterance_is_given_up() ->
     sound = spoken("bakery")
     (first,) = model.recognize([sound])
     assert model.child_pid is not None
+    assert len(os.listdir(f"/proc/{model.child_pid}/task")) == 1  # workers are many
     os.kill(model.child_pid, signal.SIGKILL)
     assert model.recognize([sound]) == [first]
     model.close()

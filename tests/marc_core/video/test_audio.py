@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from benchmarks.odd_media import join_bytes, shift_copy, write_numbers
 from benchmarks.sound_media import beeps, beeps_heard, write_sounded
 from marc_core.config import VideoConfig
-from marc_core.errors import UnreadableVideoError, VideoLimitError
+from marc_core.errors import UnreadableVideoError
 from marc_core.video import Decoding, IsolatedDecoder
 from marc_core.video.anchors import Anchors
 from marc_core.video.audio import has_sound, sound_blocks
@@ -23,7 +24,7 @@ EXACT_S = 0.003
 
 
 def heard(path: Path, *, repaired: bool = False) -> list[float]:
-    return beeps_heard(list(sound_blocks(path, CONFIG, repaired=repaired)))
+    return beeps_heard(list(sound_blocks(path, repaired=repaired)))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_any_rate_and_layout_becomes_one_channel(
     sound = np.tile(beeps(TIMES_S, 4.0, rate), (channels, 1))
     path = write_sounded(tmp_path / "a.mkv", sound, rate=rate, layout=layout, codec="pcm_s16le")
     np.testing.assert_allclose(heard(path), TIMES_S, atol=EXACT_S)
-    blocks = list(sound_blocks(path, CONFIG))
+    blocks = list(sound_blocks(path))
     assert sum(len(block.samples) for block in blocks) == pytest.approx(64_000, abs=2)
     assert all(b.samples.dtype == np.float32 and len(b.samples) <= 16_000 for b in blocks)
 
@@ -69,7 +70,7 @@ def test_missing_sound_moves_nothing(tmp_path: Path, name: str) -> None:
     path = write_sounded(tmp_path / name, beeps(TIMES_S, 4.0), missing_s=(0.9, 1.8))
     with Decoding(path, CONFIG) as decoding:
         start_s = next(iter(decoding)).times_s[0]
-    blocks = list(sound_blocks(path, CONFIG))
+    blocks = list(sound_blocks(path))
     np.testing.assert_allclose(beeps_heard(blocks), np.add(TIMES_S, start_s), atol=0.03)
     assert [block.joins for block in blocks].count(False) == 2  # the beginning and the gap
 
@@ -135,28 +136,25 @@ def test_a_video_without_sound_is_not_decoded(tmp_path: Path) -> None:
     path = write_numbers(tmp_path / "silent.mp4")
     packets: list[None] = []
     assert not has_sound(path)
-    assert not list(sound_blocks(path, CONFIG, on_packet=lambda: packets.append(None)))
+    assert not list(sound_blocks(path, on_packet=lambda: packets.append(None)))
     assert not packets
 
 
 def test_nothing_is_read_far_beyond_the_end_that_is_asked_for(tmp_path: Path) -> None:
     path = write_sounded(tmp_path / "a.mp4", beeps(TIMES_S, 20.0))
-    last = list(sound_blocks(path, CONFIG, until_s=2.0))[-1]
+    last = list(sound_blocks(path, until_s=2.0))[-1]
     assert 1.9 < last.start_s + len(last.samples) / 16_000 < 2.5
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(UnreadableVideoError, match=r"text\.mp4"):
-        list(sound_blocks(tmp_path / "text.mp4", CONFIG))
-    path = write_sounded(tmp_path / "long.mp4", beeps([], 4.0))
-    with pytest.raises(VideoLimitError, match="max_duration_s"):
-        list(sound_blocks(path, VideoConfig(max_duration_s=2.0)))
+        list(sound_blocks(tmp_path / "text.mp4"))
 
 
 def test_the_child_gives_the_same_sound(tmp_path: Path) -> None:
     path = write_sounded(tmp_path / "a.mp4", beeps(TIMES_S, 4.0), sound_from_s=0.5)
-    here = list(sound_blocks(path, CONFIG))
+    here = list(sound_blocks(path))
     with IsolatedDecoder(CONFIG) as decoder:
         there = list(decoder.sound(path))
         assert [(b.start_s, b.joins) for b in there] == [(b.start_s, b.joins) for b in here]
@@ -170,6 +168,18 @@ def test_the_child_gives_the_same_sound(tmp_path: Path) -> None:
         (tmp_path / "text.mp4").write_text("no video")
         with pytest.raises(UnreadableVideoError):
             list(decoder.sound(tmp_path / "text.mp4"))
+
+
+def test_what_is_done_with_the_sound_is_not_the_decoders_time(tmp_path: Path) -> None:
+    path = write_sounded(tmp_path / "a.mp4", beeps(TIMES_S, 8.0))
+    with IsolatedDecoder(CONFIG) as decoder:
+        blocks = decoder.sound(path)
+        next(blocks)
+        assert decoder._child is not None
+        deadline_s = decoder._child.deadline_s
+        time.sleep(0.2)
+        next(blocks)
+        assert decoder._child.deadline_s >= deadline_s + 0.2
 
 
 def test_damaged_sound_costs_no_more_than_itself(tmp_path: Path) -> None:
