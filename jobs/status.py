@@ -71,6 +71,7 @@ def status(
 
 def describe(store: MemoryStore) -> dict[str, Any]:
     """Return the state of a memory as plain values, ready for JSON."""
+    parts = store.parts().to_pylist()
     columns = [f"{kind}_fingerprint" for kind in _KINDS]
     indexed = store.videos(status="indexed", columns=columns)
     fingerprints = {
@@ -81,6 +82,8 @@ def describe(store: MemoryStore) -> dict[str, Any]:
         "format_version": store.meta.format_version,
         "with_warnings": len(warned(store)),
         "gaps": gap_counts(store),
+        "parts": dict(Counter(part["status"] for part in parts)),
+        "part_gaps": part_gaps(parts),
         "fingerprints": fingerprints,
     }
 
@@ -107,6 +110,28 @@ def gap_counts(store: MemoryStore) -> dict[str, dict[str, float]]:
     return found
 
 
+def part_gaps(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the parts of recordings that failed: where they lie, and why."""
+    columns = ("video_id", "part", "from_s", "to_s", "error_class", "error_message", "attempts")
+    bad = [part for part in parts if part["status"] in ("failed", "quarantined")]
+    return [{name: part[name] for name in columns} for part in bad]
+
+
+def _part_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what parts of long recordings are missing, and which are gaps."""
+    counts = report["parts"]
+    if not counts:
+        return
+    waiting = counts.get("planned", 0)
+    rest = f", {waiting:,} to be done by the next `marc index`" if waiting else ""
+    yield f"  {counts.get('indexed', 0):,} parts of long recordings{rest}"
+    if report["part_gaps"]:
+        kinds = Counter(gap["error_class"] for gap in report["part_gaps"])
+        listed = ", ".join(f"{n:,} {kind}" for kind, n in sorted(kinds.items()))
+        seconds = sum(gap["to_s"] - gap["from_s"] for gap in report["part_gaps"])
+        yield f"  gaps in them: {listed}, {_hours(seconds / 3600)} (--warnings lists them)"
+
+
 def _models(store: MemoryStore) -> list[str]:
     """Return what the models of the last indexing run need of memory, a line each."""
     stored = store.last_config()
@@ -129,6 +154,7 @@ def status_lines(report: Mapping[str, Any]) -> Iterator[str]:
             f"{goes_on} (--gaps lists them)"
         )
     yield f"  {_hours(report['hours'])} of video in {report['events']:,} events"
+    yield from _part_lines(report)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in report["text_kinds"].items())
     told = f" ({kinds})" if kinds else ""
     yield f"  {report['texts']:,} texts{told}, {_bytes(report['feature_bytes'])} of features"

@@ -50,9 +50,13 @@ class VideoConfig:
     sample_fps: float = number(1.0, above=0)
     """Sampled frames per second of video (paper, section 4: 1 fps)."""
     max_sampled_frames: int = number(7200, least=1)
-    """Where more would be sampled, the interval doubles and every second one is given up, so that
-    one row stays bounded (our choice: two hours at 1 fps). Shots that would be left without a
-    sample have one besides."""
+    """Where more would be sampled of a video in one part, the interval doubles and every second one
+    is given up, so that one row stays bounded (our choice: two hours at 1 fps). Shots that would
+    be left without a sample have one besides. Parts are so short that none is given up."""
+    part_s: float = number(1200.0, least=10)
+    """Longer recordings are indexed in parts of about this length in seconds, each by itself, on
+    different cores or nodes (our choice: 0.4 GB of samples, and an hour keeps three cores busy);
+    also those of more than `max_duration_s`, which is for videos in one part."""
     frame_max_pixels: int = number(
         128 * 28 * 28, least=28 * 28, why="one visual token is 28 x 28 pixels"
     )
@@ -116,6 +120,13 @@ class EventConfig:
     max_event_s: float = number(60.0, above=0)
     """Longer events are split every so many seconds from their start (our choice: 30 temporal
     groups at 1 fps)."""
+
+    def stride(self, fps: float | None) -> int:
+        """Return how many frames of a video of `fps` (None: unknown) there are to one that is given
+        to the shot detector."""
+        if fps is None or fps <= self.thin_above_fps:
+            return 1
+        return max(round(fps / self.thin_to_fps), 1)
 
     def __post_init__(self) -> None:
         """Raise ConfigError where two values contradict each other."""

@@ -53,7 +53,13 @@ def fingerprints_of(
     video = config.video
     return Fingerprints(
         cuts=fingerprint(
-            (video.backend, video.sample_fps, video.max_sampled_frames, video.frame_max_pixels),
+            (
+                video.backend,
+                video.sample_fps,
+                video.max_sampled_frames,
+                video.part_s,
+                video.frame_max_pixels,
+            ),
             config.events,
             _CUTTING,
         ),

@@ -28,7 +28,7 @@ from marc_core.digest import content_digest
 from marc_core.fingerprints import Fingerprints, features_names, fingerprints_of
 from marc_core.frame_cap import cap_frames
 from marc_core.text_rows import joined_texts, recorded_columns, sidecar_rows
-from marc_core.types import DecodeSummary, Event, EventFeatures, VideoSource
+from marc_core.types import DecodeSummary, Event, EventFeatures, Span, VideoSource
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,7 +68,7 @@ class DecodedVideo:
     content_digest: of the file that was decoded (marc_core.digest).
     times_s: (F,) presentation times. shot_scores: (F,) float32 transition probabilities.
     dark: (F,) whether a frame is black. sampled_index: (S,) indices into times_s.
-    sampled_frames: (S, H, W, 3) uint8 RGB.
+    sampled_frames: (S, H, W, 3) uint8 RGB. span: of a part, the frames that are its own.
     """
 
     summary: DecodeSummary
@@ -78,6 +78,7 @@ class DecodedVideo:
     dark: NDArray[np.bool_]
     sampled_index: NDArray[np.int64]
     sampled_frames: NDArray[np.uint8]
+    span: Span | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,6 +168,7 @@ def cut(decoded: DecodedVideo, encoder: DualEncoder, config: EventConfig) -> Cut
         dark_F=decoded.dark,
         gaps=decoded.summary.gaps,
         end_s=decoded.summary.end_s,
+        span=decoded.span,
     )
     positions = []
     for event in events:
@@ -232,7 +234,7 @@ def encode_video(
     video_row = {
         **base_row(source, attempts, fingerprints),
         **_summary_columns(decoded.summary),
-        **_sidecar_columns(sidecar),
+        **sidecar_columns(sidecar),
         "content_digest": decoded.content_digest,
         "recorded_at": sidecar.recorded_at,
         "status": schemas.INDEXED,
@@ -241,7 +243,7 @@ def encode_video(
         "texts_fingerprint": sidecar.fingerprint,
         "warnings": [*decoded.summary.warnings, *sidecar.warnings],
     }
-    texts = _text_rows(source, sidecar, parts.events)
+    texts = text_rows(source, sidecar, parts.events)
     features = None
     if tower is not None:
         times_S = decoded.times_s[decoded.sampled_index]
@@ -250,7 +252,9 @@ def encode_video(
         features = feature_rows(owners, pairs, tower, config)
     return IndexedVideo(
         videos=pa.Table.from_pylist([video_row], schema=schemas.VIDEOS),
-        events=_event_rows(source, decoded, sidecar, parts, texts),
+        events=event_rows(
+            source, decoded, sidecar, parts, texts, part=0, video_start_s=decoded.summary.start_s
+        ),
         texts=texts,
         features=features,
     )
@@ -315,7 +319,8 @@ def _summary_columns(summary: DecodeSummary) -> dict[str, Any]:
     }
 
 
-def _sidecar_columns(sidecar: Sidecar) -> dict[str, Any]:
+def sidecar_columns(sidecar: Sidecar) -> dict[str, Any]:
+    """Return what files beside a video say of it, for its row."""
     return {
         "camera": sidecar.camera,
         "tags": list(sidecar.tags),
@@ -323,31 +328,38 @@ def _sidecar_columns(sidecar: Sidecar) -> dict[str, Any]:
     }
 
 
-def _event_id(source: VideoSource, event: Event) -> str:
-    return schemas.make_event_id(source.video_id, 0, event.index)
+def _event_id(source: VideoSource, event: Event, part: int = 0) -> str:
+    return schemas.make_event_id(source.video_id, part, event.index)
 
 
-def _text_rows(source: VideoSource, sidecar: Sidecar, events: Sequence[Event]) -> pa.Table:
-    spans = [(_event_id(source, event), event.start_s, event.end_s) for event in events]
+def text_rows(
+    source: VideoSource, sidecar: Sidecar, events: Sequence[Event], part: int = 0
+) -> pa.Table:
+    """Return the TEXTS rows of the events of a video, or of one of its parts."""
+    spans = [(_event_id(source, event, part), event.start_s, event.end_s) for event in events]
     rows = sidecar_rows(spans, source.video_id, sidecar)
     return pa.Table.from_pylist(rows, schema=schemas.TEXTS)
 
 
-def _event_rows(
+def event_rows(
     source: VideoSource,
     decoded: DecodedVideo,
     sidecar: Sidecar,
     parts: Cut,
     texts: pa.Table,
+    part: int,
+    video_start_s: float,
 ) -> pa.Table:
-    rows, text_of, video_start_s = [], joined_texts(texts), decoded.summary.start_s
+    """Return the `events` rows of a video, or of one of its parts."""
+    rows, text_of = [], joined_texts(texts)
     for event, positions in zip(parts.events, parts.positions, strict=True):
         span = (video_start_s, event.start_s, event.end_s)
+        event_id = _event_id(source, event, part)
         rows.append(
             {
-                "event_id": _event_id(source, event),
+                "event_id": event_id,
                 "video_id": source.video_id,
-                "part": 0,
+                "part": part,
                 "index": event.index,
                 "start_s": event.start_s,
                 "end_s": event.end_s,
@@ -357,9 +369,9 @@ def _event_rows(
                 "frame_times_s": decoded.times_s[decoded.sampled_index[positions]].tolist(),
                 "embedding": event_embedding(parts.embeddings_SD[positions]),
                 "thumbnail": thumbnail(decoded.sampled_frames[positions[len(positions) // 2]]),
-                "text": text_of.get(_event_id(source, event)),
+                "text": text_of.get(event_id),
                 "folder": schemas.folder_of(source.uri),
-                **_sidecar_columns(sidecar),
+                **sidecar_columns(sidecar),
                 **recorded_columns(sidecar.recorded_at, *span),
             }
         )

@@ -4,6 +4,7 @@
     events    one row an event: where it is, how it looks, what is said in it
     texts     one row a piece of text of an event: what is said, written or captioned, and where
     features  one row an event and vision tower: what a student reads of it
+    parts     one row a part of a long recording: how it ended; only where there are some
 
 Primary keys are declared in field metadata: without them two writers that merge the same key double
 the row silently. `docs/memory.md` explains every column.
@@ -22,6 +23,10 @@ PRIMARY_KEY = {b"lance-schema:unenforced-primary-key:position": b"1"}
 
 INDEXED, FAILED, QUARANTINED = "indexed", "failed", "quarantined"
 """Values of `videos.status`. Quarantined: crashed or hung the decoder `max_attempts` times."""
+PLANNED = "planned"
+"""Value of `parts.status` besides those: it has not ended."""
+PARTS_MISSING = "parts_missing"
+"""`videos.error_class` of a recording whose parts have not all ended."""
 
 TextKind = Literal["sidecar", "speech", "writing", "caption"]
 """Where a text comes from: a file beside the video, speech recognition, text seen in the picture,
@@ -41,6 +46,11 @@ def make_event_id(video_id: str, part: int, index: int) -> str:
     """Return `<video_id>:<part>:<index>`; dense within a part, so that cutting a part again
     overwrites and never mixes. Ids of one video sort by time."""
     return f"{video_id}:{part:04d}:{index:05d}"
+
+
+def make_part_id(video_id: str, part: int) -> str:
+    """Return the key of a part; the ids of its events begin so."""
+    return f"{video_id}:{part:04d}"
 
 
 def make_feature_id(event_id: str, features_fingerprint: str, piece: int = 0) -> str:
@@ -226,3 +236,31 @@ then deepstack (`num_layers` = 1 + L). A row is a temporal group of grid_h * gri
 event are numbered on from piece to piece). `counts`: source groups, or tokens, behind each row,
 null where each is one. `parents` (-1: none), `positions` (3 a row: time, height, width) and
 `heights` are of nodes only."""
+
+PARTS = pa.schema(
+    [
+        _key("part_id"),
+        _needed("video_id", pa.string()),
+        _needed("part", pa.int32()),
+        _needed("plan", pa.string()),
+        ("from_s", pa.float64()),
+        ("to_s", pa.float64()),
+        _needed("status", pa.string()),
+        _needed("attempts", pa.int32()),
+        ("error_class", pa.string()),
+        ("error_message", pa.string()),
+        ("num_events", pa.int32()),
+        ("num_frames", pa.int64()),
+        ("num_decode_errors", pa.int64()),
+        ("warnings", _STRINGS),
+        ("head", pa.string()),
+        ("tail", pa.string()),
+        _needed("cuts_fingerprint", pa.string()),
+        _needed("embeddings_fingerprint", pa.string()),
+        ("features_fingerprint", pa.string()),
+        _needed("updated_at", _TIME),
+    ]
+)
+"""One row a part of a long recording. `plan`: part_indexing.PartWork as JSON. `from_s`, `to_s`:
+where it lies, from the video's 0:00. `head`, `tail`: digests of the frames around its seams.
+Fingerprints: of what it was planned for or made with."""

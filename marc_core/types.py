@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-BoundaryKind = Literal["start", "gap", "shot", "semantic", "max_length"]
+BoundaryKind = Literal["start", "gap", "shot", "semantic", "max_length", "part"]
 """Why an event begins: start of the video, end of a gap in its clock, TransNetV2 transition,
-change point, length limit."""
+change point, length limit, start of a part inside a shot."""
 
 
 class SidecarFile(NamedTuple):
@@ -167,6 +167,19 @@ class Event:
     end_s: float
     first_frame: int
     end_frame: int
+    kind: BoundaryKind
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """The frames [first, end) of those that were decoded which are a part's own.
+
+    kind, score: of the boundary at `first`.
+    """
+
+    first: int
+    end: int
     kind: BoundaryKind
     score: float
 

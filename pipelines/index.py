@@ -8,7 +8,9 @@
       then what is said and written in them: pipelines/texts.py
 
 Videos stream: each goes on when it is done. A decoded video waits in the object store only until
-an encoder takes it, and Ray Data's back-pressure keeps decoders from running ahead. Every video of
+an encoder takes it, and Ray Data's back-pressure keeps decoders from running ahead. A recording
+longer than `video.part_s` goes through twice: it is laid out, and then each of its parts is a row
+of work by itself (`pipelines.recordings`). Every video of
 the work ends as a row of `videos`: indexed, failed with a reason, or quarantined; a rerun does what
 is missing or changed.
 """
@@ -56,6 +58,7 @@ from pipelines.plan import (
     without_outcome,
 )
 from pipelines.pools import ENCODER_CPUS, Pools
+from pipelines.recordings import index_parts
 from pipelines.redo import FeatureStage, redo_in_rounds
 from pipelines.report import IndexReport, make_report
 from pipelines.retry import in_rounds
@@ -101,9 +104,17 @@ def index_archive(
     found, tried = plan.found, plan.work
     if config.video.streams == "all" and plan.work.num_rows:
         met = plan_archive(found, store.video_states(), fingerprints, config, from_row=len(found))
-        count.total += met.work.num_rows
+        count.add(met.work.num_rows)
         index(met.work)
         found, tried = pa.concat_tables([found, met.found]), pa.concat_tables([tried, met.work])
+    in_parts = index_parts(
+        found,
+        run=partial(run, make=partial(chain, config=config, fingerprints=fingerprints)),
+        add=count.add,
+        store=store,
+        fingerprints=fingerprints,
+        config=config,
+    )
     kept = redo_in_rounds(
         plan.redo,
         run=run,
@@ -125,7 +136,7 @@ def index_archive(
     return make_report(
         store,
         found["video_id"],
-        tried["video_id"],
+        [*tried["video_id"].to_pylist(), *in_parts],
         time.monotonic() - started,
         listing,
         every_stream=config.video.streams == "all",

@@ -95,12 +95,15 @@ def _verdict(
         return Verdict(attempt=1, why="new")
     differs = [name for name, value in fingerprints.columns().items() if state[name] != value]
     indexed = state["status"] == schemas.INDEXED
-    if not indexed:  # other models do not help a video that cannot be decoded
+    in_parts = state["error_class"] == schemas.PARTS_MISSING
+    if not (indexed or in_parts):  # other models do not help a video that cannot be decoded
         differs = [name for name in differs if name == "cuts_fingerprint"]
     if indexed and differs == ["features_fingerprint"]:
         if fingerprints.features is None:  # it has some, and none are asked for
             return Verdict(attempt=None, why="indexed")
         return Verdict(attempt=state["attempts"], why="features differ", features_only=True)
+    if in_parts and not differs:
+        return Verdict(attempt=None, why="indexed in parts, of which some are missing")
     if differs:
         return Verdict(attempt=1, why=f"{_what(differs)} differ")
     if indexed:
@@ -141,7 +144,11 @@ def plan_work(
     joined = found.join(known, keys="video_id", join_type="left outer")
     number = pc.fill_null(joined["verdict"], new)
     attempts = pa.array([v.attempt for v in verdicts], pa.int32()).take(number.combine_chunks())
-    columns = {**dict(zip(joined.column_names, joined.columns, strict=True)), "attempts": attempts}
+    columns = {
+        **dict(zip(joined.column_names, joined.columns, strict=True)),
+        "attempts": attempts,
+        "part": pa.nulls(joined.num_rows, pa.string()),
+    }
     work = pa.table({name: columns[name] for name in [*WORK.names, "load_bytes"]})
     counts = pc.value_counts(number).to_pylist()
     why: dict[str, int] = {}

@@ -25,6 +25,10 @@ class Counter:
         self.progress, self.total, self.done, self.failed = progress, total, 0, 0
         progress(0, 0, total)
 
+    def add(self, more: int) -> None:
+        """Take note of work that was met on the way."""
+        self.total += more
+
     def __call__(self, videos: int, failed: int) -> None:
         """Count a commit."""
         self.done, self.failed = self.done + videos, self.failed + failed

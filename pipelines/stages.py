@@ -12,28 +12,50 @@ import dataclasses
 import json
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from marc_core.config import IndexConfig
+from marc_core.digest import content_digest
 from marc_core.errors import SourceError, VideoError
 from marc_core.fingerprints import Fingerprints
 from marc_core.indexing import DecodedVideo, decode_video, encode_video, failure_row
-from marc_core.types import VideoSource
+from marc_core.part_indexing import (
+    PartWork,
+    encode_part,
+    failed_part,
+    part_seconds,
+    plan_rows,
+)
+from marc_core.types import Span, VideoSource
+from marc_core.video.parts import Layout
 from marc_core.video.wire import summary_from_fields
 from pipelines.parcels import handed_on
 
+if TYPE_CHECKING:
+    from marc_core.part_decoding import SeenPart
+    from marc_core.text import Sidecar
+
 T = TypeVar("T")
-WORK = pa.schema([("video_id", pa.string()), ("source", pa.string()), ("attempts", pa.int32())])
-"""A video to do: VideoSource as JSON, and the number of this attempt."""
+WORK = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("source", pa.string()),
+        ("attempts", pa.int32()),
+        ("part", pa.string()),
+    ]
+)
+"""A video to do, or a part of one: VideoSource as JSON, the number of this attempt, and PartWork as
+JSON or null."""
 
 DECODED = pa.schema(
     [
         *WORK,
         ("failure", pa.string()),
+        ("layout", pa.string()),
         ("summary", pa.string()),
         ("sidecar", pa.string()),
         ("content_digest", pa.string()),
@@ -43,9 +65,12 @@ DECODED = pa.schema(
         ("sampled_index", pa.large_binary()),
         ("frames", pa.large_binary()),
         ("frames_shape", pa.list_(pa.int64())),
+        ("seen", pa.string()),
     ]
 )
-"""A decoded video, or the reason why not. Arrays are raw little-endian buffers."""
+"""A decoded video or part, or the reason why not, or a recording's Layout, which is all that is
+found out of one that is longer than a part. Arrays are raw little-endian buffers. seen: what else a
+SeenPart holds, as JSON."""
 
 INDEXED = pa.schema(
     [
@@ -58,11 +83,13 @@ INDEXED = pa.schema(
         ("embeddings", pa.large_binary()),
         ("stages", pa.large_binary()),
         ("failure", pa.string()),
+        ("parts", pa.large_binary()),
     ]
 )
-"""A video's rows, by table, as Arrow IPC streams; all but `videos` null on failure. Where features
-or embeddings alone are redone, all but theirs are null, and on failure all but `failure`. Where
-texts alone are made, `texts` and `stages`, how each stage ended, are there."""
+"""A video's rows, by table, as Arrow IPC streams; all but `videos` null on failure. Of a recording
+in parts first `videos` and `parts`, then for each part all but `videos`, and on failure `parts`
+alone. Where features or embeddings alone are redone, all but theirs are null, and on failure all
+but `failure`. Where texts alone are made, `texts` and `stages`, how each stage ended, are there."""
 
 
 def recorded(work: Callable[[], T]) -> tuple[T | None, str | None]:
@@ -106,15 +133,26 @@ class DecodeStage:
         return table if table is not None else _one_row(DECODED, {**row, "failure": failure})
 
     def decode(self, row: dict[str, Any], source: VideoSource) -> pa.Table:
-        """Fetch, decode and shot-detect one video."""
+        """Fetch, decode and shot-detect one video or part, or lay out a long recording."""
+        from marc_core.part_decoding import decode_part
         from marc_core.text import read_sidecar
         from marc_core.video import local_copy
 
         options = self.config.archive_options
         sidecar = read_sidecar(source, options)
         with local_copy(source, options) as path:
+            held = {**row, "sidecar": json.dumps(sidecar.to_json())}
+            if row["part"] is not None:
+                part = PartWork.from_json(row["part"]).part
+                ours = (self.decoder, self.detector)
+                return _pack_seen(held, decode_part(path, part, *ours, stream=source.stream))
+            part_s = part_seconds(self.config.video)
+            layout = self.decoder.lay_out(path, part_s, self.config.events, stream=source.stream)
+            if layout is not None:
+                found = {"layout": layout.to_json(), "content_digest": content_digest(path)}
+                return _one_row(DECODED, {**held, **found})
             decoded = decode_video(path, self.decoder, self.detector, stream=source.stream)
-        return _pack_decoded(row, decoded, json.dumps(sidecar.to_json()))
+        return _pack_decoded(held, decoded)
 
 
 class EncodeStage:
@@ -139,40 +177,74 @@ class EncodeStage:
 
     def one(self, batch: pa.Table) -> pa.Table:
         """Map a DECODED row to an INDEXED row."""
-        (row,) = batch.select(["source", "attempts", "failure", "sidecar"]).to_pylist()
+        names = ["source", "attempts", "part", "failure", "sidecar", "layout", "content_digest"]
+        (row,) = batch.select(names).to_pylist()
         source = VideoSource.from_json(row["source"])
         table, failure = None, row["failure"]
         if failure is None:
-            table, failure = recorded(lambda: self.encode(batch, row, source))
+            work = self.encode if row["part"] is None else self.encode_part
+            work = self.plan if row["layout"] is not None else work
+            table, failure = recorded(lambda: work(batch, row, source))
         return table if table is not None else self.failed(row, source, failure)
 
-    def encode(self, batch: pa.Table, row: dict[str, Any], source: VideoSource) -> pa.Table:
-        """Embed, segment and pack one video's rows."""
-        from marc_core.text import Sidecar
-
-        indexed = encode_video(
+    def plan(self, batch: pa.Table, row: dict[str, Any], source: VideoSource) -> pa.Table:
+        """Pack the rows of a recording that is to be indexed in parts."""
+        videos, parts = plan_rows(
             source,
-            _unpack_decoded(batch),
-            Sidecar.from_json(json.loads(row["sidecar"])),
+            Layout.from_json(row["layout"]),
+            _sidecar(row),
+            row["content_digest"],
+            self.fingerprints,
+            row["attempts"],
+        )
+        return _packed(source.video_id, videos=videos, parts=parts)
+
+    def encode_part(self, batch: pa.Table, row: dict[str, Any], source: VideoSource) -> pa.Table:
+        """Embed, segment and pack one part's rows."""
+        made = encode_part(
+            source,
+            PartWork.from_json(row["part"]),
+            _unpack_seen(batch),
+            _sidecar(row),
             config=self.config,
             encoder=self.encoder,
             tower=self.tower,
             attempts=row["attempts"],
         )
-        return _one_row(
-            INDEXED,
-            {
-                "video_id": source.video_id,
-                "failed": False,
-                "videos": to_ipc(indexed.videos),
-                "events": to_ipc(indexed.events),
-                "texts": to_ipc(indexed.texts),
-                "features": None if indexed.features is None else to_ipc(indexed.features),
-            },
+        tables = {"parts": made.parts, "events": made.events, "texts": made.texts}
+        return _packed(source.video_id, **tables, features=made.features)
+
+    def encode(self, batch: pa.Table, row: dict[str, Any], source: VideoSource) -> pa.Table:
+        """Embed, segment and pack one video's rows."""
+        indexed = encode_video(
+            source,
+            _unpack_decoded(batch),
+            _sidecar(row),
+            config=self.config,
+            encoder=self.encoder,
+            tower=self.tower,
+            attempts=row["attempts"],
+        )
+        return _packed(
+            source.video_id,
+            videos=indexed.videos,
+            events=indexed.events,
+            texts=indexed.texts,
+            features=indexed.features,
         )
 
     def failed(self, row: dict[str, Any], source: VideoSource, failure: str) -> pa.Table:
-        """Return the INDEXED row that records why a video failed."""
+        """Return the INDEXED row that records why a video or part failed."""
+        if row["part"] is not None:
+            parts = failed_part(
+                source,
+                PartWork.from_json(row["part"]),
+                json.loads(failure),
+                attempts=row["attempts"],
+                max_attempts=self.config.max_attempts,
+                fingerprints=self.fingerprints,
+            )
+            return _packed(source.video_id, failed=True, parts=parts)
         videos = failure_row(
             source,
             attempts=row["attempts"],
@@ -180,9 +252,19 @@ class EncodeStage:
             max_attempts=self.config.max_attempts,
             **json.loads(failure),
         )
-        return _one_row(
-            INDEXED, {"video_id": source.video_id, "failed": True, "videos": to_ipc(videos)}
-        )
+        return _packed(source.video_id, failed=True, videos=videos)
+
+
+def _sidecar(row: dict[str, Any]) -> Sidecar:
+    from marc_core.text import Sidecar
+
+    return Sidecar.from_json(json.loads(row["sidecar"]))
+
+
+def _packed(video_id: str, *, failed: bool = False, **tables: pa.Table | None) -> pa.Table:
+    """Return the INDEXED row of these tables."""
+    cells = {name: to_ipc(table) for name, table in tables.items() if table is not None}
+    return _one_row(INDEXED, {"video_id": video_id, "failed": failed, **cells})
 
 
 def to_ipc(table: pa.Table) -> bytes:
@@ -202,12 +284,32 @@ def _one_row(schema: pa.Schema, row: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist([row], schema=schema)
 
 
-def _pack_decoded(row: dict[str, Any], decoded: DecodedVideo, sidecar: str) -> pa.Table:
+def _pack_seen(row: dict[str, Any], seen: SeenPart) -> pa.Table:
+    rest = {"span": dataclasses.asdict(seen.span), "head": seen.head, "tail": seen.tail}
+    return _pack_decoded({**row, "seen": json.dumps(rest)}, seen)
+
+
+def _unpack_seen(batch: pa.Table) -> SeenPart:
+    """Return the part of a DECODED row; its arrays are views of the row's memory."""
+    from marc_core.part_decoding import SeenPart
+
+    decoded, rest = _unpack_decoded(batch), json.loads(batch["seen"][0].as_py())
+    arrays = ("times_s", "shot_scores", "dark", "sampled_index", "sampled_frames")
+    return SeenPart(
+        part=PartWork.from_json(batch["part"][0].as_py()).part,
+        summary=decoded.summary,
+        span=Span(**rest["span"]),
+        head=rest["head"],
+        tail=rest["tail"],
+        **{name: getattr(decoded, name) for name in arrays},
+    )
+
+
+def _pack_decoded(row: dict[str, Any], decoded: DecodedVideo | SeenPart) -> pa.Table:
     values = {
         **row,
         "summary": json.dumps(dataclasses.asdict(decoded.summary)),
-        "sidecar": sidecar,
-        "content_digest": decoded.content_digest,
+        "content_digest": getattr(decoded, "content_digest", None),
         "frames_shape": list(decoded.sampled_frames.shape),
     }
     arrays = {

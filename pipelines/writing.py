@@ -83,6 +83,8 @@ class Writer:
 
     def commit(self, rows: list[dict[str, Any]]) -> None:
         """Publish these INDEXED rows, and look after the memory from time to time."""
+        self.write_parts([row for row in rows if row["parts"] is not None])
+        rows = [row for row in rows if row["parts"] is None]
         self.redo([row for row in rows if row["videos"] is None])
         rows = [row for row in rows if row["videos"] is not None]
         done = [row for row in rows if not row["failed"]]
@@ -101,6 +103,24 @@ class Writer:
         self.commits += 1
         if self.commits % LOOK_EVERY_COMMITS == 0:
             self.upkeep()
+
+    def write_parts(self, rows: list[dict[str, Any]]) -> None:
+        """Keep plans of recordings, and how parts of them ended: a commit for each that is done."""
+        planned = [row for row in rows if row["videos"] is not None]
+        if planned:
+            videos, parts = (
+                pa.concat_tables([from_ipc(row[name]) for row in planned])
+                for name in ("videos", "parts")
+            )
+            self.store.plan_parts(videos, parts)
+        failed = [from_ipc(row["parts"]) for row in rows if row["failed"]]
+        if failed:
+            self.store.record_failed_parts(pa.concat_tables(failed))
+        for row in rows:
+            if row["events"] is not None:
+                features = None if row["features"] is None else from_ipc(row["features"])
+                tables = (from_ipc(row[name]) for name in ("parts", "events"))
+                self.store.publish_part(*tables, features, from_ipc(row["texts"]))
 
     def redo(self, rows: list[dict[str, Any]]) -> None:
         """Publish the features and texts of these INDEXED rows, stage their embeddings."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from marc_core.config import EventConfig
 from marc_core.events.change_points import change_points
 from marc_core.events.shots import transitions
-from marc_core.types import BoundaryKind, Event
+from marc_core.types import BoundaryKind, Event, Span
 
 _ONLY_FRAME_S = 0.04
 """Duration of the only frame of a video (our choice: 25 fps)."""
@@ -33,7 +33,10 @@ _SLACK_S = 1e-6
 """Rounding of times allowed where a cut is looked for at a given one."""
 _STRENGTH: dict[BoundaryKind, int] = {"max_length": 0, "semantic": 1, "shot": 2}
 _FIXED = frozenset({"start", "gap"})
-"""Boundaries that no rule removes."""
+"""Boundaries that no rule removes; the first one is another."""
+SEAM_S = 1.0
+"""A part begins at a boundary of shots that lies so close to its seam (our choice: as short as the
+shortest event)."""
 
 Gaps = Sequence[tuple[float, float]]
 
@@ -75,6 +78,15 @@ class _Timeline:
         """Return how long the frames [first, end), between which there is no gap, are shown."""
         return float(self.stops_s[end - 1] - self.starts_s[first])
 
+    def within(self, first: int, end: int) -> _Timeline:
+        """Return the frames [first, end), numbered from 0."""
+        return _Timeline(
+            starts_s=self.starts_s[first:end],
+            stops_s=self.stops_s[first:end],
+            unbroken_s=self.unbroken_s[first:end],
+            gap_frames=[frame - first for frame in self.gap_frames if first < frame < end],
+        )
+
     def ends(self, boundaries: Sequence[_Boundary]) -> list[int]:
         """Return the frame after the last one of each event."""
         return [b.frame for b in boundaries[1:]] + [len(self)]
@@ -90,6 +102,7 @@ def segment(
     dark_F: NDArray[np.bool_] | None = None,
     gaps: Gaps = (),
     end_s: float | None = None,
+    span: Span | None = None,
 ) -> list[Event]:
     """Cut a video into events that tile its F >= 1 frames.
 
@@ -97,18 +110,49 @@ def segment(
     sampled_index: (S,) ascending frame indices of the sampled frames, embeddings_SD: (S, D) of
     them, or None to cut at shots only. dark_F: (F,) black frames, so that a fade to black and
     back is one boundary. gaps, end_s: as in DecodeSummary; without end_s the last frame is shown
-    as long as the median one.
+    as long as the median one. span: of all these frames, cut only those; None: all.
     """
-    line = _timeline(times_s, shot_scores, gaps, end_s)
-    boundaries = _shot_boundaries(line, shot_scores, dark_F, config)
+    line, boundaries = _shots(times_s, shot_scores, config, dark_F, gaps, end_s, span)
+    first = 0 if span is None else span.first
+    sampled_index = np.asarray(sampled_index) - first
     if embeddings_SD is not None and config.change_points:
         assert len(embeddings_SD) == len(sampled_index)
-        boundaries = _with_change_points(
-            boundaries, line, np.asarray(sampled_index), embeddings_SD, config
-        )
+        boundaries = _with_change_points(boundaries, line, sampled_index, embeddings_SD, config)
     boundaries = _without_short(boundaries, line, config.min_event_s)
-    boundaries = _with_splits(boundaries, line, np.asarray(sampled_index), config)
-    return _events(boundaries, line)
+    boundaries = _with_splits(boundaries, line, sampled_index, config)
+    return _events(boundaries, line, first)
+
+
+def seam_at(
+    times_s: NDArray[np.float64],
+    shot_scores: NDArray[np.float32],
+    frame: int,
+    config: EventConfig,
+    *,
+    dark_F: NDArray[np.bool_] | None = None,
+    gaps: Gaps = (),
+) -> tuple[int, BoundaryKind, float]:
+    """Return where a part begins whose seam is at `frame`: (frame, kind, score).
+
+    That is a gap or the surest shot boundary within `SEAM_S` that joining short events leaves, else
+    the seam itself. Arguments are those of `segment` for the frames of the seam's zone: both parts
+    know them, so both agree.
+    """
+    line = _timeline(times_s, shot_scores, gaps, None)
+    seam_s = times_s[frame]
+
+    def away_s(b: _Boundary) -> float:
+        return float(
+            min(abs(line.starts_s[b.frame] - seam_s), abs(line.stops_s[b.frame - 1] - seam_s))
+        )
+
+    shots = _shot_boundaries(line, shot_scores, dark_F, config)
+    shots = _without_short(shots, line, config.min_event_s)
+    near = [b for b in shots[1:] if away_s(b) <= SEAM_S + _SLACK_S]
+    if not near:
+        return frame, "part", 0.0
+    best = max(near, key=lambda b: (b.kind == "gap", b.score, -away_s(b)))
+    return best.frame, best.kind, best.score
 
 
 def frames_to_add(
@@ -120,6 +164,7 @@ def frames_to_add(
     dark_F: NDArray[np.bool_] | None = None,
     gaps: Gaps = (),
     end_s: float | None = None,
+    span: Span | None = None,
 ) -> NDArray[np.int64]:
     """Return frames to sample besides `sampled_index`, so that every event will hold a sample.
 
@@ -128,10 +173,11 @@ def frames_to_add(
     samples are further apart than half of `max_event_s`. Events are joined shots, cut only where
     a sample lies on either side, so none is left without.
     """
-    line = _timeline(times_s, shot_scores, gaps, end_s)
-    shots = _shot_boundaries(line, shot_scores, dark_F, config)
+    line, shots = _shots(times_s, shot_scores, config, dark_F, gaps, end_s, span)
+    own = slice(0, None) if span is None else slice(span.first, span.end)
+    sampled_index = np.asarray(sampled_index) - own.start
     sampled = set(sampled_index.tolist())
-    shown_F = np.ones(len(line), np.bool_) if dark_F is None else ~dark_F
+    shown_F = np.ones(len(line), np.bool_) if dark_F is None else ~dark_F[own]
     for shot, end in zip(shots, line.ends(shots), strict=True):
         first, after = np.searchsorted(sampled_index, [shot.frame, end])
         shown = shot.frame + np.flatnonzero(shown_F[shot.frame : end])
@@ -141,7 +187,7 @@ def frames_to_add(
             middle = min(max(middle, shot.frame), end - 1)
             sampled.add(int(shown[np.abs(shown - middle).argmin()]) if len(shown) else middle)
     sampled |= set(_between(sorted(sampled), line, config.max_event_s / 2))
-    return np.array(sorted(sampled - set(sampled_index.tolist())), np.int64)
+    return own.start + np.array(sorted(sampled - set(sampled_index.tolist())), np.int64)
 
 
 def _between(samples: Sequence[int], line: _Timeline, most_s: float) -> Iterator[int]:
@@ -154,6 +200,26 @@ def _between(samples: Sequence[int], line: _Timeline, most_s: float) -> Iterator
             yield sample
     if line.stops_s[-1] - line.starts_s[samples[-1]] > most_s:
         yield last
+
+
+def _shots(
+    times_s: NDArray[np.float64],
+    shot_scores: NDArray[np.float32],
+    config: EventConfig,
+    dark_F: NDArray[np.bool_] | None,
+    gaps: Gaps,
+    end_s: float | None,
+    span: Span | None,
+) -> tuple[_Timeline, list[_Boundary]]:
+    """Return the frames to cut, numbered from 0, and where shots of them begin."""
+    line = _timeline(times_s, shot_scores, gaps, end_s)
+    shots = _shot_boundaries(line, shot_scores, dark_F, config)
+    if span is None:
+        return line, shots
+    first = span.first
+    inside = [replace(b, frame=b.frame - first) for b in shots if first < b.frame < span.end]
+    start = _Boundary(frame=0, kind=span.kind, score=span.score)
+    return line.within(first, span.end), [start, *inside]
 
 
 def _timeline(
@@ -231,7 +297,7 @@ def _without_short(
     """
     kept = list(boundaries)
     while True:
-        fixed = np.array([b.kind in _FIXED for b in kept] + [True])
+        fixed = np.array([True, *(b.kind in _FIXED for b in kept[1:]), True])
         starts = np.array([b.frame for b in kept] + [len(line)])
         durations_s = line.stops_s[starts[1:] - 1] - line.starts_s[starts[:-1]]
         durations_s[fixed[:-1] & fixed[1:]] = np.inf
@@ -280,14 +346,14 @@ def _with_splits(
     return result
 
 
-def _events(boundaries: list[_Boundary], line: _Timeline) -> list[Event]:
+def _events(boundaries: list[_Boundary], line: _Timeline, first: int) -> list[Event]:
     return [
         Event(
             index=i,
             start_s=float(line.starts_s[b.frame]),
             end_s=float(line.stops_s[end - 1]),
-            first_frame=b.frame,
-            end_frame=end,
+            first_frame=first + b.frame,
+            end_frame=first + end,
             kind=b.kind,
             score=b.score,
         )

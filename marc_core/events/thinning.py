@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from marc_core.config import EventConfig
 from marc_core.events.shots import ShotDetector, is_dark, transitions
 
 SHORT_RUN = 4
@@ -25,14 +24,6 @@ SHORT_RUN = 4
 _NEVER_THINNED = 0.95
 """Share of the interval at `thin_above_fps` from which on no frame is left out, whatever rate the
 container promises (our choice: room for stamps in whole milliseconds)."""
-
-
-def stride_of(fps: float | None, config: EventConfig) -> int:
-    """Return how many frames of a video of `fps` (None: unknown) there are to one that is given to
-    the detector."""
-    if fps is None or fps <= config.thin_above_fps:
-        return 1
-    return max(round(fps / config.thin_to_fps), 1)
 
 
 class ThinnedDetector:
@@ -44,7 +35,7 @@ class ThinnedDetector:
     def __init__(self, detector: ShotDetector, fps: float | None) -> None:
         """fps: what the container says. Resets `detector`."""
         self._detector, self._config = detector, detector.config
-        self._stride = stride_of(fps, self._config)
+        self._stride = self._config.stride(fps)
         self._least_s = 0.0
         if fps is not None and self._stride > 1:
             widest_s = _NEVER_THINNED / self._config.thin_above_fps

@@ -18,6 +18,7 @@ import pyarrow as pa
 from marc_core import schemas
 from marc_core.errors import MemoryStoreError
 from marc_core.fingerprints import joined_name
+from marc_core.memory import parts as recordings
 from marc_core.memory import publishing
 from marc_core.memory.filters import is_in
 from marc_core.memory.rows import check_features, conform
@@ -59,6 +60,7 @@ def delete_videos(tables: Tables, video_ids: Sequence[str]) -> dict[str, int]:
         hidden = {"num_events": "0", "cuts_fingerprint": "'deleted'"}
         with_retries(partial(tables.videos.update, where=ours, values_sql=hidden))
         deleted = publishing.delete_derived(tables, ids)
+        recordings.delete(tables, ids)
         deleted["videos"] = delete_where(tables.videos, ours)
         counts = {name: counts.get(name, 0) + n for name, n in deleted.items()}
     return counts

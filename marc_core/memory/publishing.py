@@ -150,6 +150,14 @@ def _merge_derived(tables: Tables, new: Publication, recut: set[str], *, late: b
         merge(tables.all()[name], key, rows.filter(is_late if late else pc.invert(is_late)))
 
 
+def delete_older_versions(tables: Tables, videos: pa.Table) -> None:
+    """Delete other content versions of these videos' uris, and all that is derived of them."""
+    old_ids = _older_versions(tables, videos)
+    if old_ids:
+        delete_where(tables.videos, is_in("video_id", old_ids))
+        delete_derived(tables, old_ids)
+
+
 def _older_versions(tables: Tables, videos: pa.Table) -> list[str]:
     """Return ids of other content versions of the same uris."""
     condition = is_in("uri", videos["uri"].to_pylist())

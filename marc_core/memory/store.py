@@ -23,6 +23,7 @@ from marc_core.feature_rows import HEAD_TOKENS, read_features, tokens_a_row
 from marc_core.filenames import names_a_stream, spellings
 from marc_core.memory import changes, embeddings, maintenance, publishing, stage_texts
 from marc_core.memory import gaps as gap_rows
+from marc_core.memory import parts as recordings
 from marc_core.memory.filters import is_in, quote
 from marc_core.memory.gc import GcPolicy, collect
 from marc_core.memory.rows import conform
@@ -130,6 +131,35 @@ class MemoryStore:
         self._begin_write()
         new = publishing.checked(videos, events, features, texts, self.meta.embedding_dim)
         publishing.publish(self.tables, new)
+
+    def plan_parts(self, videos: pa.Table, parts: pa.Table) -> None:
+        """Keep which parts these recordings have: rows of `videos`, and of schemas.PARTS.
+        What the memory held of the videos goes. Raises MemoryStoreError."""
+        self._begin_write()
+        recordings.plan(self.tables, videos, parts)
+
+    def publish_part(
+        self, part: pa.Table, events: pa.Table, features: pa.Table | None, texts: pa.Table | None
+    ) -> None:
+        """Make one part, complete with all that is derived, visible. Idempotent; may run in several
+        processes at once. Raises MemoryStoreError for rows that break a rule."""
+        self._begin_write()
+        recordings.publish(self.tables, part, events, features, texts)
+
+    def record_failed_parts(self, parts: pa.Table) -> None:
+        """Record that these parts could not be indexed."""
+        self._begin_write()
+        recordings.record_failures(self.tables, parts)
+
+    def settle_parts(self, video_ids: Iterable[str]) -> None:
+        """Write the rows of these recordings from those of their parts; for one process at a time,
+        when no part of them is being written."""
+        self._begin_write()
+        recordings.settle(self.tables, video_ids)
+
+    def parts(self) -> pa.Table:
+        """Return the rows of all recordings' parts, in order."""
+        return recordings.rows_of(self.tables)
 
     def record_failures(self, videos: pa.Table) -> None:
         """Record that these videos could not be indexed, with reason and attempts.

@@ -25,13 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from marc_core.config import VideoConfig
+from marc_core.config import EventConfig, VideoConfig
 from marc_core.errors import VideoError, VideoLimitError
 from marc_core.filenames import shown
 from marc_core.video import wire
 from marc_core.video.audio import sound_blocks
 from marc_core.video.backend import decode
 from marc_core.video.exact import find_frames
+from marc_core.video.parts import Part, lay_out
 from marc_core.video.pictures import Stretch, find_pictures
 
 _FRAMES_PER_MESSAGE = 32
@@ -77,6 +78,7 @@ def _serve(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
         "read": _serve_read,
         "pictures": _serve_pictures,
         "sound": _serve_sound,
+        "lay_out": _serve_lay_out,
     }
     try:
         served[request["op"]](fd, request, config)
@@ -98,12 +100,23 @@ def _no_memory(request: dict[str, Any]) -> str:
 
 def _serve_decode(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
     sign = _SignOfLife(fd)
-    with decode(request["path"], config, stream=request["stream"], on_frame=sign) as decoding:
+    part = None if request["part"] is None else Part.from_json(request["part"])
+    stream = request["stream"]
+    with decode(request["path"], config, stream=stream, on_frame=sign, part=part) as decoding:
         wire.send(fd, "info", asdict(decoding.info), {})
         for chunk in decoding:
             wire.send(fd, "chunk", wire.chunk_fields(chunk), wire.chunk_arrays(chunk))
             sign.reset()
         wire.send(fd, "summary", wire.summary_fields(decoding.summary), {})
+
+
+def _serve_lay_out(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
+    sign = _SignOfLife(fd)
+    events, stream = EventConfig(**request["events"]), request["stream"]
+    layout = lay_out(
+        request["path"], config, request["part_s"], events, stream=stream, on_packet=sign
+    )
+    wire.send(fd, "end", {"layout": None if layout is None else layout.to_json()}, {})
 
 
 def _serve_read(fd: int, request: dict[str, Any], config: VideoConfig) -> None:

@@ -27,6 +27,7 @@ from marc_core.filenames import shown
 from marc_core.types import DecodeSummary, FrameChunk, VideoInfo
 from marc_core.video import edits
 from marc_core.video.clock import GAP_STEPS, HELD_S, Clock
+from marc_core.video.parts import SLACK_S, frames_from
 from marc_core.video.pyav import FrameScaler, OpenVideo, further_streams, open_video
 from marc_core.video.sampling import SHOT_HEIGHT, SHOT_WIDTH, Sampler, output_size
 from marc_core.video.wrap import Unwrap
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marc_core.config import VideoConfig
+    from marc_core.video.parts import Part
 
 
 def probe(path: str | Path, config: VideoConfig, *, stream: int = 0) -> VideoInfo:
@@ -53,7 +55,10 @@ usual look-ahead up to 1080p); further ones are shrunk, which costs a scaling ea
 
 
 class Decoding:
-    """A running decode by PyAV. Iterate once; `info` is there at once, `summary` at the end."""
+    """A running decode by PyAV, of a whole stream or of one part and what lies around it.
+
+    Iterate once; `info` is there at once, `summary` at the end.
+    """
 
     def __init__(
         self,
@@ -63,8 +68,10 @@ class Decoding:
         stream: int = 0,
         on_frame: Callable[[], None] | None = None,
         reason: str = "default",
+        part: Part | None = None,
     ) -> None:
         self._stream = stream
+        self._path, self._part = path, part
         self._config = config
         self._on_frame = on_frame
         self._reason = reason
@@ -98,13 +105,10 @@ class Decoding:
 
     def __iter__(self) -> Iterator[FrameChunk]:
         video, config, clock = self._video, self._config, self._clock
-        sampler = Sampler(sample_fps=config.sample_fps, max_frames=config.max_sampled_frames)
-        timed = timed_frames(
-            video, clock, config, shots=shot_scaler(video), on_frame=self._on_frame
-        )
+        sampler = self._sampler()
         chunk = _ChunkBuilder(config.chunk_frames)
         num_frames, start_s, end_s = 0, 0.0, 0.0
-        for time_s, frame in timed:
+        for time_s, frame in self._timed():
             start_s = start_s if num_frames else time_s
             end_s = time_s + last_shown_s(frame.duration_s, clock)
             check_duration(video.path, time_s - start_s - clock.past_gaps_s, config)
@@ -118,15 +122,46 @@ class Decoding:
         self._summary = DecodeSummary(
             info=self.info,
             num_frames=num_frames,
-            num_errors=video.num_errors,
+            num_errors=self._video.num_errors,
             start_s=start_s,
             end_s=end_s,
             backend="pyav",
             backend_reason=self._reason,
             sample_fps=1.0 / sampler.interval_s,
-            gaps=tuple(clock.gaps),
+            gaps=tuple(gap for gap in clock.gaps if gap[1] > start_s),
             warnings=(*clock.warnings(), *self._warnings()),
         )
+
+    def _sampler(self) -> Sampler:
+        """Return the sampler; a part is short, so its samples are never thinned."""
+        fps, part = self._config.sample_fps, self._part
+        if part is None:
+            return Sampler(sample_fps=fps, max_frames=self._config.max_sampled_frames)
+        start_s = None if part.begin_s is None else part.video_start_s
+        return Sampler(sample_fps=fps, max_frames=None, start_s=start_s)
+
+    def _timed(self) -> Iterator[tuple[float, HeldFrame]]:
+        """Yield (time_s, frame) of all that is to be decoded."""
+        video, part = self._video, self._part
+        begin_s = None if part is None else part.begin_s
+        frames = video.frames()
+        if begin_s is not None:
+            frames = frames_from(video, begin_s, self._reopened, self._on_frame)
+        shots = shot_scaler(video)
+        for time_s, frame in timed_frames(
+            video, self._clock, self._config, frames, shots=shots, on_frame=self._on_frame
+        ):
+            if begin_s is not None and time_s < begin_s - SLACK_S:
+                continue
+            if part is not None and part.stop_s is not None and time_s > part.stop_s - SLACK_S:
+                return
+            yield time_s, frame
+
+    def _reopened(self) -> OpenVideo:
+        """Return the file opened again, for frames that no seek leads to."""
+        again = open_video(self._path, self._config, stream=self._stream)
+        self._video = self._stack.enter_context(again)
+        return self._video
 
     def _warnings(self) -> tuple[str, ...]:
         more = further_streams(self.info.num_streams, self._stream, self._config)
@@ -170,12 +205,12 @@ def timed_frames(
     video: OpenVideo,
     clock: Clock,
     config: VideoConfig,
+    frames: Iterator[VideoFrame],
     *,
-    seeked: bool = False,
     shots: FrameScaler | None = None,
     on_frame: Callable[[], None] | None = None,
 ) -> Iterator[tuple[float, HeldFrame]]:
-    """Yield (time_s, frame) of every frame: from the beginning, or from where `seeked` to.
+    """Yield (time_s, frame) of these frames of the video.
 
     `on_frame` is called for each frame as it is decoded.
     """
@@ -184,7 +219,7 @@ def timed_frames(
     most_whole = min(max(_HELD_BYTES // frame_bytes, 1), _HELD_MOST)
     held: deque[HeldFrame] = deque()
     unwrap = Unwrap(video.wrap_s)
-    for frame in video.frames_from_here() if seeked else video.frames():
+    for frame in frames:
         if on_frame is not None:
             on_frame()
         held.append(HeldFrame(frame, scale, shots))

@@ -112,7 +112,9 @@ def _find(
     left_s = [t for t in wanted_s if t not in found]
     if left_s:
         with open_video(path, config, stream=stream) as video:
-            timed = timed_frames(video, make_clock(video), config, on_frame=on_frame)
+            timed = timed_frames(
+                video, make_clock(video), config, video.frames(), on_frame=on_frame
+            )
             yield from _match(timed, left_s)
 
 
@@ -143,7 +145,7 @@ def _by_seeking(
         except av.FFmpegError:
             return
         clock = make_clock(video)
-        timed = timed_frames(video, clock, config, seeked=True, on_frame=on_frame)
+        timed = timed_frames(video, clock, config, video.frames_from_here(), on_frame=on_frame)
         for found in _match(timed, run):
             if clock.repaired or video.num_errors > errors:
                 return

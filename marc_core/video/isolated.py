@@ -25,13 +25,14 @@ from marc_core.errors import DecoderCrashError, DecodeTimeoutError, VideoError
 from marc_core.filenames import shown
 from marc_core.types import DecodeSummary, FrameChunk, SoundBlock, VideoInfo
 from marc_core.video import wire
+from marc_core.video.parts import Layout, Part
 from marc_core.video.process import Child
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from marc_core.config import VideoConfig
+    from marc_core.config import EventConfig, VideoConfig
     from marc_core.video.pictures import Stretch
 
 CHILD_COMMAND = (sys.executable, "-P", "-m", "marc_core.video.child")
@@ -73,16 +74,29 @@ class IsolatedDecoder:
         """Process id of the present child, for monitoring."""
         return None if self._child is None else self._child.pid
 
-    def open(self, path: str | Path, *, stream: int = 0) -> DecodeStream:
-        """Start decoding a video stream of `path`; returns once the child has opened it.
+    def open(self, path: str | Path, *, stream: int = 0, part: Part | None = None) -> DecodeStream:
+        """Start decoding a video stream of `path`, or one part of it and what lies around that;
+        returns once the child has opened it.
 
         Raises UnreadableVideoError, EmptyVideoError, VideoLimitError, DecodeTimeoutError,
         DecoderCrashError; iteration over the stream can raise them too.
         """
-        child = self._request("decode", path, {"stream": stream})
+        asked = {"stream": stream, "part": None if part is None else part.to_json()}
+        child = self._request("decode", path, asked)
         message = self._receive(child, path)
         assert message.kind == "info", message.kind
         return DecodeStream(self, child, path, VideoInfo(**message.fields))
+
+    def lay_out(
+        self, path: str | Path, part_s: float, events: EventConfig, *, stream: int = 0
+    ) -> Layout | None:
+        """`parts.lay_out` in the child; raises what `open` raises."""
+        asked = {"part_s": part_s, "events": asdict(events), "stream": stream}
+        child = self._request("lay_out", path, asked)
+        message = self._receive(child, path)
+        assert message.kind == "end", message.kind
+        layout = message.fields["layout"]
+        return None if layout is None else Layout.from_json(layout)
 
     def read_frames(
         self,

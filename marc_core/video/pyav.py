@@ -116,13 +116,19 @@ class OpenVideo:
         """Yield frames from the container's present position (after a seek)."""
         return self._decode()
 
-    def _decode(self) -> Iterator[VideoFrame]:
-        failures = 0
+    def frames_from_keyframe(self) -> Iterator[VideoFrame]:
+        """Like `frames_from_here`, but packets before the first keyframe are passed over."""
+        return self._decode(from_keyframe=True)
+
+    def _decode(self, *, from_keyframe: bool = False) -> Iterator[VideoFrame]:
+        failures, waits = 0, from_keyframe
         while failures < _MAX_DEMUX_ERRORS:
             try:
                 for packet in self._container.demux(self.stream):
                     failures = 0
-                    yield from self._decode_packet(packet)
+                    waits = waits and not packet.is_keyframe
+                    if not waits:
+                        yield from self._decode_packet(packet)
                 return
             except av.error.EOFError:
                 return
@@ -245,7 +251,7 @@ def _info(
         rotation_deg=orientation.clockwise_deg,
         mirrored=orientation.mirrored,
         fps=_fps(container, stream),
-        duration_s=_duration_s(container, stream),
+        duration_s=promised_duration_s(container, stream),
         num_frames=stream.frames or None,
         num_streams=len(_pictured(container)),
         has_audio=bool(container.streams.audio),
@@ -265,7 +271,8 @@ def _fps(container: InputContainer, stream: VideoStream) -> float | None:
     return None
 
 
-def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+def promised_duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return how long the stream is, as the container says; None where it does not."""
     if stream.duration and stream.duration > 0 and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     if container.duration and container.duration > 0:

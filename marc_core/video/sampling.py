@@ -34,23 +34,37 @@ class Sampler:
     length the container promised.
     """
 
-    def __init__(self, *, sample_fps: float, max_frames: int) -> None:
-        """Sample at `sample_fps` (paper, section 4: 1), at most `max_frames` >= 1 in all."""
+    def __init__(
+        self, *, sample_fps: float, max_frames: int | None, start_s: float | None = None
+    ) -> None:
+        """Sample at `sample_fps` (paper, section 4: 1), at most `max_frames` >= 1 in all.
+
+        start_s: of the video's first frame, where frames are given from a later one on; whether
+        the first of those would have been sampled is not known, and it is not.
+        """
         self.interval_s = 1.0 / sample_fps
         self.kept: list[float] = []
         """Times of the samples kept so far."""
         self._max_frames = max_frames
         self._next_s = -math.inf
+        self._start_s = start_s
+        self._joins = start_s is not None
 
     def take(self, time_s: float) -> bool:
         """Return whether the frame at `time_s` (increasing from call to call) is sampled."""
         if time_s < self._next_s - _SLACK_S:
             return False
+        if self._start_s is None:
+            self._start_s = time_s
+        self._next_s = _next_instant(time_s, self._start_s, self.interval_s)
+        if self._joins:
+            self._joins = False
+            return False
         self.kept.append(time_s)
-        while len(self.kept) > self._max_frames:
+        while self._max_frames is not None and len(self.kept) > self._max_frames:
             self.interval_s *= 2
             self.kept = [self.kept[i] for i in thin(self.kept, self.interval_s)]
-        self._next_s = _next_instant(time_s, self.kept[0], self.interval_s)
+            self._next_s = _next_instant(time_s, self._start_s, self.interval_s)
         return self.kept[-1] == time_s
 
 

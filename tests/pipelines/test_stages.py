@@ -55,8 +55,8 @@ def decoded() -> DecodedVideo:
 
 def test_a_decoded_video_survives_the_way_between_stages():
     before = decoded()
-    row = {"source": "{}", "attempts": 2}
-    table = _pack_decoded(row, before, json.dumps({"tags": []}))
+    row = {"source": "{}", "attempts": 2, "sidecar": json.dumps({"tags": []})}
+    table = _pack_decoded(row, before)
     table.validate(full=True)
     assert table.schema == DECODED
     received = from_ipc(to_ipc(table))
@@ -74,14 +74,14 @@ def test_a_decoded_video_survives_the_way_between_stages():
 def test_a_row_of_a_larger_table_is_unpacked_alone():
     first, second = decoded(), decoded()
     second.sampled_frames[:] = 7
-    tables = [_pack_decoded({"source": "{}", "attempts": 1}, d, "{}") for d in (first, second)]
+    tables = [_pack_decoded({"source": "{}", "attempts": 1}, d) for d in (first, second)]
     both = pa.concat_tables(tables).combine_chunks()
     assert _unpack_decoded(both.slice(1, 1)).sampled_frames.min() == 7
 
 
 def test_frames_are_not_copied():
     video = decoded()
-    table = _pack_decoded({"source": "{}", "attempts": 1}, video, "{}")
+    table = _pack_decoded({"source": "{}", "attempts": 1}, video)
     assert np.shares_memory(_unpack_decoded(table).sampled_frames, video.sampled_frames)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from marc_core.config import EventConfig
 from marc_core.events import ShotDetector, ThinnedDetector, transitions
-from marc_core.events.thinning import differences, spread_scores, stride_of
+from marc_core.events.thinning import differences, spread_scores
 
 CONFIG = EventConfig()
 
@@ -58,7 +58,7 @@ def _boundaries(detector, frames, fps, config=CONFIG, chunk=256):
      (120, 4), (240, 9)],
 )  # fmt: skip
 def test_ordinary_rates_are_left_alone_and_high_ones_come_near_27(fps, stride):
-    assert stride_of(fps, CONFIG) == stride
+    assert CONFIG.stride(fps) == stride
 
 
 @pytest.mark.parametrize("fps", [50, 59.94, 60, 90, 100, 120, 144, 200, 240])

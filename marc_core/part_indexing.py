@@ -1,0 +1,221 @@
+"""A long recording's way into the memory, part by part, as plain functions.
+
+    path --IsolatedDecoder.lay_out--> Layout --plan_rows--> rows of `videos` and `parts`
+    part --decode_part--> SeenPart --encode_part--> its rows of `parts`, `events`, `texts` and
+                                                    `features`
+         whatever fails --failed_part--> its row of `parts`: a gap, with its reason
+
+What `marc_core.indexing` does for a video, this does for a part of one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from marc_core import schemas
+from marc_core.config import IndexConfig, VideoConfig
+from marc_core.fingerprints import Fingerprints, fingerprints_of
+from marc_core.indexing import (
+    QUARANTINED_KINDS,
+    DecodedVideo,
+    base_row,
+    cut,
+    event_rows,
+    feature_rows,
+    sidecar_columns,
+    text_rows,
+)
+from marc_core.types import VideoInfo, VideoSource
+from marc_core.video.parts import Part
+
+if TYPE_CHECKING:
+    from marc_core.embed import DualEncoder
+    from marc_core.models.vision_tower import VisionTower
+    from marc_core.part_decoding import SeenPart
+    from marc_core.text import Sidecar
+    from marc_core.video.parts import Layout
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartWork:
+    """A part to do. end_s: of the whole video, which starts at `part.video_start_s`."""
+
+    part: Part
+    count: int
+    end_s: float
+
+    @property
+    def seconds(self) -> float:
+        """How long the whole video is."""
+        return self.end_s - self.part.video_start_s
+
+    def to_json(self) -> str:
+        """Return JSON for `from_json`."""
+        return json.dumps([json.loads(self.part.to_json()), self.count, self.end_s])
+
+    @classmethod
+    def from_json(cls, text: str) -> PartWork:
+        """Return what `to_json` wrote."""
+        part, count, end_s = json.loads(text)
+        return cls(part=Part(**part), count=count, end_s=end_s)
+
+
+def part_seconds(config: VideoConfig) -> float:
+    """Return how long parts are: `part_s`, or less where that were too many samples."""
+    return min(config.part_s, config.max_sampled_frames / config.sample_fps)
+
+
+def plan_rows(
+    source: VideoSource,
+    layout: Layout,
+    sidecar: Sidecar,
+    content_digest: str,
+    fingerprints: Fingerprints,
+    attempts: int,
+) -> tuple[pa.Table, pa.Table]:
+    """Return the row of `videos` of a recording that is to be indexed in parts, and its parts."""
+    info, count = layout.info, len(layout.parts)
+    start_s = layout.parts[0].video_start_s
+    video = base_row(source, attempts, fingerprints) | {
+        **_info_columns(info),
+        **sidecar_columns(sidecar),
+        "content_digest": content_digest,
+        "recorded_at": sidecar.recorded_at,
+        "start_s": start_s,
+        "duration_s": layout.end_s - start_s,
+        "status": schemas.FAILED,
+        "error_class": schemas.PARTS_MISSING,
+        "error_message": f"{count} of its {count} parts are missing. Rerun to go on.",
+        "num_events": 0,
+        "num_parts": count,
+        "texts_fingerprint": sidecar.fingerprint,
+        "warnings": [*layout.warnings, *sidecar.warnings],
+    }
+    rows = []
+    for part in layout.parts:
+        work = PartWork(part=part, count=count, end_s=layout.end_s)
+        rows.append(_part_row(source.video_id, work, fingerprints, 0) | {"status": schemas.PLANNED})
+    return (
+        pa.Table.from_pylist([video], schema=schemas.VIDEOS),
+        pa.Table.from_pylist(rows, schema=schemas.PARTS),
+    )
+
+
+def _info_columns(info: VideoInfo) -> dict[str, Any]:
+    return {
+        "codec": info.codec,
+        "width": info.width,
+        "height": info.height,
+        "rotation_deg": info.rotation_deg,
+        "num_streams": info.num_streams,
+        "fps": info.fps,
+        "decode_backend": "pyav",
+        "decode_reason": "in parts",
+    }
+
+
+def _part_row(
+    video_id: str, work: PartWork, fingerprints: Fingerprints, attempts: int
+) -> dict[str, Any]:
+    part = work.part
+    start_s = part.video_start_s
+    return {
+        "part_id": schemas.make_part_id(video_id, part.number),
+        "video_id": video_id,
+        "part": part.number,
+        "plan": work.to_json(),
+        "from_s": 0.0 if part.from_s is None else part.from_s - start_s,
+        "to_s": (work.end_s if part.to_s is None else part.to_s) - start_s,
+        "attempts": attempts,
+        **fingerprints.columns(),
+        "updated_at": dt.datetime.now(dt.UTC),
+    }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexedPart:
+    """The rows of one part, by table; `features` is None when they are not stored."""
+
+    parts: pa.Table
+    events: pa.Table
+    texts: pa.Table
+    features: pa.Table | None
+
+
+def encode_part(
+    source: VideoSource,
+    work: PartWork,
+    seen: SeenPart,
+    sidecar: Sidecar,
+    *,
+    config: IndexConfig,
+    encoder: DualEncoder,
+    tower: VisionTower | None,
+    attempts: int,
+) -> IndexedPart:
+    """Embed a part's sampled frames, cut it into events and return all of its rows."""
+    start_s, number = work.part.video_start_s, work.part.number
+    sidecar = sidecar.on_clock_of(start_s, work.end_s)
+    decoded = DecodedVideo(
+        summary=seen.summary,
+        content_digest="",
+        times_s=seen.times_s,
+        shot_scores=seen.shot_scores,
+        dark=seen.dark,
+        sampled_index=seen.sampled_index,
+        sampled_frames=seen.sampled_frames,
+        span=seen.span,
+    )
+    made = cut(decoded, encoder, config.events)
+    fingerprints = fingerprints_of(
+        config, encoder.fingerprint, tower.fingerprint if tower else None
+    )
+    texts = text_rows(source, sidecar, made.events, number)
+    features = None
+    if tower is not None:
+        times_S = decoded.times_s[decoded.sampled_index]
+        pairs = ((decoded.sampled_frames[p], times_S[p]) for p in made.positions)
+        ids = [schemas.make_event_id(source.video_id, number, e.index) for e in made.events]
+        features = feature_rows([(i, source.video_id) for i in ids], pairs, tower, config)
+    row = _part_row(source.video_id, work, fingerprints, attempts) | {
+        "status": schemas.INDEXED,
+        "num_events": len(made.events),
+        "num_frames": seen.summary.num_frames,
+        "num_decode_errors": seen.summary.num_errors,
+        "warnings": list(seen.summary.warnings),
+        "head": seen.head,
+        "tail": seen.tail,
+    }
+    return IndexedPart(
+        parts=pa.Table.from_pylist([row], schema=schemas.PARTS),
+        events=event_rows(
+            source, decoded, sidecar, made, texts, part=number, video_start_s=start_s
+        ),
+        texts=texts,
+        features=features,
+    )
+
+
+def failed_part(
+    source: VideoSource,
+    work: PartWork,
+    failure: Mapping[str, Any],
+    *,
+    attempts: int,
+    max_attempts: int,
+    fingerprints: Fingerprints,
+) -> pa.Table:
+    """Return the row of a part that could not be indexed, with its reason."""
+    quarantined = failure["kind"] in QUARANTINED_KINDS and attempts >= max_attempts
+    row = _part_row(source.video_id, work, fingerprints, attempts) | {
+        "status": schemas.QUARANTINED if quarantined else schemas.FAILED,
+        "error_class": failure["kind"],
+        "error_message": failure["message"][:2000],
+    }
+    return pa.Table.from_pylist([row], schema=schemas.PARTS)
