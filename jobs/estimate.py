@@ -12,6 +12,7 @@ from jobs.common import print_json, ray_session
 from jobs.terminal import say
 from marc_core.config import IndexConfig
 from marc_core.errors import ConfigError
+from marc_core.text.stages import switched_on
 from marc_core.types import VideoSource
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def print_estimate(config: IndexConfig, address: str | None, *, as_json: bool) -
     if as_json:
         print_json(known.to_json() | {"cpus": has.cpus, "gpus": has.gpus, "wall_s": seconds})
         return
-    for line in estimate_lines(known, has, seconds):
+    for line in estimate_lines(known, config, has, seconds):
         say(line)
 
 
@@ -86,7 +87,9 @@ def wall_s(known: Estimate, config: IndexConfig, has: Capacity) -> float:
     )
 
 
-def estimate_lines(known: Estimate, has: Capacity, seconds: float) -> Iterator[str]:
+def estimate_lines(
+    known: Estimate, config: IndexConfig, has: Capacity, seconds: float
+) -> Iterator[str]:
     """Yield the estimate in words."""
     hours = known.video_s / 3600
     yield f"{hours:>10,.2f} h of video in {known.videos:,} videos to index"
@@ -103,6 +106,8 @@ def estimate_lines(known: Estimate, has: Capacity, seconds: float) -> Iterator[s
         yield "           encoders were timed on a CPU; the cluster's GPUs are faster by far"
     yield f"{_duration(seconds):>10} on this cluster ({has.cpus:,.0f} CPUs, {has.gpus:,.0f} GPUs)"
     yield f"{_size(known.memory_bytes):>10} of memory"
+    if switched_on(config.text):
+        yield "           without what is said and written, which is read after indexing"
     sample = f"a stretch of {known.timed:,} videos" if known.timed > 1 else "one video"
     yield f"           judged by {sample}, on this machine as busy as it is now"
 

@@ -19,21 +19,22 @@ TWO_CORES = Capacity(cpus=2, gpus=0, most_cpus=2, most_gpus=0)
 
 def test_everything_asked_for_is_said():
     seconds = wall_s(KNOWN, IndexConfig(), TWO_CORES)
-    text = "\n".join(estimate_lines(KNOWN, TWO_CORES, seconds))
+    text = "\n".join(estimate_lines(KNOWN, IndexConfig(), TWO_CORES, seconds))
     assert "10.00 h of video in 1,200 videos" in text
     assert "3.50 CPU hours: decode 2.00, shots 1.00, encode 0.50" in text
     assert "25% of 64 looked at cannot be opened" in text
     assert "2.5 GB of memory" in text
+    assert "without what is said and written" in text
     assert "105 min on this cluster (2 CPUs, 0 GPUs)" in text
 
 
 def test_gpus_have_their_own_hours_and_are_missed_where_they_could_not_be_timed():
     eight = Capacity(cpus=8, gpus=1, most_cpus=8, most_gpus=1)
     timed = replace(KNOWN, gpu_s=720.0)
-    lines = list(estimate_lines(timed, eight, wall_s(timed, IndexConfig(), eight)))
+    lines = list(estimate_lines(timed, IndexConfig(), eight, wall_s(timed, IndexConfig(), eight)))
     assert any("0.20 GPU hours" in line for line in lines)
     assert any("3.00 CPU hours" in line for line in lines)
-    untimed = list(estimate_lines(KNOWN, eight, 1.0))
+    untimed = list(estimate_lines(KNOWN, IndexConfig(), eight, 1.0))
     assert any("timed on a CPU" in line for line in untimed)
 
 
