@@ -43,7 +43,11 @@ CameraOption = Annotated[str | None, typer.Option("--camera", help="Only this ca
 TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Only events with this tag.")]
 SinceOption = Annotated[
     str | None,
-    typer.Option("--since", help="Only what was recorded after this time: 2026-05-01T08:00Z."),
+    typer.Option(
+        "--since",
+        help="Only what was recorded after this: 2026-05-01T08:00+02:00, 2h (ago), and with "
+        "clock.zone yesterday, 2026-05-01 08:00.",
+    ),
 ]
 UntilOption = Annotated[
     str | None, typer.Option("--until", help="Only what was recorded before this time.")

@@ -16,10 +16,12 @@ from marc_core.bounds import number
 from marc_core.configure import PRESETS_DIR, config_to_yaml, fingerprint, load_config
 from marc_core.errors import ConfigError
 from marc_core.filenames import VIDEO_ENDINGS
+from marc_core.recorded.config import ClockConfig
 
 __all__ = [
     "PRESETS_DIR",
     "AnswerConfig",
+    "ClockConfig",
     "CompressConfig",
     "EncoderConfig",
     "EventConfig",
@@ -374,6 +376,8 @@ class MethodConfig:
     """What the student is told in words."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     """Where events are kept."""
+    clock: ClockConfig = field(default_factory=ClockConfig)
+    """Whose clock people mean."""
     archive_options: dict[str, str] = field(default_factory=dict)
     """Object store options of the archive (endpoint_override, region, scheme, ...)."""
 

@@ -27,6 +27,7 @@ from marc_core.errors import AnswerError, ConfigError, ModelLoadError
 from marc_core.filenames import file_names
 from marc_core.footage import nothing_said, search_note
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery, Turn
+from marc_core.recorded.moments import parse_moment
 from marc_core.searching import Searcher, picture_of
 
 if TYPE_CHECKING:
@@ -155,10 +156,11 @@ class Session:
     ) -> EventFilter:
         """Return the filter of what people write.
 
-        video: id, address or file name of one video or several. since, until: wall clock, as ISO
-        8601 with an offset from UTC. start_s, end_s: seconds from the video's own 0:00. kinds: of
-        text: sidecar, speech, writing, caption. The rest as in `EventFilter`. Raises
-        AnswerError for an unknown video and a time without offset.
+        video: id, address or file name of one video or several. since, until: wall clock: ISO
+        8601, "2h" (ago), "yesterday" and more (marc_core.recorded.moments). start_s, end_s: seconds
+        from the video's own 0:00. kinds: of text: sidecar, speech, writing, caption. The rest as in
+        `EventFilter`. Raises AnswerError for an unknown video, and for a time without a zone where
+        `clock.zone` is not set.
         """
         names = [video] if isinstance(video, str) else video
         if names is not None:
@@ -168,12 +170,15 @@ class Session:
             folder=_folder(folder),
             camera=camera,
             tags=checks.texts("tags", [tags] if isinstance(tags, str) else tags),
-            recorded_from=moment("since", since),
-            recorded_to=moment("until", until),
+            recorded_from=self._moment("since", since),
+            recorded_to=self._moment("until", until),
             start_s=start_s,
             end_s=end_s,
             kinds=checks.texts("kinds", [kinds] if isinstance(kinds, str) else kinds),
         )
+
+    def _moment(self, name: str, value: str | dt.datetime | None) -> dt.datetime | None:
+        return None if value is None else parse_moment(name, value, zone=self.config.clock.zone)
 
     def video_id(self, name: str) -> str:
         """Return the id of a video named by id, address, path or file name. Raises AnswerError."""
@@ -328,24 +333,6 @@ def open_session(
         )
     config = load_config(AnswerConfig, stored=stored, files=files, overrides=given)
     return Session(store, dataclasses.replace(config, memory=first.memory))
-
-
-def moment(name: str, value: str | dt.datetime | None) -> dt.datetime | None:
-    """Return a point in time from ISO 8601 text. Raises AnswerError, also without an offset."""
-    if value is None:
-        return None
-    try:
-        found = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise AnswerError(
-            f"{name} must be a time in ISO 8601, like 2026-05-01T08:00:00+02:00. Got '{value}'."
-        ) from None
-    if found.tzinfo is None:
-        raise AnswerError(
-            f"{name} must have an offset from UTC, like 2026-05-01T08:00:00+02:00 or ...Z. Got "
-            f"'{value}': whose clock it is cannot be known."
-        )
-    return found
 
 
 def read_image(image: bytes | str | Path | None) -> bytes | None:

@@ -1,0 +1,1 @@
+"""Wall clocks: zones, and times as people write them."""
