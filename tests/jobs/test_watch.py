@@ -61,7 +61,8 @@ def test_what_is_not_allowed_ends_at_once() -> None:
 def start(folder: Path, address: str) -> subprocess.Popen[str]:
     command = [
         sys.executable, "-m", "jobs.watch", f"gate={address}", "--memory", str(folder / "memory"),
-        f"watch.folder={folder / 'live'}", "watch.segment_s=2", "memory.store_features=false",
+        f"watch.folder={folder / 'live'}", "watch.segment_s=4", "memory.store_features=false",
+        "watch.end_s=240",
     ]  # fmt: skip
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     env.pop("RAY_ADDRESS", None)
@@ -82,15 +83,15 @@ def wait_for_rows(folder: Path, count: int, seconds: float = 120.0) -> list[dict
 @pytest.mark.slow
 def test_killed_it_goes_on_and_a_sigterm_ends_it_cleanly(tmp_path: Path) -> None:
     with LiveHls(kept=120) as live:
-        threading.Thread(target=live.play, args=(90,), daemon=True).start()
+        threading.Thread(target=live.play, args=(60,), daemon=True).start()
         first = start(tmp_path, live.address)
         before = wait_for_rows(tmp_path, 2)
         first.kill()
         first.communicate()
         second = start(tmp_path, live.address)
-        wait_for_rows(tmp_path, len(before) + 4)
+        wait_for_rows(tmp_path, len(before) + 2)
         second.send_signal(signal.SIGTERM)
-        said = second.communicate(timeout=90)[1]
+        said = second.communicate(timeout=250)[1]
     assert second.returncode == 0, said
     assert "holds" in said
     assert not list((tmp_path / "live").rglob(".*.mkv"))

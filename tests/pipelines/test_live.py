@@ -86,6 +86,21 @@ def test_a_growing_folder_has_no_failures(tmp_path: Path) -> None:
     assert row["tags"] == ["source:gate"]
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+def test_actors_of_a_cluster_index_what_is_recorded_here(ray_cluster: None, tmp_path: Path) -> None:
+    start_s = time.time() - 4
+    with LiveHls() as live:
+        for number in range(3):
+            live.add(encode_piece(number), start_s + number)
+        heard: list[Searchable] = []
+        watch = Watch(
+            job(tmp_path, live.address), on_ray=True, hooks=Hooks(searchable=heard.append)
+        )
+        run_until(watch, heard, 3, seconds=120.0)
+    assert [row["status"] for row in watch.store.videos().to_pylist()] == ["indexed"] * 3
+
+
 @pytest.mark.slow
 def test_a_minute_with_a_break_a_new_size_and_a_clock_that_jumps(tmp_path: Path) -> None:
     with LiveHls(kept=4) as live:
