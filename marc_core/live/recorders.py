@@ -82,10 +82,11 @@ class RecorderProcess:
         while not self._stopping.is_set():
             started = time.monotonic()
             code, last = self._once()
-            if self._stopping.is_set() or code == _REFUSED:
+            if self._stopping.is_set():
                 return
-            reason = f"the recorder ended with {code}: {last}" if last else f"it ended with {code}"
-            self._inbox.put((self.source_id, {"what": "state", "state": "died", "reason": reason}))
+            if code != _REFUSED:  # which it has told itself; the other one may end
+                why = f"the recorder ended with {code}: {last}" if last else f"it ended with {code}"
+                self._inbox.put((self.source_id, {"what": "state", "state": "died", "reason": why}))
             if time.monotonic() - started > self._config.retry_most_s:
                 pause_s = self._config.retry_first_s
             self._stopping.wait(pause_s * chance.uniform(0.5, 1.5))

@@ -69,7 +69,7 @@ def start(folder: Path, address: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, cwd=folder)
 
 
-def wait_for_rows(folder: Path, count: int, seconds: float = 120.0) -> list[dict]:
+def wait_for_rows(folder: Path, count: int, seconds: float = 240.0) -> list[dict]:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if (folder / "memory" / "events.lance").is_dir():
@@ -82,8 +82,8 @@ def wait_for_rows(folder: Path, count: int, seconds: float = 120.0) -> list[dict
 
 @pytest.mark.slow
 def test_killed_it_goes_on_and_a_sigterm_ends_it_cleanly(tmp_path: Path) -> None:
-    with LiveHls(kept=120) as live:
-        threading.Thread(target=live.play, args=(60,), daemon=True).start()
+    with LiveHls(kept=600) as live:
+        threading.Thread(target=live.play, args=(500,), daemon=True).start()
         first = start(tmp_path, live.address)
         before = wait_for_rows(tmp_path, 2)
         first.kill()
