@@ -25,6 +25,7 @@ from jobs.summarize import summarize
 from jobs.train_cgrpo import train
 from jobs.train_set import train_set
 from jobs.upkeep import delete, optimize
+from jobs.videos import videos
 from jobs.watch import watch
 
 app = typer.Typer(
@@ -56,8 +57,8 @@ def options(
 
 
 COMMANDS = (
-    demo, index, watch, search, ask, summarize, evaluate, train_set, train, push, status, prune,
-    delete, gc, optimize, submit, serve, reload, mcp,
+    demo, index, watch, search, ask, summarize, evaluate, train_set, train, push, status, videos,
+    prune, delete, gc, optimize, submit, serve, reload, mcp,
 )  # fmt: skip
 for command in COMMANDS:
     # Typer would end a command with 1 where nobody reads what it prints.

@@ -10,9 +10,9 @@ from rich.progress import track
 from rich.text import Text
 
 from jobs.common import clear_errors, console, print_json, ray_session
-from jobs.index import progress_bar
 from jobs.index_report import print_report
 from jobs.options import JsonOption, quoted
+from jobs.progress import progress_bar
 from jobs.query import answer_to_json, out, print_answer, save_thumbnails
 from jobs.terminal import say
 from marc_core.config import IndexConfig, load_config
@@ -52,6 +52,8 @@ def demo(
     out.print("Next:")
     for line in (
         f'marc search "a red circle" --memory {memory}',
+        f'marc ask "Which way does the red circle move?" -o left -o right --memory {memory}',
+        f"marc serve --memory {memory}      # the page, at http://127.0.0.1:8000",
         f"marc status --memory {memory}",
         "marc index /path/to/your/videos --memory runs/memory",
         "marc submit --address http://HEAD:8265 -- index s3://BUCKET/videos -m s3://BUCKET/memory",

@@ -11,8 +11,15 @@ import typer
 from rich.table import Table
 
 from jobs.common import clear_errors, console, print_json, ray_session
-from jobs.index import progress_bar
-from jobs.options import ConfigOption, DryRunOption, JsonOption, PresetOption
+from jobs.options import (
+    AddressOption,
+    ConfigOption,
+    DryRunOption,
+    JsonOption,
+    PresetOption,
+    setting,
+)
+from jobs.progress import progress_bar
 from jobs.terminal import say
 from marc_core.config import config_to_yaml, load_config
 
@@ -23,10 +30,7 @@ SCORINGS = ("official", "video-r1")
 
 
 def evaluate(
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. questions=100"),
-    ] = None,
+    settings: Annotated[list[str] | None, setting("questions=100")] = None,
     benchmark: Annotated[
         str | None, typer.Option("--benchmark", "-b", help="world, or one of the paper's six.")
     ] = None,
@@ -40,10 +44,7 @@ def evaluate(
     ] = None,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="Ray cluster to join, or local; default: RAY_ADDRESS, or a local Ray."),
-    ] = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:

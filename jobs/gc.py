@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.common import clear_errors, print_json
-from jobs.options import Args, ConfigOption, JsonOption, MemoryOption
+from jobs.options import ConfigOption, JsonOption, MemoryOption, setting
 from jobs.prune import YesOption, check_can_ask
 from jobs.serve import UPLOADS
-from jobs.terminal import say
+from jobs.terminal import counted, say
 from jobs.upkeep import PURGES
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _SHOWN = 20
 
 
 def gc(
-    settings: Args = None,
+    settings: Annotated[list[str] | None, setting("retention.memory_days=90")] = None,
     memory: MemoryOption = None,
     uploads: Annotated[
         str | None, typer.Option(help="Folder of uploads.", show_default=UPLOADS)
@@ -77,14 +77,14 @@ def _show(plan: Plan) -> None:
         say("Nothing has to go.")
         return
     total = sum(one.size_bytes for one in plan.leaving)
-    say(f"{len(plan.leaving):,} videos and uploads have to go, {total:,} bytes:")
+    say(f"To go, of videos and uploads: {len(plan.leaving):,} with {counted(total, 'byte')}:")
     for one in plan.leaving[:_SHOWN]:
         file = ", its file too" if one.file is not None else ""
         say(f"  {one.uri} ({one.why}{file})")
     if len(plan.leaving) > _SHOWN:
         say(f"  and {len(plan.leaving) - _SHOWN:,} more (--json lists all)")
     if plan.unfinished:
-        say(f"{len(plan.unfinished):,} uploads were broken off.")
+        say(f"Broken off: {counted(len(plan.unfinished), 'upload')}.")
 
 
 def _may(yes: bool) -> bool:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jobs.common import clear_errors, needs_lines, print_json, ray_session
 from jobs.estimate import EstimateOption, print_estimate
 from jobs.index_report import print_report
 from jobs.options import (
+    AddressOption,
     ConfigOption,
     DryRunOption,
     JsonOption,
@@ -24,49 +23,48 @@ from jobs.options import (
     quoted,
     split_arguments,
 )
+from jobs.progress import progress_bar
 from jobs.prune import YesOption, check_can_ask, remove_vanished
-from jobs.terminal import console, say
+from jobs.terminal import counted, say
 from marc_core.config import IndexConfig, config_to_yaml, load_config
 from marc_core.errors import ConfigError, MarcError
 from marc_core.footage import index_line
 from marc_core.text.stages import switched_on
 from marc_core.video import list_videos
 
-LOG_INTERVAL_S = 15.0
+ArchiveArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[ARCHIVE]... [KEY=VALUE]...",
+        help="Folders, files or bucket prefixes; settings as key=value.",
+        show_default=False,
+    ),
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option("--preset", "-p", help="Preset: tiny, footage, qwen2.5-vl-3b.", show_default="tiny"),
+]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Redo one thing of indexed videos without a new cut. features: what a student "
+        "reads. texts: what is said and written. embeddings: how events are found, by another "
+        "encoder; no ARCHIVE needed.",
+    ),
+]
+PruneOption = Annotated[
+    bool, typer.Option("--prune", help="Then remove what is gone, as `marc prune` does.")
+]
 
 
 def index(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[ARCHIVE]... [KEY=VALUE]...",
-            help="Folders, files or bucket prefixes; settings as key=value.",
-            show_default=False,
-        ),
-    ] = None,
+    arguments: ArchiveArgument = None,
     memory: MemoryOption = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            "--preset", "-p", help="Preset: tiny, footage, qwen2.5-vl-3b.", show_default="tiny"
-        ),
-    ] = None,
+    preset: PresetOption = None,
     config: ConfigOption = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="Ray cluster to join, or local; default: RAY_ADDRESS, or a local Ray."),
-    ] = None,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            help="Redo one thing of indexed videos without a new cut. features: what a student "
-            "reads. texts: what is said and written. embeddings: how events are found, by another "
-            "encoder; no ARCHIVE needed.",
-        ),
-    ] = None,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Then remove what is gone, as `marc prune` does.")
-    ] = False,
+    address: AddressOption = None,
+    only: OnlyOption = None,
+    prune: PruneOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
@@ -87,10 +85,8 @@ def index(
     with clear_errors(bar.how_far):
         resolved = _resolve(arguments or [], memory, preset, config or [], only)
         if dry_run:
+            sys.stdout.writelines(f"# {line}\n" for line in dry_lines(resolved))
             sys.stdout.write(config_to_yaml(resolved))
-            sys.stdout.write("".join(f"# {line}\n" for line in needs_lines(resolved)))
-            if resolved.archive or resolved.only == "embeddings":
-                sys.stdout.writelines(f"# {line}\n" for line in plan_lines(resolved))
             return
         if not resolved.archive and (prune or resolved.only != "embeddings"):
             raise ConfigError("No archive given. Name a folder: marc index ~/videos")
@@ -142,6 +138,14 @@ def _of_memory(
     return replace(config, encoder=encoder, memory=replace(config.memory, uri=given.memory.uri))
 
 
+def dry_lines(config: IndexConfig) -> Iterator[str]:
+    """Yield what `--dry-run` says before it lists the settings."""
+    if config.archive or config.only == "embeddings":
+        yield from plan_lines(config)
+    yield from needs_lines(config)
+    yield "Settings:"
+
+
 def plan_lines(config: IndexConfig) -> Iterator[str]:
     """Yield what a run with this configuration would do, and why."""
     from pipelines.index import preview
@@ -154,12 +158,14 @@ def plan_lines(config: IndexConfig) -> Iterator[str]:
     except MarcError as error:  # an archive that only the cluster sees, a model not here yet
         yield f"What would be done cannot be told from here: {' '.join(str(error).split())}"
         return
-    yield f"{plan.found.num_rows:,} videos found; {plan.work.num_rows:,} would be indexed, "
-    yield f"{plan.redo.num_rows:,} would get new features without a new cut."
+    found, work, redo = (rows.num_rows for rows in (plan.found, plan.work, plan.redo))
+    yield f"{counted(found, 'video')} found; {work or 'none'} would be indexed."
+    if redo:
+        yield f"{counted(redo, 'video')} would get new features without a new cut."
     if plan.moved:
-        yield f"{plan.moved:,} have moved and would keep their events without decoding."
+        yield f"{counted(plan.moved, 'video')} moved and would keep the events without decoding."
     if plan.texts:
-        yield f"{plan.texts:,} have changed files beside them, whose texts would be read again."
+        yield f"{counted(plan.texts, 'video')} with changed files beside: texts would be read anew."
     for why, count in sorted(plan.why.items()):
         yield f"{count:>9,} {why}"
     yield from plan.stages
@@ -177,9 +183,11 @@ def _embeddings_lines(config: IndexConfig) -> Iterator[str]:
         yield f"The memory's {plan.events:,} events have embeddings of {new}. Nothing to do."
         return
     old = f"encoder {plan.now.encoder_fingerprint}, {plan.now.embedding_dim} dimensions"
-    yield f"{plan.missing:,} of the memory's {plan.events:,} events would get new embeddings "
-    yield f"without a new cut, from {plan.work.num_rows:,} videos; "
-    yield f"{plan.events - plan.missing:,} have them from an earlier run. Why: {old} -> {new}."
+    videos = counted(plan.work.num_rows, "video")
+    yield f"{plan.missing:,} of the memory's {plan.events:,} events would get new embeddings."
+    yield f"They are of {videos}, which would get no new cut. Why: {old} -> {new}."
+    if plan.missing < plan.events:
+        yield f"{plan.events - plan.missing:,} have them from an earlier run."
     yield "All are exchanged when none misses; until then searches find by the old ones."
 
 
@@ -197,8 +205,8 @@ def _run(config: IndexConfig, address: str | None, bar: progress_bar, as_json: b
             say(index_line(config.memory.uri), "yellow")
     if report.embeddings_missing:
         say(
-            f"error: {report.embeddings_missing:,} videos have no new embeddings, so the memory "
-            "keeps those of its encoder.",
+            f"error: {counted(report.embeddings_missing, 'video')} without new embeddings, so the "
+            "memory keeps those of its encoder.",
             "bold red",
         )
         return True
@@ -210,43 +218,6 @@ def _run(config: IndexConfig, address: str | None, bar: progress_bar, as_json: b
             "bold red",
         )
     return too_many
-
-
-class progress_bar:
-    """A bar on a terminal, a line now and then elsewhere (job logs)."""
-
-    def __init__(self, doing: str = "indexing", done: str = "indexed") -> None:
-        self.done = done
-        self.bar = Progress(
-            TextColumn(doing),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[failed]} failed"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task, self.logged = self.bar.add_task("", total=None, failed=0), time.monotonic()
-        self.done_and_total = (0, 0)
-
-    def __enter__(self):
-        self.bar.start()
-        return self.update
-
-    def __exit__(self, *_):
-        self.bar.stop()
-
-    def how_far(self) -> str:
-        """Return what to say when the user stops the command."""
-        counts = "{:,} of {:,} videos were done".format(*self.done_and_total)
-        return f"{counts} and stay in the memory. The same command goes on with the rest."
-
-    def update(self, done: int, failed: int, total: int) -> None:
-        self.done_and_total = (done, total)
-        self.bar.update(self.task, completed=done, total=total, failed=failed)
-        if not console.is_terminal and time.monotonic() - self.logged > LOG_INTERVAL_S:
-            console.print(f"{self.done} {done} of {total} videos, {failed} failed")
-            self.logged = time.monotonic()
 
 
 def main() -> None:

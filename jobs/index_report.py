@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from jobs.terminal import say
+from jobs.terminal import counted, say
 
 if TYPE_CHECKING:
     from pipelines.report import IndexReport
@@ -114,8 +114,8 @@ def _work(report: IndexReport) -> str:
     length = f"{minutes:.1f} min" if minutes < 120 else f"{report.video_hours:.1f} h"
     stored = f", {report.tokens_stored:,} visual tokens" if report.tokens_stored else ""
     return (
-        f"{report.events:,} events{stored} from {length} of video in {report.wall_s:.1f} s "
-        f"({report.hours_per_hour:.1f} x real time)"
+        f"{counted(report.events, 'event')}{stored} from {length} of video in "
+        f"{report.wall_s:.1f} s ({report.hours_per_hour:.1f} x real time)"
     )
 
 

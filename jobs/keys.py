@@ -99,6 +99,7 @@ def list_keys(keys: KeysOption = DEFAULT, as_json: JsonOption = False) -> None:
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="As `marc keys list` shows it.")],
     keys: KeysOption = DEFAULT,
+    as_json: JsonOption = False,
 ) -> None:
     """Take a key back. Servers see it within a second; its links end with it.
 
@@ -114,4 +115,7 @@ def revoke(
         if not keys.exists():
             raise ConfigError(f"There is no file of keys '{keys}'. Name it with --keys.")
         KeyFile(keys).change(without)
-    say(f"key {key_id} revoked")
+    if as_json:
+        print_json({"id": key_id, "revoked": True})
+    else:
+        say(f"key {key_id} revoked")

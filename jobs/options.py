@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,9 +15,17 @@ if TYPE_CHECKING:
 from marc_core.config import IndexConfig, load_config
 from marc_core.configure import quoted
 
-Args = Annotated[
-    list[str] | None,
-    typer.Argument(help="Settings as key=value, e.g. retrieve.hybrid=false", show_default=False),
+
+def setting(example: str) -> Any:
+    """Return the argument for settings of a command; `example` is one that this command takes."""
+    return typer.Argument(
+        metavar="[KEY=VALUE]...", help=f"Settings, e.g. {example}", show_default=False
+    )
+
+
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster to join, or local; default: RAY_ADDRESS, or a local Ray."),
 ]
 MemoryOption = Annotated[
     str | None,
@@ -26,6 +34,8 @@ MemoryOption = Annotated[
 PresetOption = Annotated[
     str | None, typer.Option("--preset", "-p", help="Preset: tiny, footage, qwen2.5-vl-3b.")
 ]
+BucketSettings = Annotated[list[str] | None, setting("memory.storage_options.region=eu-west-1")]
+"""Settings of a command that opens a memory and needs nothing else of a configuration."""
 CONFIGS_DIR = Path(__file__).parent / "configs"
 
 

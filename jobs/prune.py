@@ -16,7 +16,7 @@ from jobs.options import (
     quoted,
     split_arguments,
 )
-from jobs.terminal import console, say
+from jobs.terminal import console, counted, say
 from marc_core.config import IndexConfig, load_config
 from marc_core.errors import ConfigError
 
@@ -87,7 +87,7 @@ def remove_vanished(
         say("Nothing is gone.")
         return answer
     events = sum(row["num_events"] or 0 for row in rows)
-    say(f"{len(rows):,} videos with {events:,} events are gone from the archive:")
+    say(f"Gone from the archive: {counted(len(rows), 'video')} with {counted(events, 'event')}:")
     for row in rows[:_SHOWN]:
         say(f"  {row['uri']}")
     if len(rows) > _SHOWN:

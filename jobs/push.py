@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.common import clear_errors
+from jobs.common import clear_errors, print_json
+from jobs.options import JsonOption
 from jobs.terminal import say
 from marc_core.errors import ConfigError
 
@@ -24,6 +25,7 @@ def push(
     public: Annotated[
         bool, typer.Option("--public", help="Make a new repository public; private otherwise.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy a trained student with its model card to a folder, or upload it to the hub.
 
@@ -34,18 +36,26 @@ def push(
     with clear_errors():
         check_student(directory)
         if target.startswith(HUB):
-            say(f"Pushed to {_upload(directory, target.removeprefix(HUB), public=public)}")
-            return
-        if "://" in target:
-            raise ConfigError(f"The target is a folder or hf://OWNER/NAME. Got '{target}'.")
-        folder = Path(target)
-        if folder.exists():
-            raise ConfigError(
-                f"The target must be a new folder. Got '{folder}', which exists: remove it, or "
-                "name another one."
-            )
-        shutil.copytree(directory, folder)
-        say(f"Copied to {folder}")
+            place = _upload(directory, target.removeprefix(HUB), public=public)
+        else:
+            place = _copy(directory, target)
+        if as_json:
+            print_json({"student": place})
+        else:
+            say(f"The student is at {place}")
+
+
+def _copy(directory: Path, target: str) -> str:
+    if "://" in target:
+        raise ConfigError(f"The target is a folder or hf://OWNER/NAME. Got '{target}'.")
+    folder = Path(target)
+    if folder.exists():
+        raise ConfigError(
+            f"The target must be a new folder. Got '{folder}', which exists: remove it, or "
+            "name another one."
+        )
+    shutil.copytree(directory, folder)
+    return str(folder)
 
 
 def check_student(directory: Path) -> None:

@@ -16,13 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.common import clear_errors, print_json
+from jobs.filters import with_filter
 from jobs.options import (
-    Args,
     ConfigOption,
     JsonOption,
     MemoryOption,
     PresetOption,
     memory_override,
+    setting,
 )
 from jobs.terminal import out, plain, say
 from marc_core.display import line_head, pieces, saving, score_text, span, video_name
@@ -33,47 +34,34 @@ if TYPE_CHECKING:
     from marc_core.display import Thumbnails
     from marc_core.evidence import Citation
 
-VideoOption = Annotated[
-    list[str] | None, typer.Option("--video", help="Only this video (id, address or file name).")
-]
-FolderOption = Annotated[
-    str | None, typer.Option("--folder", help="Only videos in or below this folder.")
-]
-CameraOption = Annotated[str | None, typer.Option("--camera", help="Only this camera.")]
-TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Only events with this tag.")]
-SinceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        help="Only what was recorded after this: 2026-05-01T08:00+02:00, 2h (ago), and with "
-        "clock.zone yesterday, 2026-05-01 08:00.",
-    ),
-]
-UntilOption = Annotated[
-    str | None, typer.Option("--until", help="Only what was recorded before this time.")
-]
-FromOption = Annotated[
-    float | None, typer.Option("--from", help="Only after this second of the video.")
-]
-ToOption = Annotated[float | None, typer.Option("--to", help="Only before this second.")]
-KindOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--kind",
-        help="Only events with text of this kind, words searched in it alone: speech, writing, "
-        "caption, sidecar. May be repeated.",
-    ),
-]
 ThumbnailsOption = Annotated[
     Path | None, typer.Option("--thumbnails", help="Write the events' pictures to this folder.")
 ]
+OptionsOption = Annotated[
+    list[str] | None, typer.Option("--option", "-o", help="An option, in order A, B, ...")
+]
+ShownOption = Annotated[
+    int | None, typer.Option("-k", help="Events to show the student.", show_default="3")
+]
+BudgetOption = Annotated[
+    int | None, typer.Option(help="Visual tokens at most; 0 is one frame's.", show_default="0")
+]
+TemperatureOption = Annotated[
+    float | None, typer.Option(help="0 takes the likeliest answer.", show_default="0")
+]
+SeedOption = Annotated[int | None, typer.Option(help="Makes sampling repeatable.")]
+MaxTokensOption = Annotated[
+    int | None, typer.Option(help="Tokens of an answer at most.", show_default="128")
+]
+Settings = Annotated[list[str] | None, setting("retrieve.hybrid=false")]
 
 
+@with_filter
 def search(
     query: Annotated[
         str | None, typer.Argument(help="What to look for, in words.", show_default=False)
     ] = None,
-    settings: Args = None,
+    settings: Settings = None,
     image: Annotated[
         Path | None, typer.Option("--image", help="Look for events like this picture instead.")
     ] = None,
@@ -83,19 +71,12 @@ def search(
     memory: MemoryOption = None,
     limit: Annotated[int, typer.Option("-k", "--limit", min=1, help="Number of events.")] = 3,
     offset: Annotated[int, typer.Option(min=0, help="Events of the ranking to leave out.")] = 0,
-    video: VideoOption = None,
-    folder: FolderOption = None,
-    camera: CameraOption = None,
-    tag: TagOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    from_s: FromOption = None,
-    to_s: ToOption = None,
-    kind: KindOption = None,
     thumbnails: ThumbnailsOption = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    *,
+    where: dict[str, Any],
 ) -> None:
     """Find the events that fit a description, a picture or another event, best first.
 
@@ -112,7 +93,6 @@ def search(
         query, overrides = None, [*overrides, query]
     with clear_errors():
         session = open_session(preset=preset, files=config or (), overrides=overrides)
-        where = _where(video, folder, camera, tag, since, until, from_s, to_s, kind)
         hits = session.search(query, image=image, like=like, limit=limit, offset=offset, **where)
         pictures = save_thumbnails(hits, thumbnails, session.archive.thumbnails)
         session.close()
@@ -127,41 +107,24 @@ def search(
         say(f"Nothing found. {hits.nothing}")
 
 
+@with_filter
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
-    settings: Args = None,
+    settings: Settings = None,
     memory: MemoryOption = None,
-    option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="An option, in order A, B, ...")
-    ] = None,
-    k: Annotated[
-        int | None, typer.Option("-k", help="Events to show the student.", show_default="3")
-    ] = None,
-    budget_tokens: Annotated[
-        int | None,
-        typer.Option(help="Visual tokens at most; 0 is one frame's.", show_default="0"),
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="0 takes the likeliest answer.", show_default="0")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(help="Tokens of an answer at most.", show_default="128")
-    ] = None,
+    option: OptionsOption = None,
+    k: ShownOption = None,
+    budget_tokens: BudgetOption = None,
+    temperature: TemperatureOption = None,
+    seed: SeedOption = None,
+    max_tokens: MaxTokensOption = None,
     samples: Annotated[int, typer.Option("-n", help="Answers to draw.")] = 1,
-    video: VideoOption = None,
-    folder: FolderOption = None,
-    camera: CameraOption = None,
-    tag: TagOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    from_s: FromOption = None,
-    to_s: ToOption = None,
-    kind: KindOption = None,
     thumbnails: ThumbnailsOption = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    *,
+    where: dict[str, Any],
 ) -> None:
     """Answer a question from the memory and cite the events that it rests on.
 
@@ -184,7 +147,7 @@ def ask(
             seed=seed,
             max_tokens=max_tokens,
             n=samples,
-            **_where(video, folder, camera, tag, since, until, from_s, to_s, kind),
+            **where,
         )
         pictures = save_thumbnails(reply.citations, thumbnails, session.archive.thumbnails)
         session.close()
@@ -213,23 +176,6 @@ def answer_to_json(answer: Answer, pictures: Sequence[Path | None]) -> dict[str,
         for citation, picture in zip(answer.citations, pictures, strict=True)
     ]
     return plain
-
-
-def _where(
-    video: list[str] | None,
-    folder: str | None,
-    camera: str | None,
-    tags: list[str] | None,
-    since: str | None,
-    until: str | None,
-    from_s: float | None,
-    to_s: float | None,
-    kinds: list[str] | None,
-) -> dict[str, Any]:
-    return {
-        "video": video, "folder": folder, "camera": camera, "tags": tags or (), "since": since,
-        "until": until, "start_s": from_s, "end_s": to_s, "kinds": kinds or (),
-    }  # fmt: skip
 
 
 def _plain(item: SearchHit | Citation, picture: Path | None) -> dict[str, Any]:

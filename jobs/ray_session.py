@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jobs.terminal import say
 from marc_core.errors import ClusterError
 
 REACH_S = 10.0
@@ -44,6 +45,7 @@ def ray_session(address: str | None = None, *, min_cpus: int = 0) -> Iterator[No
     if started:
         logging.getLogger("ray").setLevel(logging.ERROR)
         if address in (None, "local"):
+            say("starting Ray on this machine, or joining the one that runs on it")
             with _without_ray_lines():
                 _join_or_start(address, min_cpus)
         else:
@@ -68,6 +70,7 @@ def _join(address: str) -> None:
     )
     if address != "auto":
         _check_reachable(address, nowhere)
+    say(f"joining the Ray cluster at {address}")
     try:
         with _without_ray_lines(), _deadline(JOIN_S):
             ray.init(address=address, logging_level=logging.WARNING)

@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.common import clear_errors, ray_session
-from jobs.options import Args, ConfigOption, DryRunOption, MemoryOption, PresetOption
-from jobs.terminal import out, say
+from jobs.options import (
+    AddressOption,
+    ConfigOption,
+    DryRunOption,
+    MemoryOption,
+    PresetOption,
+    setting,
+)
+from jobs.terminal import counted, out, say
 from marc_core.config import config_to_yaml
 from marc_core.errors import ClusterError, ConfigError
 
@@ -29,7 +36,7 @@ WEIGHTS = "runs/weights.json"
 
 
 def serve(
-    settings: Args = None,
+    settings: Annotated[list[str] | None, setting("limits.requests_per_minute=60")] = None,
     memory: MemoryOption = None,
     preset: PresetOption = None,
     host: Annotated[str | None, typer.Option(help="Address to bind to.")] = None,
@@ -42,10 +49,7 @@ def serve(
         typer.Option(help="Folder of uploads and their queue.", show_default=UPLOADS),
     ] = None,
     config: ConfigOption = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="Ray cluster to join, or local; default: RAY_ADDRESS, or a local Ray."),
-    ] = None,
+    address: AddressOption = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Serve a memory: an OpenAI-compatible API, search, MCP, and a page for people.
@@ -135,8 +139,9 @@ def greeting(config: ServeConfig, method: AnswerConfig) -> list[str]:
     weights, _ = WeightsFile(config.weights.file, method.student).read()
     student = method.student.model + (f", weights {weights.path}" if weights.path else "")
     who = f"keys of {config.keys}" if config.keys else "no keys: this machine only"
+    holds = f"{counted(videos, 'video')}, {counted(events, 'event')}"
     return [
-        f"serving {config.memory}: {videos:,} videos, {events:,} events, student {student}",
+        f"serving {config.memory}: {holds}, student {student}",
         f"  page     {url}/",
         f"  API      {url}/v1 (model '{config.model}', {who})",
         f"  agents   {url}/mcp",

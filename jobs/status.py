@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 
 from jobs.common import clear_errors, needs_lines, print_json
-from jobs.options import Args, ConfigOption, JsonOption, MemoryOption, open_memory
-from jobs.terminal import out, plain
+from jobs.options import BucketSettings, ConfigOption, JsonOption, MemoryOption, open_memory
+from jobs.terminal import counted, out, plain
 from marc_core.config import MethodConfig, load_config
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _KINDS = {
 
 
 def status(
-    settings: Args = None,
+    settings: BucketSettings = None,
     memory: MemoryOption = None,
     config: ConfigOption = None,
     failures: Annotated[bool, typer.Option(help="List videos that are not indexed, why.")] = False,
@@ -141,30 +141,32 @@ def _models(store: MemoryStore) -> list[str]:
 def status_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a memory holds, a fact a line."""
     states = [f"{report[s]:,} {s}" for s in ("indexed", "failed", "quarantined") if report[s]]
-    yield f"  {report['videos']:,} videos: {', '.join(states) or 'none'}"
+    yield f"  {counted(report['videos'], 'video')}: {', '.join(states) or 'none'}"
     if report["failures"]:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(report["failures"].items()))
         yield f"  not indexed because: {kinds} (--failures lists them)"
     if report["with_warnings"]:
-        yield f"  {report['with_warnings']:,} videos have warnings (--warnings lists them)"
+        warned_of = counted(report["with_warnings"], "video")
+        yield f"  with warnings: {warned_of} (--warnings lists them)"
     for source, counts in report["gaps"].items():
         goes_on = ", one goes on" if counts["open"] else ""
         yield (
-            f"  live source {source}: {counts['gaps']:,} gaps of {counts['seconds']:,.1f} s"
+            f"  live source {source}: {counted(counts['gaps'], 'gap')} of {counts['seconds']:,.1f} s"
             f"{goes_on} (--gaps lists them)"
         )
-    yield f"  {_hours(report['hours'])} of video in {report['events']:,} events"
+    yield f"  {_hours(report['hours'])} of video in {counted(report['events'], 'event')}"
     yield from _part_lines(report)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in report["text_kinds"].items())
     told = f" ({kinds})" if kinds else ""
-    yield f"  {report['texts']:,} texts{told}, {_bytes(report['feature_bytes'])} of features"
+    yield f"  {counted(report['texts'], 'text')}{told}, {_bytes(report['feature_bytes'])} of features"
     for kind, meaning in _KINDS.items():
         yield from _fingerprint(kind, meaning, report["fingerprints"][kind])
     yield f"  encoder {report['encoder_fingerprint']}, {report['embedding_dim']} dimensions"
     for encoder, count in report["staged"].items():
         yield (
-            f"  {count:,} embeddings of encoder {encoder} wait for those of all events: "
-            "`marc index --only embeddings` goes on, `marc optimize --orphans` drops them"
+            f"  waiting for those of all events: {counted(count, 'embedding')} of encoder "
+            f"{encoder}: `marc index --only embeddings` goes on, `marc optimize --orphans` drops "
+            "them"
         )
     for table, columns in report["indexes"].items():
         waiting = max((c["unindexed_rows"] for c in columns.values()), default=0)
@@ -182,7 +184,7 @@ def _fingerprint(kind: str, meaning: str, counts: Mapping[str, int]) -> Iterator
     if len(counts) == 1:
         yield f"  {kind} {next(iter(counts))}: {meaning}"
         return
-    listed = ", ".join(f"{name} of {n:,} videos" for name, n in counts.items())
+    listed = ", ".join(f"{name} of {counted(n, 'video')}" for name, n in counts.items())
     yield f"  {kind} {listed}: {meaning}. Settings differ: `marc index` makes them one"
 
 

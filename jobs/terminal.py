@@ -27,6 +27,11 @@ def plain(value: object, style: str = "") -> Text:
     return Text(visible(str(value)), style=style)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 video", "2,000 videos"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def say(text: str, style: str = "") -> None:
     """Print one message for people, whatever it holds, on one line of any length."""
     console.print(plain(text, style), soft_wrap=True)

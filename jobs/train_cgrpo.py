@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jobs.common import clear_errors, needs_lines, ray_session
-from jobs.options import Args, ConfigOption, DryRunOption, PresetOption
+from jobs.common import clear_errors, needs_lines, print_json, ray_session
+from jobs.options import (
+    AddressOption,
+    ConfigOption,
+    DryRunOption,
+    JsonOption,
+    PresetOption,
+    setting,
+)
 from jobs.terminal import console, say
 from marc_core.config import config_to_yaml, load_config
 
@@ -25,16 +32,14 @@ LOG_STEPS = 10
 
 
 def train(
-    overrides: Args = None,
+    overrides: Annotated[list[str] | None, setting("steps=200")] = None,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="Ray cluster to join, or local; default: RAY_ADDRESS, or a local Ray."),
-    ] = None,
+    address: AddressOption = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget earlier checkpoints; keep teacher answers.")
     ] = False,
+    as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Train a student by C-GRPO against its full-token teacher.
@@ -63,7 +68,11 @@ def train(
         (output / "config.yaml").write_text(config_to_yaml(resolved))
         with ray_session(address, min_cpus=cpus_asked(resolved)), bar:
             student = run(resolved, bar.update)
-        say(f"Trained: {student}. Report: {output / 'report.html'}")
+        report = output / "report.html"
+        if as_json:
+            print_json({"student": str(student), "report": str(report)})
+        else:
+            say(f"Trained: {student}. Report: {report}")
 
 
 def plan_lines(config: CGrpoJobConfig) -> list[str]:
@@ -137,6 +146,8 @@ class StepBar:
 
     def how_far(self) -> str:
         """Return what to say when the user stops the command."""
+        if not self.step:
+            return "No step was done yet. The same command begins again."
         return f"{self.step} steps were done. The same command goes on from the last checkpoint."
 
 

@@ -8,9 +8,16 @@ from typing import Annotated
 import typer
 
 from jobs.common import clear_errors, print_json, ray_session
-from jobs.index import progress_bar
-from jobs.options import Args, ConfigOption, DryRunOption, JsonOption, PresetOption
-from jobs.terminal import console, say
+from jobs.options import (
+    AddressOption,
+    ConfigOption,
+    DryRunOption,
+    JsonOption,
+    PresetOption,
+    setting,
+)
+from jobs.progress import progress_bar
+from jobs.terminal import console, counted, say
 from marc_core.config import config_to_yaml, load_config
 
 SHOWN = 5
@@ -18,13 +25,10 @@ SHOWN = 5
 
 
 def train_set(
-    settings: Args = None,
+    settings: Annotated[list[str] | None, setting("num_videos=200")] = None,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="Ray cluster to join, or local; default: RAY_ADDRESS, or a local Ray."),
-    ] = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
@@ -62,7 +66,7 @@ def train_set(
             for path, reason in list(report.failed.items())[:SHOWN]:
                 console.print(f"no rows of {path}: {reason}", markup=False)
             console.print(
-                f"{report.questions:,} questions about {report.videos:,} videos "
+                f"{counted(report.questions, 'question')} about {counted(report.videos, 'video')} "
                 f"({len(report.failed):,} failed) in {report.wall_s:.0f} s", markup=False
             )  # fmt: skip
             console.print(report.address, markup=False, soft_wrap=True)

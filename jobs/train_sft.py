@@ -11,19 +11,16 @@ from typing import Annotated
 
 import typer
 
-from jobs.options import Args, ConfigOption, DryRunOption
+from jobs.options import AddressOption, ConfigOption, DryRunOption, setting
 from jobs.training.entry import run
 from marc_core.tiny.config import SftConfig
 from marc_core.tiny.run import train_student
 
 
 def main(
-    overrides: Args = None,
+    overrides: Annotated[list[str] | None, setting("batch_size=16")] = None,
     config: ConfigOption = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="Ray cluster to join, or local; default: RAY_ADDRESS, or a local Ray."),
-    ] = None,
+    address: AddressOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget earlier checkpoints.")] = False,
     dry_run: DryRunOption = False,
 ) -> None:

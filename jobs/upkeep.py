@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobs.common import clear_errors, print_json
-from jobs.options import Args, ConfigOption, JsonOption, MemoryOption, open_memory
+from jobs.options import BucketSettings, ConfigOption, JsonOption, MemoryOption, open_memory
 from jobs.terminal import out, say
 
 PURGES = "Purging takes a minute: readers that are under way get time to end."
@@ -15,7 +15,7 @@ PURGES = "Purging takes a minute: readers that are under way get time to end."
 
 def delete(
     video: Annotated[str, typer.Argument(help="video_id or uri of the video.")],
-    settings: Args = None,
+    settings: BucketSettings = None,
     memory: MemoryOption = None,
     config: ConfigOption = None,
     purge: Annotated[
@@ -41,7 +41,7 @@ def delete(
 
 
 def optimize(
-    settings: Args = None,
+    settings: BucketSettings = None,
     memory: MemoryOption = None,
     config: ConfigOption = None,
     purge: Annotated[

@@ -57,12 +57,7 @@ def load_config(
             _name_switches(layer, known)
         config = OmegaConf.to_object(OmegaConf.merge(*layers))
     except (OmegaConfBaseException, YAMLError) as error:
-        first = str(error).splitlines()[0]
-        key = getattr(error, "full_key", None)
-        where = f" at '{key}'" if key else ""
-        raise ConfigError(
-            f"Configuration error{where}: {first}. `--dry-run` prints every known key."
-        ) from error
+        raise ConfigError(_said(error)) from error
     assert isinstance(config, cls)
     check_bounds(config)
     return config
@@ -76,6 +71,17 @@ def _name_switches(layer: Any, known: Any) -> None:
             layer[key] = "on" if value else "off"
         elif hasattr(value, "items") and hasattr(wanted, "items"):
             _name_switches(value, wanted)
+
+
+def _said(error: Exception) -> str:
+    """Return an error of the loader in one line; of an unknown key, with the known ones."""
+    key, owner = getattr(error, "full_key", None), getattr(error, "object_type", None)
+    where = f" at '{key}'" if key else ""
+    first = str(error).splitlines()[0]
+    said = f"Configuration error{where}: {first}{'' if first.endswith(('.', '?')) else '.'}"
+    if isinstance(error, KeyError | AttributeError) and dataclasses.is_dataclass(owner):
+        said += f" Keys there: {', '.join(f.name for f in dataclasses.fields(owner))}."
+    return said
 
 
 def _read_file(file: str | Path, *, without: Collection[str]) -> Any:

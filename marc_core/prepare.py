@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -41,59 +41,17 @@ from marc_core.errors import AnswerError, MissingFeaturesError
 from marc_core.evidence import Citation, Evidence, clock_time
 from marc_core.frame_cap import cap_frames
 from marc_core.models.prompt import Prompt, direct_prompt, event_facts
-from marc_core.prepared import Chosen, PrepareSettings, Uncut
+from marc_core.prepared import Chosen, Compressor, PrepareSettings, PromptParts, Tower, Uncut
 from marc_core.question import SearchQuery
 from marc_core.searching import Searcher
 from marc_core.told import said_block
 from marc_core.types import EventFeatures
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from marc_core.archive import Archive, SearchHit
     from marc_core.compress import StoredFeatures
     from marc_core.embed import DualEncoder
-    from marc_core.question import Question, Turn
-
-
-class Tower(Protocol):
-    """What the fallback needs of `marc_core.models.VisionTower`."""
-
-    def encode_events(
-        self, events: Sequence[tuple[NDArray[np.uint8], NDArray[np.float64]]]
-    ) -> list[EventFeatures]:
-        """Return the uncompressed features of (frames (F, H, W, 3), times_s (F,))."""
-        ...
-
-
-class PromptParts(Protocol):
-    """What a preparer needs of a student: its prompt, not its weights (`StudentFiles`)."""
-
-    @property
-    def tokens_a_frame(self) -> int:
-        """Visual tokens of the largest frame that the student takes."""
-        ...
-
-    def count_tokens(self, text: str) -> int:
-        """Return the tokens of a text in a prompt."""
-        ...
-
-    def evidence(
-        self,
-        user_text: str,
-        video: CompressedVideo | CutTokens | None,
-        *,
-        history: Sequence[Turn],
-        **shown: Any,
-    ) -> Evidence:
-        """Return the Evidence of a user's turn about a compressed video. shown: the other fields
-        of Evidence (choices, citations, retrieval, source_tokens)."""
-        ...
-
-
-Compressor = Callable[["Uncut", int], CompressedVideo | CutTokens]
-"""(uncut, budget in tokens, 0 = one frame's) -> what the student sees. Anything that cuts can take
-the merge's place: the evaluation's training-free baselines do."""
+    from marc_core.question import Question
 
 
 class Preparer:

@@ -1,21 +1,26 @@
-"""What a question is on its way to Evidence, and the settings of that way."""
+"""What a question is on its way to Evidence, the settings of that way, and what it needs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from marc_core.compress import Hierarchy
 from marc_core.compress.timeline import TRAINED_S
 from marc_core.types import EventFeatures
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from marc_core.archive import SearchHit
-    from marc_core.compress import StoredFeatures
+    from marc_core.compress import CompressedVideo, CutTokens, StoredFeatures
     from marc_core.config import CompressConfig, MethodConfig, RetrieveConfig
+    from marc_core.evidence import Evidence
     from marc_core.models.model_settings import ModelSettings
     from marc_core.models.prompt import PromptTemplate
-    from marc_core.question import Question
+    from marc_core.question import Question, Turn
 
 Retrieval = Literal["retrieved", "bypassed"]
 Origin = Literal["cached", "decoded"]
@@ -98,3 +103,43 @@ class Uncut:
     def hierarchies(self) -> list[Hierarchy]:
         """The features of a question in mode tokens."""
         return [event for event in self.features if isinstance(event, Hierarchy)]
+
+
+class Tower(Protocol):
+    """What the fallback needs of `marc_core.models.VisionTower`."""
+
+    def encode_events(
+        self, events: Sequence[tuple[NDArray[np.uint8], NDArray[np.float64]]]
+    ) -> list[EventFeatures]:
+        """Return the uncompressed features of (frames (F, H, W, 3), times_s (F,))."""
+        ...
+
+
+class PromptParts(Protocol):
+    """What a preparer needs of a student: its prompt, not its weights (`StudentFiles`)."""
+
+    @property
+    def tokens_a_frame(self) -> int:
+        """Visual tokens of the largest frame that the student takes."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Return the tokens of a text in a prompt."""
+        ...
+
+    def evidence(
+        self,
+        user_text: str,
+        video: CompressedVideo | CutTokens | None,
+        *,
+        history: Sequence[Turn],
+        **shown: Any,
+    ) -> Evidence:
+        """Return the Evidence of a user's turn about a compressed video. shown: the other fields
+        of Evidence (choices, citations, retrieval, source_tokens)."""
+        ...
+
+
+Compressor = Callable[[Uncut, int], "CompressedVideo | CutTokens"]
+"""(uncut, budget in tokens, 0 = one frame's) -> what the student sees. Anything that cuts can take
+the merge's place: the evaluation's training-free baselines do."""

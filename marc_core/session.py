@@ -167,7 +167,7 @@ class Session:
             names = checks.texts("video", names)
         return EventFilter(
             video_ids=None if names is None else tuple(self.video_id(name) for name in names),
-            folder=_folder(folder),
+            folder=folder_address(folder),
             camera=camera,
             tags=checks.texts("tags", [tags] if isinstance(tags, str) else tags),
             recorded_from=self._moment("since", since),
@@ -196,7 +196,7 @@ class Session:
                 f"{same[0]['uri']} and {same[1]['uri']}. Name one by its id or uri."
             )
         raise AnswerError(
-            f"The memory has no video '{name}'. `marc status` counts what it holds; name a video "
+            f"The memory has no video '{name}'. `marc videos` lists what it holds; name a video "
             "by its id or uri."
         )
 
@@ -350,7 +350,7 @@ def read_image(image: bytes | str | Path | None) -> bytes | None:
     return data
 
 
-def _folder(name: str | Path | None) -> str | None:
+def folder_address(name: str | Path | None) -> str | None:
     """Return a folder as an address or an absolute path."""
     if name is None:
         return None

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -109,14 +110,23 @@ def install(app: FastAPI) -> None:
     def known(request: Request, error: Exception) -> JSONResponse:
         return api_error(error, request.scope.get("request_id", "")).response()
 
-    def invalid(_: Request, error: Exception) -> JSONResponse:
+    def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        if kind and "json" not in kind and any(e["loc"] == ("body",) for e in error.errors()):
+            return _no_json(kind).response()
         return validation_error(error.errors()).response()
 
     def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         code = _CODES.get(error.status_code, "invalid_value")
-        response = ApiError(error.status_code, code, str(error.detail)).response()
+        said = str(error.detail)
+        if said == HTTPStatus.NOT_FOUND.phrase:
+            said = (
+                f"There is nothing at '{request.url.path[:200]}'. /openapi.json lists the routes; "
+                "the page is at /."
+            )
+        response = ApiError(error.status_code, code, said).response()
         response.headers.update(error.headers or {})
         if error.status_code == 405:
             response.headers["Allow"] = ", ".join(_methods(request))
@@ -136,6 +146,15 @@ def _methods(request: Request) -> list[str]:
         if route.matches(request.scope)[0] is not Match.NONE:
             found |= route.methods
     return sorted(found)
+
+
+def _no_json(kind: str) -> ApiError:
+    """Return the error of a body that says of itself that it is no JSON (`curl -d` does)."""
+    message = (
+        f"The body must be JSON and say so: send the header Content-Type: application/json. Got "
+        f"'{kind[:80]}'."
+    )
+    return ApiError(415, "unsupported_type", message)
 
 
 def validation_error(errors: Sequence[Any]) -> ApiError:

@@ -116,7 +116,8 @@ def open_tables(
     embeddings of another dimension or encoder than asked for.
     """
     missing = MissingMemoryError(
-        f"There is no memory at '{config.uri}'. Run `marc index` first, or check memory.uri."
+        f"There is no memory at '{config.uri}'. Run `marc index` first, or name another place "
+        "(--memory, setting memory.uri)."
     )
     if not create and "://" not in config.uri and not Path(config.uri).is_dir():
         raise missing

@@ -209,15 +209,13 @@ def _alike(turns: Sequence[int]) -> list[list[int]]:
     return batches
 
 
-ALL_ATTENTION_FUNCTIONS.register("packed", packed_attention)
-
-
 def answer_hidden(model: Any, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Return hidden states (N, D) that predict answer tokens, and those tokens (N,)."""
     language = model.model.language_model
     embeds = language.embed_tokens(batch.ids_S)
     features = batch.features_ND.to(embeds.dtype)
     embeds = embeds.masked_scatter(batch.is_visual_S.unsqueeze(-1), features)
+    ALL_ATTENTION_FUNCTIONS.register("packed", packed_attention)
     attention, language.config._attn_implementation = language.config._attn_implementation, "packed"
     try:
         output = language(

@@ -2,29 +2,70 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from click import Command, Group
 from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.options import quoted, split_arguments
-from marc_core.config import IndexConfig, load_config
+from jobs.progress import progress_bar
+from jobs.training.cgrpo_config import CGrpoJobConfig
+from marc_core.config import AnswerConfig, IndexConfig, load_config
+from marc_core.evaluation.config import EvaluateConfig
+from marc_core.train_set.config import TrainSetConfig
+from serving.config import ServeConfig
 
-COMMANDS = sorted(
-    command.callback.__name__.replace("_", "-") for command in app.registered_commands
-)
+RUN_ON = {"serve", "mcp"}
+"""Commands that run until they are stopped and have no result to print."""
+TAKES: dict[str, type] = {
+    "search": AnswerConfig, "ask": AnswerConfig, "evaluate": EvaluateConfig,
+    "train-set": TrainSetConfig, "train": CGrpoJobConfig, "status": IndexConfig,
+    "videos": IndexConfig, "delete": IndexConfig, "optimize": IndexConfig, "gc": ServeConfig,
+    "serve": ServeConfig,
+}  # fmt: skip
+"""Commands whose help shows a setting, and the configuration that it must fit."""
 runner = CliRunner()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_help_has_an_example(command: str) -> None:
-    result = runner.invoke(app, [command, "--help"], terminal_width=200)
+def commands_of(group: Group, *before: str) -> Iterator[tuple[tuple[str, ...], Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, Group):
+            yield from commands_of(command, *before, name)
+        else:
+            yield (*before, name), command
+
+
+EVERY = dict(commands_of(typer.main.get_command(app)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
+    result = runner.invoke(app, [*command, "--help"], terminal_width=200)
     assert result.exit_code == 0
-    assert f"marc {command}" in result.output
-    assert "Example" in result.output
+    assert f"Example: marc {' '.join(command)}" in result.output
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+def test_every_command_that_ends_prints_json(command: tuple[str, ...]) -> None:
+    options = {name for parameter in EVERY[command].params for name in parameter.opts}
+    assert ("--json" in options) is (command[0] not in RUN_ON)
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+def test_the_setting_in_a_help_is_one_that_the_command_takes(command: tuple[str, ...]) -> None:
+    texts = " ".join(getattr(p, "help", None) or "" for p in EVERY[command].params)
+    example = re.search(r"Settings, e\.g\. (\S+)", texts)
+    assert (example is not None) is (" ".join(command) in TAKES)
+    if example is not None:
+        cls = TAKES[" ".join(command)]
+        assert load_config(cls, overrides=[example[1]]) != load_config(cls)
 
 
 def test_dry_run_prints_a_loadable_configuration(tmp_path: Path) -> None:
@@ -36,6 +77,25 @@ def test_dry_run_prints_a_loadable_configuration(tmp_path: Path) -> None:
     config = load_config(IndexConfig, files=[file])
     assert config.archive == (str(odd),)
     assert config.events.max_event_s == 30
+
+
+def test_a_dry_run_says_first_what_would_be_done(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"1")
+    memory = tmp_path / "memory"
+    said = runner.invoke(app, ["index", str(tmp_path), "-m", str(memory), "--dry-run"]).stdout
+    lines = said.splitlines()
+    assert lines[0] == "# 1 video found; 1 would be indexed."
+    assert lines[1].split() == ["#", "1", "new"]
+    settings = lines.index("# Settings:")
+    assert all(line.startswith("# ") for line in lines[:settings])
+    assert not any(line.startswith("#") for line in lines[settings + 1 :])
+
+
+def test_what_was_done_is_said_when_the_user_stops() -> None:
+    bar = progress_bar()
+    assert bar.how_far().startswith("No video was done yet")
+    bar.update(1, 0, 2)
+    assert bar.how_far().startswith("1 of 2 videos were done and stay.")
 
 
 @pytest.mark.parametrize("text", ["plain", 'quo"te', "a: b, [c] {d}", "${x}", "ümläut\\n", "1"])
@@ -54,8 +114,14 @@ def test_split_arguments() -> None:
     ("arguments", "words"),
     [
         (["index"], ["No archive", "marc index"]),
+        (["index", "x", "evnts.max_event_s=3"], ["'evnts'", "Keys there: ", "events"]),
+        (
+            ["index", "x", "events.max=3", "--dry-run"],
+            ["'events.max'", "Keys there: shot_threshold"],
+        ),
         (["index", "x", "video.sample_fps=0"], ["video.sample_fps", "above 0"]),
-        (["status", "--memory", "NOWHERE"], ["NOWHERE", "marc index"]),
+        (["status", "--memory", "NOWHERE"], ["NOWHERE", "marc index", "--memory"]),
+        (["videos", "--memory", "NOWHERE"], ["NOWHERE", "marc index", "--memory"]),
         (["status", "memory.uri=NOWHERE"], ["NOWHERE", "marc index"]),
         (["status", "runs/memory"], ["key=value", "runs/memory"]),
         (["delete", "a.mp4", "--config", "NOWHERE"], ["NOWHERE", "does not exist"]),

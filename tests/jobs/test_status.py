@@ -65,7 +65,7 @@ def test_plain_words(memory: str) -> None:
     for words in (
         "3 videos: 1 indexed, 2 failed",
         "not indexed because: 2 unreadable",
-        "1 videos have warnings",
+        "with warnings: 1 video (",
         "1.5 min of video in 1 events",
         "cuts c1: where events begin and end",
         "encoder enc, 4 dimensions",
@@ -82,7 +82,7 @@ def test_embeddings_that_wait_are_said(memory: str) -> None:
     }  # fmt: skip
     store.stage_embeddings(pa.Table.from_pylist([row], schema=schemas.embeddings_schema(2)))
     output = runner.invoke(app, ["status", "-m", memory]).output
-    assert "1 embeddings of encoder next wait for those of all events" in output
+    assert "waiting for those of all events: 1 embedding of encoder next" in output
     dropped = runner.invoke(app, ["optimize", "-m", memory, "--orphans"]).output
     assert "1 orphaned embeddings_next" in " ".join(dropped.split())
     assert "encoder next" not in runner.invoke(app, ["status", "-m", memory]).output

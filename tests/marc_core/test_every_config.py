@@ -17,6 +17,7 @@ import pytest
 
 import jobs
 import marc_core
+import serving
 from jobs.training.cgrpo_config import CGrpoJobConfig
 from marc_core.bounds import bounds_of
 from marc_core.config import MethodConfig
@@ -39,15 +40,18 @@ SHIPPED = {
 """jobs/configs by name, and the class of each."""
 
 
+HOMES = ("marc_core", "jobs", "serving")
+
+
 def config_classes() -> list[type]:
-    """Return every dataclass of marc_core and jobs whose name ends in Config."""
+    """Return every dataclass of marc_core, jobs and serving whose name ends in Config."""
     found = set()
-    for package in (marc_core, jobs):
+    for package in (marc_core, jobs, serving):
         for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             if module.name.endswith("__main__"):
                 continue
             for value in vars(importlib.import_module(module.name)).values():
-                ours = inspect.isclass(value) and value.__module__.startswith(("marc_core", "jobs"))
+                ours = inspect.isclass(value) and value.__module__.split(".")[0] in HOMES
                 if ours and dataclasses.is_dataclass(value) and value.__name__.endswith("Config"):
                     found.add(value)
     return sorted(found, key=lambda cls: cls.__name__)
@@ -74,7 +78,7 @@ def _numeric(hint: Any) -> bool:
 def test_the_walk_finds_classes_of_every_room() -> None:
     rooms = {cls.__module__ for cls in CLASSES}
     assert {"marc_core.config", "marc_core.evaluation.config", "marc_core.tiny.config",
-            "marc_core.training.config", "marc_core.world.config"} <= rooms  # fmt: skip
+            "marc_core.training.config", "marc_core.world.config", "serving.config"} <= rooms  # fmt: skip
     assert {"steps", "budgets"} <= {f.name for cls in CLASSES for f in numbers_of(cls)}
 
 

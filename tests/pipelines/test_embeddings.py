@@ -268,7 +268,8 @@ def test_a_dry_run_says_how_many_events_and_why(config, other, archive) -> None:
     (_, old), (dim, new) = facts(config), facts(wanted)
     text = " ".join(plan_lines(wanted))
     assert "6 of the memory's 6 events would get new embeddings" in text
-    assert "from 3 videos; 0 have them" in " ".join(text.split())
+    assert "They are of 3 videos" in text
+    assert "from an earlier run" not in text
     assert f"encoder {old}, " in text
     assert f"-> encoder {new}, {dim} dimensions" in text
     (archive / "1.mp4").rename(archive / "gone")
@@ -276,7 +277,10 @@ def test_a_dry_run_says_how_many_events_and_why(config, other, archive) -> None:
         index_archive(wanted)
     finally:
         (archive / "gone").rename(archive / "1.mp4")
-    assert "2 of the memory's 6 events" in " ".join(plan_lines(wanted))
+    text = " ".join(plan_lines(wanted))
+    assert "2 of the memory's 6 events" in text
+    assert "They are of 1 video," in text
+    assert "4 have them from an earlier run" in text
     index_archive(wanted)
     assert "Nothing to do" in " ".join(plan_lines(wanted))
 

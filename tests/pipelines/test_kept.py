@@ -150,8 +150,8 @@ def test_a_preview_counts_moves_and_texts_apart_from_new_videos(config: IndexCon
     assert plan.why == {"indexed": 2, "new": 1}
     assert (plan.work.num_rows, plan.moved, plan.texts) == (1, 1, 2)
     said = " ".join(plan_lines(config))
-    assert "1 have moved" in said
-    assert "2 have changed files beside them" in said
+    assert "1 video moved" in said
+    assert "2 videos with changed files beside" in said
     assert MemoryStore.open(config.memory).videos().to_pylist() == rows  # nothing was written
 
     (folder / "new.mp4").unlink()

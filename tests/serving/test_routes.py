@@ -158,3 +158,22 @@ def test_an_error_of_another_process_is_its_own_sentence() -> None:
     for error in (crossed, crossed.as_instanceof_cause()):
         found = api_error(error)
         assert (found.status, found.message) == (422, "A question must not be empty.")
+
+
+def test_an_address_that_is_nothing_says_where_to_look(client: TestClient) -> None:
+    error = get(client, "/nope", 404)["error"]
+    assert error["code"] == "not_found"
+    assert error["message"] == (
+        "There is nothing at '/nope'. /openapi.json lists the routes; the page is at /."
+    )
+
+
+def test_a_body_that_is_not_sent_as_json_says_which_header_is_missing(client: TestClient) -> None:
+    """As `curl -d` sends it."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    response = client.post("/v1/search", content=b'{"text": "a circle"}', headers=form)
+    assert response.status_code == 415, response.text
+    error = response.json()["error"]
+    assert error["code"] == "unsupported_type"
+    assert "send the header Content-Type: application/json" in error["message"]
+    assert "application/x-www-form-urlencoded" in error["message"]

@@ -27,8 +27,7 @@ from marc_core.compress import CompressedVideo, compress_across, groups_for_toke
 from marc_core.compress.stages import join_events
 from marc_core.config import CompressConfig
 from marc_core.evaluation.config import VariantConfig
-from marc_core.prepare import Compressor
-from marc_core.prepared import Uncut
+from marc_core.prepared import Compressor, Uncut
 from marc_core.types import EventFeatures
 
 if TYPE_CHECKING:

@@ -101,7 +101,7 @@ def test_scores_do_not_depend_on_the_chunk(frames, streamed):
     np.testing.assert_allclose(_scores(ShotDetector(config), frames), streamed, atol=1e-5)
 
 
-@pytest.mark.parametrize("F", [1, 51, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("F", [51, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 50))])
 def test_every_frame_is_predicted_once_whatever_the_length(stream, frames, F):
     scores = _scores(stream, frames[:F])
     assert scores.shape == (F,)

@@ -214,5 +214,6 @@ if __name__ == "__main__":
         switch_and_die(uri)
     elif role == "race":
         race(uri, int(rest[0]), Path(rest[1]), Path(rest[2]))
+        write_many(uri, rest[4:], int(rest[3]))
     else:
         write_many(uri, rest[1:], int(rest[0]))

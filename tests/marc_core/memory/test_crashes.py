@@ -47,24 +47,15 @@ def expected(*videos):
     }
 
 
-def test_two_processes_at_once_lose_and_double_nothing(config):
-    """They create the memory together and share half of their videos."""
-    writers = [
-        start(config.uri, "write", 2, "both1", "both2", "a1", "a2"),
-        start(config.uri, "write", 2, "both1", "both2", "b1", "b2"),
-    ]
-    for writer in writers:
-        _, errors = writer.communicate(timeout=120)
-        assert writer.returncode == 0, errors
-    names = ("both1", "both2", "a1", "a2", "b1", "b2")
-    assert keys(MemoryStore.open(config)) == expected(*((n, 4) for n in names))
-
-
-def test_two_processes_that_insert_the_same_video_at_the_same_moment(config, tmp_path):
-    """Without declared primary keys this doubles rows."""
+def test_two_processes_at_once_lose_and_double_nothing(config, tmp_path):
+    """They create the memory together, insert the same videos at the same moments (without declared
+    primary keys this doubles rows), and then write others, of which they share half."""
     go = tmp_path / "go"
     flags = [tmp_path / f"ready{i}" for i in range(2)]
-    writers = [start(config.uri, "race", 3, flag, go) for flag in flags]
+    writers = [
+        start(config.uri, "race", 3, flag, go, 2, "both1", "both2", f"{own}1", f"{own}2")
+        for flag, own in zip(flags, "ab", strict=True)
+    ]
     deadline = time.monotonic() + 60
     while not all(f.exists() for f in flags) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -72,8 +63,8 @@ def test_two_processes_that_insert_the_same_video_at_the_same_moment(config, tmp
     for writer in writers:
         _, errors = writer.communicate(timeout=120)
         assert writer.returncode == 0, errors
-    names = [("warm", 1)] + [(f"v{i}", 4) for i in range(3)]
-    assert keys(MemoryStore.open(config)) == expected(*names)
+    names = ("v0", "v1", "v2", "both1", "both2", "a1", "a2", "b1", "b2")
+    assert keys(MemoryStore.open(config)) == expected(("warm", 1), *((n, 4) for n in names))
 
 
 def visible(store, fakes):

@@ -103,8 +103,9 @@ def test_a_purge_takes_the_bytes_of_deleted_videos_off_the_disk(store, config, f
     monkeypatch.setattr(maintenance, "MIN_KEEP_S", 0.2)
     rng = np.random.default_rng(0)
     marks = [rng.bytes(24) for _ in range(40)]
-    for i, mark in enumerate(marks):
-        store.publish(*marked(fakes, f"v{i}", mark))
+    each = [marked(fakes, f"v{i}", mark) for i, mark in enumerate(marks)]
+    for some in (each[:20], each[20:]):
+        store.publish(*map(pa.concat_tables, zip(*some, strict=True)))
     store.gc(GcPolicy())
     for place in (3, 39):
         assert len(files_with(config, marks[place])) >= 2  # events and features
