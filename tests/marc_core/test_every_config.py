@@ -77,8 +77,10 @@ def _numeric(hint: Any) -> bool:
 
 def test_the_walk_finds_classes_of_every_room() -> None:
     rooms = {cls.__module__ for cls in CLASSES}
-    assert {"marc_core.config", "marc_core.evaluation.config", "marc_core.tiny.config",
-            "marc_core.training.config", "marc_core.world.config", "serving.config"} <= rooms  # fmt: skip
+    assert {
+        "marc_core.config", "marc_core.evaluation.config", "marc_core.tiny.config",
+        "marc_core.training.config", "marc_core.world.config", "serving.config",
+    } <= rooms  # fmt: skip
     assert {"steps", "budgets"} <= {f.name for cls in CLASSES for f in numbers_of(cls)}
 
 
