@@ -45,7 +45,11 @@ def ray_session(address: str | None = None, *, min_cpus: int = 0) -> Iterator[No
     if started:
         logging.getLogger("ray").setLevel(logging.ERROR)
         if address in (None, "local"):
-            say("starting Ray on this machine, or joining the one that runs on it")
+            say(
+                "starting Ray on this machine"
+                if address == "local"
+                else "joining the Ray that runs on this machine, or starting one"
+            )
             with _without_ray_lines():
                 _join_or_start(address, min_cpus)
         else:

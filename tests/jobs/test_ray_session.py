@@ -51,6 +51,25 @@ def test_a_host_without_a_name_is_said() -> None:
         pytest.fail("joined")
 
 
+@pytest.mark.parametrize(
+    ("address", "said"), [("local", "starting Ray"), (None, "or starting one")]
+)
+def test_what_takes_long_is_said_before(
+    address: str | None,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*_: object) -> None:
+        raise ClusterError("stop here")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("jobs.ray_session._join_or_start", stop)
+    with pytest.raises(ClusterError, match="stop here"), ray_session(address):
+        pytest.fail("started")
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_what_listens_and_never_answers_is_no_cluster(
     scheme: str, monkeypatch: pytest.MonkeyPatch

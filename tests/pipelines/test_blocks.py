@@ -54,6 +54,18 @@ def test_the_largest_go_first_and_none_is_lost() -> None:
     assert "load_bytes" not in blocks[0].column_names
 
 
+@pytest.mark.parametrize("actors", [2, 16])
+def test_the_last_video_of_a_mixed_archive_is_done_when_all_actors_are(actors: int) -> None:
+    """Each block goes to the actor that is free first: no plan could end a tenth sooner."""
+    rng = np.random.default_rng(7)
+    load = loads(*rng.uniform(500 * MB, 4000 * MB, 5 * actors), *rng.lognormal(13, 1.5, 5000))
+    ends = block_ends(load, actors)
+    busy = np.zeros(actors)
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        busy[busy.argmin()] += load[start:end].sum()
+    assert busy.max() < 1.1 * max(load.sum() / actors, load[0])
+
+
 def test_empty_files_weigh_nothing_and_still_share_blocks() -> None:
     assert len(block_ends(loads(*[0.0] * 2000), 2)) == 32
 
