@@ -178,16 +178,15 @@ class LanguageTask(nn.Module):
     def _pointers(
         self, states_ND: torch.Tensor, samples: list[tuple[GroupedVideo, PackedTurns]]
     ) -> tuple[torch.Tensor, Metrics]:
-        """Return the loss of the pointers at the answers' tokens; captions have none."""
+        """Return the loss of the pointers at the answers' tokens; merged groups have none."""
         sizes = [sum(len(answer) for _, answer in s.turns) for _, s in samples]
         parts, targets = [], []
         for (_, sample), states in zip(samples, torch.split(states_ND, sizes), strict=True):
             if sample.pointers_QK is None:
                 continue
-            lengths = [len(answer) for _, answer in sample.turns][: len(sample.pointers_QK)]
-            repeats = torch.tensor(lengths)
-            targets.append(sample.pointers_QK.repeat_interleave(repeats, dim=0))
-            parts.append(states[: sum(lengths)])
+            lengths = torch.tensor([len(answer) for _, answer in sample.turns])
+            targets.append(sample.pointers_QK.repeat_interleave(lengths, dim=0))
+            parts.append(states)
         if not parts:
             return _nothing(self.heads["pointers"]), {}
         read = self.heads["pointers"](torch.cat(parts))
