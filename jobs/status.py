@@ -171,7 +171,7 @@ def status_lines(report: Mapping[str, Any]) -> Iterator[str]:
     for table, columns in report["indexes"].items():
         waiting = max((c["unindexed_rows"] for c in columns.values()), default=0)
         names = ", ".join(f"{name} ({c['type']})" for name, c in columns.items())
-        rest = f"; {waiting:,} rows are searched without it" if waiting else ""
+        rest = f"; searched without it: {counted(waiting, 'row')}" if waiting else ""
         yield f"  indexes of {table}: {names}{rest}"
     for line in report.get("models", ()):
         yield f"  {line}"

@@ -66,7 +66,7 @@ def test_plain_words(memory: str) -> None:
         "3 videos: 1 indexed, 2 failed",
         "not indexed because: 2 unreadable",
         "with warnings: 1 video (",
-        "1.5 min of video in 1 events",
+        "1.5 min of video in 1 event\n",
         "cuts c1: where events begin and end",
         "encoder enc, 4 dimensions",
         "format 2",
