@@ -150,8 +150,9 @@ def status_lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  with warnings: {warned_of} (--warnings lists them)"
     for source, counts in report["gaps"].items():
         goes_on = ", one goes on" if counts["open"] else ""
+        gaps = counted(counts["gaps"], "gap")
         yield (
-            f"  live source {source}: {counted(counts['gaps'], 'gap')} of {counts['seconds']:,.1f} s"
+            f"  live source {source}: {gaps} of {counts['seconds']:,.1f} s"
             f"{goes_on} (--gaps lists them)"
         )
     yield f"  {_hours(report['hours'])} of video in {counted(report['events'], 'event')}"

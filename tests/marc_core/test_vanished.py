@@ -162,7 +162,7 @@ def test_the_command_shows_asks_and_removes(store: MemoryStore, archive: Path) -
     command = ["prune", str(archive), "-m", store.config.uri]
     shown = runner.invoke(app, [*command, "--dry-run"])
     assert shown.exit_code == 0, shown.output
-    assert "1 videos with 1 events are gone" in shown.output
+    assert "Gone from the archive: 1 video with 1 event:" in shown.output
     assert str(archive / "a/one.mp4") in shown.output
     asked = runner.invoke(app, command)
     assert asked.exit_code == 2
