@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -22,26 +22,36 @@ _OPTIONS: dict[str, tuple[str, Any, str]] = {
 """Argument of `Session.filter`: its option, type and help."""
 
 
-def with_filter(command: Callable[..., None]) -> Callable[..., None]:
-    """Return `command` with the options of a filter; it gets them as `where`, arguments of
-    `Session.filter`."""
+Command = Callable[..., None]
 
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        where = {name: given.pop(name) for name in _OPTIONS}
-        command(**given, where=where | {"tags": where["tags"] or ()})
 
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.name != "where"]
-    shared = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[kind | None, typer.Option(option, help=text)],
-        )
-        for name, (option, kind, text) in _OPTIONS.items()
-    ]
-    run.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
-    return run
+def with_filter(*, without: Sequence[str] = ()) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command the options of a filter, but for some; the command
+    gets them as `where`, arguments of `Session.filter`."""
+    options = {name: option for name, option in _OPTIONS.items() if name not in without}
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            where = {name: given.pop(name) for name in options}
+            if "tags" in where:
+                where["tags"] = where["tags"] or ()
+            command(**given, where=where)
+
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.name != "where"]
+        every = [*own, *(_parameter(name, *option) for name, option in options.items())]
+        run.__signature__ = signature.replace(parameters=every)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in every}
+        return run
+
+    return decorate
+
+
+def _parameter(name: str, option: str, kind: Any, text: str) -> inspect.Parameter:
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, typer.Option(option, help=text)],
+    )

@@ -56,7 +56,7 @@ MaxTokensOption = Annotated[
 Settings = Annotated[list[str] | None, setting("retrieve.hybrid=false")]
 
 
-@with_filter
+@with_filter()
 def search(
     query: Annotated[
         str | None, typer.Argument(help="What to look for, in words.", show_default=False)
@@ -107,7 +107,7 @@ def search(
         say(f"Nothing found. {hits.nothing}")
 
 
-@with_filter
+@with_filter()
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     settings: Settings = None,

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.common import clear_errors, print_json
+from jobs.filters import with_filter
 from jobs.options import (
-    Args,
     ConfigOption,
     JsonOption,
     MemoryOption,
     PresetOption,
     memory_override,
+    setting,
 )
-from jobs.query import CameraOption, FolderOption, FromOption, SinceOption, ToOption, UntilOption
 from jobs.terminal import out, plain, say
 from marc_core.display import video_name
 
@@ -24,26 +24,23 @@ if TYPE_CHECKING:
     from marc_core.summary import Summary
 
 
+@with_filter(without=("video", "tags"))
 def summarize(
     video: Annotated[
         str | None,
         typer.Argument(help="Id, address or file name of a video.", show_default=False),
     ] = None,
-    settings: Args = None,
+    settings: Annotated[list[str] | None, setting("student.max_new_tokens=300")] = None,
     memory: MemoryOption = None,
     sentences: Annotated[int, typer.Option(min=1, max=100, help="Sentences at most.")] = 6,
     notes_tokens: Annotated[
         int, typer.Option(min=64, help="Tokens of the notes that the student reads, at most.")
     ] = 4096,
-    folder: FolderOption = None,
-    camera: CameraOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    from_s: FromOption = None,
-    to_s: ToOption = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    *,
+    where: dict[str, Any],
 ) -> None:
     """Summarise a video, or part of one, from its captions, speech and writing.
 
@@ -68,12 +65,7 @@ def summarize(
             sentences=sentences,
             budget_tokens=notes_tokens,
             video=video,
-            folder=folder,
-            camera=camera,
-            since=since,
-            until=until,
-            start_s=from_s,
-            end_s=to_s,
+            **where,
         )
     if as_json:
         print_json(dataclasses.asdict(summary))
