@@ -18,6 +18,12 @@ _OPTIONS: dict[str, tuple[str, Any, str]] = {
     "until": ("--until", str, "Only what was recorded before this time."),
     "start_s": ("--from", float, "Only after this second of the video."),
     "end_s": ("--to", float, "Only before this second."),
+    "kinds": (
+        "--kind",
+        list[str],
+        "Only events with text of this kind, words searched in it alone: speech, writing, caption, "
+        "sidecar. May be repeated.",
+    ),
 }
 """Argument of `Session.filter`: its option, type and help."""
 
@@ -34,8 +40,7 @@ def with_filter(*, without: Sequence[str] = ()) -> Callable[[Command], Command]:
         @functools.wraps(command)
         def run(**given: Any) -> None:
             where = {name: given.pop(name) for name in options}
-            if "tags" in where:
-                where["tags"] = where["tags"] or ()
+            where |= {name: where[name] or () for name in ("tags", "kinds") if name in where}
             command(**given, where=where)
 
         signature = inspect.signature(command, eval_str=True)

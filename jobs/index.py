@@ -42,7 +42,9 @@ ArchiveArgument = Annotated[
 ]
 PresetOption = Annotated[
     str | None,
-    typer.Option("--preset", "-p", help="Preset: tiny, footage, qwen2.5-vl-3b.", show_default="tiny"),
+    typer.Option(
+        "--preset", "-p", help="Preset: tiny, footage, qwen2.5-vl-3b.", show_default="tiny"
+    ),
 ]
 OnlyOption = Annotated[
     str | None,

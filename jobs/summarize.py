@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from marc_core.summary import Summary
 
 
-@with_filter(without=("video", "tags"))
+@with_filter(without=("video", "tags", "kinds"))
 def summarize(
     video: Annotated[
         str | None,
