@@ -21,8 +21,7 @@ _OPTIONS: dict[str, tuple[str, Any, str]] = {
     "kinds": (
         "--kind",
         list[str],
-        "Only events with text of this kind, words searched in it alone: speech, writing, caption, "
-        "sidecar. May be repeated.",
+        "Only events with text of this kind (speech, writing, caption, sidecar); may be repeated.",
     ),
 }
 """Argument of `Session.filter`: its option, type and help."""

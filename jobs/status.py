@@ -159,7 +159,8 @@ def status_lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _part_lines(report)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in report["text_kinds"].items())
     told = f" ({kinds})" if kinds else ""
-    yield f"  {counted(report['texts'], 'text')}{told}, {_bytes(report['feature_bytes'])} of features"
+    texts = counted(report["texts"], "text")
+    yield f"  {texts}{told}, {_bytes(report['feature_bytes'])} of features"
     for kind, meaning in _KINDS.items():
         yield from _fingerprint(kind, meaning, report["fingerprints"][kind])
     yield f"  encoder {report['encoder_fingerprint']}, {report['embedding_dim']} dimensions"
