@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+_TIMES = "2026-05-01T08:00+02:00, 2h (ago), and with clock.zone yesterday, 2026-05-01 08:00"
 _OPTIONS: dict[str, tuple[str, Any, str]] = {
     "video": ("--video", list[str], "Only this video (id, address or file name)."),
     "folder": ("--folder", str, "Only videos in or below this folder."),
     "camera": ("--camera", str, "Only this camera."),
     "tags": ("--tag", list[str], "Only events with this tag."),
-    "since": ("--since", str, "Only what was recorded after this time: 2026-05-01T08:00Z."),
+    "since": ("--since", str, f"Only what was recorded after this: {_TIMES}."),
     "until": ("--until", str, "Only what was recorded before this time."),
     "start_s": ("--from", float, "Only after this second of the video."),
     "end_s": ("--to", float, "Only before this second."),
