@@ -30,15 +30,26 @@ def demo(
     k: Annotated[
         int | None, typer.Option(min=1, help="Events to retrieve; default: as the scores say.")
     ] = None,
+    footage: Annotated[
+        bool,
+        typer.Option("--footage", help="Find what is said and written, in clips like footage."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Render a small archive, index it on a local Ray, and ask questions about it.
 
     The teacher answers beside the student: it reads every frame of the best events, uncompressed.
+    With --footage the clips have speech and signs, and are searched by their words instead.
 
-    Example: marc demo --folder runs/demo --videos 8
+    Examples: marc demo --folder runs/demo --videos 8; marc demo --footage
     """
     archive, memory = folder / "archive", folder / "memory"
+    if footage:
+        from jobs import demo_footage
+
+        with clear_errors():
+            demo_footage.run(folder / "footage", as_json=as_json)
+        return
     with clear_errors():
         rendered = _render(archive, videos, seed)
         _index(archive, memory)

@@ -79,6 +79,14 @@ def caption_events(store: MemoryStore, video: str) -> list[float]:
     events = store.events_of(video).to_pylist()
     assert len(events) >= 3
     captions = ["the forest", "the forest", *["the city"] * (len(events) - 2)]
+    caption_all(store, video, events, captions)
+    return [event["end_s"] for event in events]
+
+
+def caption_all(
+    store: MemoryStore, video: str, events: list[dict[str, Any]], captions: list[str]
+) -> None:
+    """Write one caption for each event."""
     rows = [
         {
             "text_id": schemas.make_text_id(event["event_id"], "caption", 0),
@@ -89,7 +97,6 @@ def caption_events(store: MemoryStore, video: str) -> list[float]:
         for event, caption in zip(events, captions, strict=True)
     ]  # fmt: skip
     store.tables.texts.add(pa.Table.from_pylist(rows, schema=schemas.TEXTS))
-    return [event["end_s"] for event in events]
 
 
 def test_the_tiny_student_gives_the_notes_each_once(session):
@@ -127,3 +134,36 @@ def test_a_memory_without_texts_says_how_they_are_made(small_memory: Path):
         pytest.raises(AnswerError, match=r"text\.captions=on"),
     ):
         summarize(opened, video="video1.mp4")
+
+
+@pytest.mark.slow
+def test_the_tiny_presets_notes_are_what_the_world_knows(small_memory: Path, tmp_path: Path):
+    """Each event's caption names the place of the scene that is shown at its middle."""
+    from marc_core.config import MethodConfig, load_config
+    from marc_core.text.captioning import make_stage
+    from marc_core.text.stage import Span
+    from marc_core.world import sample_video
+    from tests.marc_core.memories import FIVE_SCENES
+
+    shutil.copytree(small_memory / "runs" / "memory", tmp_path / "memory")
+    stage = make_stage(load_config(MethodConfig, preset="tiny"))
+    with marc_core.open(tmp_path / "memory") as opened:
+        video = opened.video_id("video1.mp4")
+        events = opened.store.events_of(video).to_pylist()
+        names = ("event_id", "start_s", "end_s")
+        spans = [
+            Span(**{n: e[n] for n in names}, frame_times_s=tuple(e["frame_times_s"]))
+            for e in events
+        ]
+        lines = stage.texts(str(small_memory / "archive" / "video1.mp4"), spans).lines
+        stage.close()
+        told = {line.start_s: line.text for line in lines}
+        caption_all(opened.store, video, events, [told[e["start_s"]] for e in events])
+        notes = summarize(opened, video="video1.mp4").cited
+    scenes = sample_video(1, FIVE_SCENES).events
+    for note in notes:
+        middle_s = (note.start_s + note.end_s) / 2
+        (scene,) = (s for s in scenes if s.start_s <= middle_s < s.end_s)
+        assert scene.background in note.text.split("; "), note
+    assert notes[0].start_s == 0
+    assert notes[-1].end_s == pytest.approx(scenes[-1].end_s, abs=0.1)
