@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from jobs.dedup import dedup
 from jobs.demo import demo
 from jobs.errors import clear_errors
 from jobs.evaluate import evaluate
+from jobs.export import export, import_
 from jobs.gc import gc
 from jobs.index import index
 from jobs.keys import app as keys_app
@@ -58,11 +60,12 @@ def options(
 
 COMMANDS = (
     demo, index, watch, search, ask, summarize, evaluate, train_set, train, push, status, videos,
-    prune, delete, gc, optimize, submit, serve, reload, mcp,
+    prune, dedup, export, delete, gc, optimize, submit, serve, reload, mcp,
 )  # fmt: skip
 for command in COMMANDS:
     # Typer would end a command with 1 where nobody reads what it prints.
     app.command()(clear_errors()(command))
+app.command("import")(clear_errors()(import_))
 app.add_typer(keys_app)
 
 

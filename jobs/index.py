@@ -167,7 +167,10 @@ def plan_lines(config: IndexConfig) -> Iterator[str]:
     if plan.moved:
         yield f"{counted(plan.moved, 'video')} moved and would keep the events without decoding."
     if plan.texts:
-        yield f"{counted(plan.texts, 'video')} with changed files beside: texts would be read anew."
+        yield (
+            f"{counted(plan.texts, 'video')} with changed files beside, or clocks by other "
+            "settings: those would be read anew."
+        )
     for why, count in sorted(plan.why.items()):
         yield f"{count:>9,} {why}"
     yield from plan.stages

@@ -51,8 +51,11 @@ def report_lines(report: IndexReport, memory: str) -> Iterator[tuple[str, str]]:
         yield f"         reasons: {_counts(report.failures)}", "red"
     if report.moved:
         yield f"{report.moved:>8,} moved, events kept without decoding", ""
+    if report.copied:
+        line = f"{report.copied:>8,} of them copies of the same bytes, not decoded (marc dedup)"
+        yield line, ""
     if report.texts_updated:
-        yield f"{report.texts_updated:>8,} with changed files beside them, texts read again", ""
+        yield f"{report.texts_updated:>8,} whose files beside them or clocks were read again", ""
     for kind, count in report.texts_made.items():
         yield f"{count:>8,} looked at for {_TEXTS_OF[kind]}, without a new cut", "green"
     if report.features_redone:

@@ -26,7 +26,15 @@ from jobs.options import (
     setting,
 )
 from jobs.terminal import out, plain, say
-from marc_core.display import line_head, pieces, saving, score_text, span, video_name
+from marc_core.display import (
+    line_head,
+    pieces,
+    recorded_column,
+    saving,
+    score_text,
+    span,
+    video_name,
+)
 
 if TYPE_CHECKING:
     from marc_core.answer import Answer
@@ -99,7 +107,7 @@ def search(
     if as_json:
         print_json([_plain(hit, picture) for hit, picture in zip(hits, pictures, strict=True)])
     elif hits:
-        out.print(_hit_table(hits))
+        out.print(_hit_table(hits, hits.zone))
         print_pictures(pictures)
         if hits.note:
             say(hits.note, "yellow")
@@ -154,14 +162,17 @@ def ask(
     if as_json:
         print_json(answer_to_json(reply.answer, pictures))
     else:
-        print_answer(reply.answer, pictures)
+        print_answer(reply.answer, pictures, reply.zone)
 
 
-def print_answer(answer: Answer, pictures: Sequence[Path | None]) -> None:
-    """Print an answer with its citations, its token saving and where the time went."""
+def print_answer(answer: Answer, pictures: Sequence[Path | None], zone: str = "") -> None:
+    """Print an answer with its citations, its token saving and where the time went.
+
+    zone: in which wall clocks are shown.
+    """
     for sample in answer.samples:
         out.print(plain(sample.text, "bold green"))
-    out.print(_citation_table(answer))
+    out.print(_citation_table(answer, zone))
     print_pictures(pictures)
     steps = ", ".join(f"{name} {s * 1000:.0f} ms" for name, s in answer.timings_s.items())
     out.print(saving(answer))
@@ -214,10 +225,11 @@ def print_pictures(pictures: Sequence[Path | None]) -> None:
             out.print(plain(f"picture {picture}"), soft_wrap=True)
 
 
-def _hit_table(hits: Sequence[SearchHit]) -> Table:
-    table = Table("video", "event", "from", "to", "score", "text")
-    for hit in hits:
-        _add_row(table, hit, _said(hit))
+def _hit_table(hits: Sequence[SearchHit], zone: str) -> Table:
+    clocks = recorded_column(hits, zone)
+    table = Table("video", "event", "from", "to", *_recorded(clocks), "score", "text")
+    for hit, recorded in zip(hits, clocks, strict=True):
+        _add_row(table, hit, recorded, _said(hit))
     return table
 
 
@@ -232,15 +244,23 @@ def _said(hit: SearchHit) -> Text:
     return Text("\n").join(lines)
 
 
-def _citation_table(answer: Answer) -> Table:
-    table = Table("video", "event", "from", "to", "score")
-    for citation in answer.citations:
-        _add_row(table, citation)
+def _citation_table(answer: Answer, zone: str) -> Table:
+    clocks = recorded_column(answer.citations, zone)
+    table = Table("video", "event", "from", "to", *_recorded(clocks), "score")
+    for citation, recorded in zip(answer.citations, clocks, strict=True):
+        _add_row(table, citation, recorded)
     return table
 
 
-def _add_row(table: Table, item: SearchHit | Citation, *more: Text) -> None:
+def _recorded(clocks: Sequence[Sequence[str]]) -> list[str]:
+    """Return the title of the column of wall clocks, where there is one."""
+    return ["recorded"] if any(clocks) else []
+
+
+def _add_row(
+    table: Table, item: SearchHit | Citation, recorded: Sequence[str], *more: Text
+) -> None:
     start, end = span(item)
     number = str(int(item.event_id.rsplit(":", 1)[1]))
-    cells = (video_name(item.uri), number, start, end, score_text(item))
+    cells = (video_name(item.uri), number, start, end, *recorded, score_text(item))
     table.add_row(*(plain(cell) for cell in cells), *more)

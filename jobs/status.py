@@ -71,6 +71,8 @@ def status(
 
 def describe(store: MemoryStore) -> dict[str, Any]:
     """Return the state of a memory as plain values, ready for JSON."""
+    from marc_core.memory import hiding
+
     parts = store.parts().to_pylist()
     columns = [f"{kind}_fingerprint" for kind in _KINDS]
     indexed = store.videos(status="indexed", columns=columns)
@@ -84,6 +86,7 @@ def describe(store: MemoryStore) -> dict[str, Any]:
         "gaps": gap_counts(store),
         "parts": dict(Counter(part["status"] for part in parts)),
         "part_gaps": part_gaps(parts),
+        "hidden_events": hiding.count_hidden(store.tables),
         "fingerprints": fingerprints,
     }
 
@@ -156,6 +159,11 @@ def status_lines(report: Mapping[str, Any]) -> Iterator[str]:
             f"{goes_on} (--gaps lists them)"
         )
     yield f"  {_hours(report['hours'])} of video in {counted(report['events'], 'event')}"
+    if report["hidden_events"]:
+        yield (
+            f"  {counted(report['hidden_events'], 'event')} hidden, because others show the same "
+            "(`marc dedup --undo` shows them)"
+        )
     yield from _part_lines(report)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in report["text_kinds"].items())
     told = f" ({kinds})" if kinds else ""

@@ -377,7 +377,7 @@ class MethodConfig:
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     """Where events are kept."""
     clock: ClockConfig = field(default_factory=ClockConfig)
-    """Whose clock people mean."""
+    """When videos were recorded, and whose clock people mean."""
     archive_options: dict[str, str] = field(default_factory=dict)
     """Object store options of the archive (endpoint_override, region, scheme, ...)."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,14 +23,19 @@ def content_digest(path: str | Path) -> str:
     read. Raises OSError.
     """
     size = Path(path).stat().st_size
-    digest = hashlib.sha256(str(size).encode())
     with open(path, "rb") as file:
-        if size <= _SAMPLES * _SAMPLE_BYTES:
-            digest.update(file.read())
-        else:
-            for i in range(_SAMPLES):
-                file.seek((size - _SAMPLE_BYTES) * i // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE_BYTES))
+        return digest_of(file, size)
+
+
+def digest_of(file: IO[bytes], size: int) -> str:
+    """Return the `content_digest` of an open file of so many bytes. Raises OSError."""
+    digest = hashlib.sha256(str(size).encode())
+    if size <= _SAMPLES * _SAMPLE_BYTES:
+        digest.update(file.read())
+    else:
+        for i in range(_SAMPLES):
+            file.seek((size - _SAMPLE_BYTES) * i // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE_BYTES))
     return f"{size}-{digest.hexdigest()[:32]}"
 
 

@@ -7,11 +7,13 @@ markup, and the characters that steer a terminal or turn the order of what is re
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape as escape_markup
 from typing import TYPE_CHECKING, Any, overload
 
+from marc_core.recorded.zones import zone_of
 from marc_core.times import clock as clock
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ _TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "P
 """Bidirectional classes of characters that change the order in which others are shown: with them
 "exe.gpj" reads "jpg.exe". Right-to-left scripts need none of them."""
 
+_RECORDED = ("recorded",)
+"""Title of the column of wall clocks, where there is one."""
 _CELL = "padding:4px 8px;vertical-align:top;text-align:left"
 
 
@@ -66,17 +70,41 @@ def span(item: SearchHit | Citation) -> tuple[str, str]:
     return clock(item.start_s - item.video_start_s), clock(item.end_s - item.video_start_s)
 
 
+def wall_clock(item: SearchHit | Citation, zone: str = "") -> str:
+    """Return when an event began, with its offset from UTC; empty where nobody knows.
+
+    zone: `clock.zone`, in which it is shown; empty is UTC.
+    """
+    moment = item.recorded_from
+    if moment is None:
+        return ""
+    moment = dt.datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return moment.astimezone(zone_of(zone) or dt.UTC).isoformat(" ", "seconds")
+
+
+def recorded_column(items: Iterable[SearchHit | Citation], zone: str = "") -> list[list[str]]:
+    """Return the further cell of each row that shows wall clocks; no cells where none is known."""
+    clocks = [wall_clock(item, zone) for item in items]
+    return [[clock] if any(clocks) else [] for clock in clocks]
+
+
 class Results(Sequence["SearchHit"]):
     """Events in order, as a sequence; a notebook shows them as a table with pictures.
 
     nothing: why there are none, in a sentence for people. note: what is to be known of them all.
+    zone: in which wall clocks are shown.
     """
 
     def __init__(
-        self, hits: Sequence[SearchHit], thumbnails: Thumbnails, nothing: str = ""
+        self,
+        hits: Sequence[SearchHit],
+        thumbnails: Thumbnails,
+        nothing: str = "",
+        zone: str = "",
     ) -> None:
         self.hits, self._thumbnails, self.nothing = tuple(hits), thumbnails, nothing
         self.note = ""
+        self.zone = zone
 
     @overload
     def __getitem__(self, index: int) -> SearchHit: ...
@@ -86,7 +114,7 @@ class Results(Sequence["SearchHit"]):
 
     def __getitem__(self, index: int | slice) -> SearchHit | Results:
         if isinstance(index, slice):
-            return Results(self.hits[index], self._thumbnails)
+            return Results(self.hits[index], self._thumbnails, zone=self.zone)
         return self.hits[index]
 
     def __len__(self) -> int:
@@ -100,9 +128,8 @@ class Results(Sequence["SearchHit"]):
             return f"0 events. {self.nothing}".rstrip()
         lines = [f"{len(self)} events"]
         for hit in self.hits:
-            lines.append(
-                _line(hit) + (f"  {visible(hit.text)}" if not hit.matches and hit.text else "")
-            )
+            said = f"  {visible(hit.text)}" if not hit.matches and hit.text else ""
+            lines.append(_line(hit, self.zone) + said)
             lines += [f"      {line_head(hit, line)} {visible(line.text)}" for line in hit.matches]
         return "\n".join([*lines, self.note] if self.note else lines)
 
@@ -110,17 +137,22 @@ class Results(Sequence["SearchHit"]):
         if not self:
             return f"<p>{escape(repr(self))}</p>"
         pictures = self._thumbnails([hit.event_id for hit in self.hits])
-        rows = [[*_cells(hit, pictures), _Said(hit)] for hit in self.hits]
+        clocks = recorded_column(self.hits, self.zone)
+        rows = [
+            [*_cells(hit, pictures), *clock, _Said(hit)]
+            for hit, clock in zip(self.hits, clocks, strict=True)
+        ]
+        titles = _RECORDED[: len(clocks[0])]
         note = f"<p><small>{escape(self.note)}</small></p>" if self.note else ""
-        return _table(["", "video", "from", "to", "score", "text"], rows) + note
+        return _table(["", "video", "from", "to", "score", *titles, "text"], rows) + note
 
 
 class Reply:
     """An answer with the events that it rests on. `answer` has all of it; a notebook shows the
-    text and a table with pictures."""
+    text and a table with pictures. zone: in which wall clocks are shown."""
 
-    def __init__(self, answer: Answer, thumbnails: Thumbnails) -> None:
-        self.answer, self._thumbnails = answer, thumbnails
+    def __init__(self, answer: Answer, thumbnails: Thumbnails, zone: str = "") -> None:
+        self.answer, self._thumbnails, self.zone = answer, thumbnails, zone
 
     @property
     def text(self) -> str:
@@ -139,14 +171,19 @@ class Reply:
 
     def __repr__(self) -> str:
         return "\n".join(
-            [*map(visible, self.texts), *(_line(citation) for citation in self.citations)]
+            [*map(visible, self.texts), *(_line(cited, self.zone) for cited in self.citations)]
         )
 
     def _repr_html_(self) -> str:
         pictures = self._thumbnails([c.event_id for c in self.citations])
         said = "".join(f"<p><b>{escape(text)}</b></p>" for text in self.texts)
-        table = _table(["", "video", "from", "to", "score"],
-                       [_cells(c, pictures) for c in self.citations])  # fmt: skip
+        clocks = recorded_column(self.citations, self.zone)
+        rows = [
+            [*_cells(cited, pictures), *clock]
+            for cited, clock in zip(self.citations, clocks, strict=True)
+        ]
+        titles = _RECORDED[: max(map(len, clocks), default=0)]
+        table = _table(["", "video", "from", "to", "score", *titles], rows)
         return f"{said}{table}<p><small>{escape(saving(self.answer))}</small></p>"
 
 
@@ -186,9 +223,10 @@ def pieces(line: TextLine) -> list[tuple[str, bool]]:
     return [(text, is_word) for text, is_word in [*parts, (line.text[here:], False)] if text]
 
 
-def _line(item: SearchHit | Citation) -> str:
+def _line(item: SearchHit | Citation, zone: str) -> str:
     start, end = span(item)
-    return f"  {visible(video_name(item.uri))}  {start} - {end}  {score_text(item)}".rstrip()
+    parts = (visible(video_name(item.uri)), f"{start} - {end}", score_text(item))
+    return "  ".join(["", *parts, wall_clock(item, zone)]).rstrip()
 
 
 def _cells(item: SearchHit | Citation, pictures: Mapping[str, bytes]) -> list[Any]:

@@ -27,6 +27,7 @@ from marc_core.config import EventConfig, IndexConfig, MethodConfig
 from marc_core.digest import content_digest
 from marc_core.fingerprints import Fingerprints, features_names, fingerprints_of
 from marc_core.frame_cap import cap_frames
+from marc_core.recorded.rows import recorded_row
 from marc_core.text_rows import joined_texts, recorded_columns, sidecar_rows
 from marc_core.types import DecodeSummary, Event, EventFeatures, Span, VideoSource
 
@@ -231,17 +232,24 @@ def encode_video(
     fingerprints = fingerprints_of(
         config, encoder.fingerprint, tower.fingerprint if tower else None
     )
+    recorded, doubts = recorded_row(
+        source,
+        sidecar=sidecar.recorded_at,
+        tags=decoded.summary.info.clock_tags,
+        duration_s=decoded.summary.end_s - decoded.summary.start_s,
+        config=config.clock,
+    )
     video_row = {
         **base_row(source, attempts, fingerprints),
         **_summary_columns(decoded.summary),
         **sidecar_columns(sidecar),
         "content_digest": decoded.content_digest,
-        "recorded_at": sidecar.recorded_at,
+        **recorded,
         "status": schemas.INDEXED,
         "num_events": len(parts.events),
         "num_parts": 1,
         "texts_fingerprint": sidecar.fingerprint,
-        "warnings": [*decoded.summary.warnings, *sidecar.warnings],
+        "warnings": [*decoded.summary.warnings, *sidecar.warnings, *doubts],
     }
     texts = text_rows(source, sidecar, parts.events)
     features = None
@@ -253,7 +261,14 @@ def encode_video(
     return IndexedVideo(
         videos=pa.Table.from_pylist([video_row], schema=schemas.VIDEOS),
         events=event_rows(
-            source, decoded, sidecar, parts, texts, part=0, video_start_s=decoded.summary.start_s
+            source,
+            decoded,
+            sidecar,
+            recorded["recorded_at"],
+            parts,
+            texts,
+            part=0,
+            video_start_s=decoded.summary.start_s,
         ),
         texts=texts,
         features=features,
@@ -345,6 +360,7 @@ def event_rows(
     source: VideoSource,
     decoded: DecodedVideo,
     sidecar: Sidecar,
+    recorded_at: dt.datetime | None,
     parts: Cut,
     texts: pa.Table,
     part: int,
@@ -372,7 +388,7 @@ def event_rows(
                 "text": text_of.get(event_id),
                 "folder": schemas.folder_of(source.uri),
                 **sidecar_columns(sidecar),
-                **recorded_columns(sidecar.recorded_at, *span),
+                **recorded_columns(recorded_at, *span),
             }
         )
     return pa.Table.from_pylist(rows, schema=schemas.events_schema(parts.embeddings_SD.shape[1]))

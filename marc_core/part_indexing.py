@@ -31,6 +31,7 @@ from marc_core.indexing import (
     sidecar_columns,
     text_rows,
 )
+from marc_core.recorded.rows import recorded_row
 from marc_core.types import VideoInfo, VideoSource
 from marc_core.video.parts import Part
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from marc_core.embed import DualEncoder
     from marc_core.models.vision_tower import VisionTower
     from marc_core.part_decoding import SeenPart
+    from marc_core.recorded.config import ClockConfig
     from marc_core.text import Sidecar
     from marc_core.video.parts import Layout
 
@@ -78,15 +80,23 @@ def plan_rows(
     content_digest: str,
     fingerprints: Fingerprints,
     attempts: int,
+    clock: ClockConfig,
 ) -> tuple[pa.Table, pa.Table]:
     """Return the row of `videos` of a recording that is to be indexed in parts, and its parts."""
     info, count = layout.info, len(layout.parts)
     start_s = layout.parts[0].video_start_s
+    recorded, doubts = recorded_row(
+        source,
+        sidecar=sidecar.recorded_at,
+        tags=info.clock_tags,
+        duration_s=layout.end_s - start_s,
+        config=clock,
+    )
     video = base_row(source, attempts, fingerprints) | {
         **_info_columns(info),
         **sidecar_columns(sidecar),
         "content_digest": content_digest,
-        "recorded_at": sidecar.recorded_at,
+        **recorded,
         "start_s": start_s,
         "duration_s": layout.end_s - start_s,
         "status": schemas.FAILED,
@@ -95,7 +105,7 @@ def plan_rows(
         "num_events": 0,
         "num_parts": count,
         "texts_fingerprint": sidecar.fingerprint,
-        "warnings": [*layout.warnings, *sidecar.warnings],
+        "warnings": [*layout.warnings, *sidecar.warnings, *doubts],
     }
     rows = []
     for part in layout.parts:
@@ -176,6 +186,13 @@ def encode_part(
     fingerprints = fingerprints_of(
         config, encoder.fingerprint, tower.fingerprint if tower else None
     )
+    recorded, _ = recorded_row(
+        source,
+        sidecar=sidecar.recorded_at,
+        tags=seen.summary.info.clock_tags,
+        duration_s=work.seconds,
+        config=config.clock,
+    )
     texts = text_rows(source, sidecar, made.events, number)
     features = None
     if tower is not None:
@@ -195,7 +212,14 @@ def encode_part(
     return IndexedPart(
         parts=pa.Table.from_pylist([row], schema=schemas.PARTS),
         events=event_rows(
-            source, decoded, sidecar, made, texts, part=number, video_start_s=start_s
+            source,
+            decoded,
+            sidecar,
+            recorded["recorded_at"],
+            made,
+            texts,
+            part=number,
+            video_start_s=start_s,
         ),
         texts=texts,
         features=features,

@@ -97,6 +97,9 @@ ADDED: dict[str, tuple[pa.Field, ...]] = {
         pa.field("captions_fingerprint", pa.string()),
         pa.field("duplicate_of", pa.string()),
         pa.field("synthetic", pa.bool_()),
+        pa.field("recorded_source", pa.string()),
+        pa.field("clock_tags", pa.string()),
+        pa.field("clock_fingerprint", pa.string()),
     ),
     "events": (
         pa.field("duplicate_of", pa.string()),

@@ -123,7 +123,8 @@ class Session:
                 n=n,
             ),
         )
-        return Reply(self.answerer.answer([question])[0], self.archive.thumbnails)
+        answer = self.answerer.answer([question])[0]
+        return Reply(answer, self.archive.thumbnails, self.config.clock.zone)
 
     def events(
         self, video: str | None = None, *, limit: int = EVERY_EVENT, **where: Any
@@ -139,7 +140,7 @@ class Session:
             nothing = f"The ranking ends before its event number {offset + 1:,}."
         elif not hits:
             nothing = self.archive.why_nothing(passing)
-        return Results(hits, self.archive.thumbnails, nothing)
+        return Results(hits, self.archive.thumbnails, nothing, self.config.clock.zone)
 
     def filter(
         self,

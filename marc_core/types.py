@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from marc_core.filenames import stream_of
@@ -78,7 +78,8 @@ class VideoInfo:
     `rotation_deg`: how far a player turns the picture clockwise, after mirroring it left to right
     where it is `mirrored` (a vertical mirror is a mirror and a half turn).
     `num_frames` and `duration_s` are the container's promise and None where it makes none.
-    `num_streams`: video streams of the file, cover pictures not counted.
+    `num_streams`: video streams of the file, cover pictures not counted. `clock_tags`: what the
+    container says of its wall clock, as it says it (`marc_core.recorded.sources.TAGS`).
     """
 
     codec: str
@@ -92,6 +93,7 @@ class VideoInfo:
     has_audio: bool
     mirrored: bool = False
     num_streams: int = 1
+    clock_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 SOUND_RATE = 16_000

@@ -106,7 +106,7 @@ def find_moved(
     Only what is indexed under `fingerprints` is of use where all else would be decoded again
     anyway; None: all that is indexed. A new file is read only where one of its size is gone.
     """
-    known = _of_size(store, fingerprints)
+    known = videos_by_size(store, fingerprints)
     moves: dict[str, VideoSource] = {}
     for source in new:
         lost: dict[str, list[tuple[str, str, str]]] = {}
@@ -123,7 +123,7 @@ def find_moved(
     return moves
 
 
-def _of_size(
+def videos_by_size(
     store: MemoryStore, fingerprints: Fingerprints | None
 ) -> dict[int, list[tuple[str, str, str]]]:
     """Return (video_id, uri, digest) of the videos that are indexed as configured, by size."""

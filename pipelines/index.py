@@ -39,6 +39,7 @@ from marc_core.memory.store import STATES
 from marc_core.models.vision_tower import vision_fingerprint
 from marc_core.text.stages import check_stages
 from marc_core.video import Listing, list_videos, require_decord
+from pipelines.copies import index_once
 from pipelines.embeddings import redo_embeddings
 from pipelines.kept import (
     forget_readable_folders,
@@ -100,12 +101,15 @@ def index_archive(
     count = Counter(progress, plan.work.num_rows + plan.redo.num_rows)
     run = partial(run_chain, config=config, embedding_dim=encoder.dim, count=count)
     index = partial(index_work, run=run, store=store, fingerprints=fingerprints, config=config)
-    index(plan.work)
+    once = partial(
+        index_once, index=index, store=store, fingerprints=fingerprints, config=config, count=count
+    )
+    copied = once(plan.work)
     found, tried = plan.found, plan.work
     if config.video.streams == "all" and plan.work.num_rows:
         met = plan_archive(found, store.video_states(), fingerprints, config, from_row=len(found))
         count.add(met.work.num_rows)
-        index(met.work)
+        copied += once(met.work)
         found, tried = pa.concat_tables([found, met.found]), pa.concat_tables([tried, met.work])
     in_parts = index_parts(
         found,
@@ -141,6 +145,7 @@ def index_archive(
         listing,
         every_stream=config.video.streams == "all",
         moved=moved,
+        copied=copied,
         texts_updated=texts_updated,
         blind=MemoryArchive(store, config).blind_videos(),
         texts_made={} if texts is None else dict(texts.videos),
@@ -175,7 +180,7 @@ def preview(config: IndexConfig) -> Plan:
     moves = moved_videos(store, found, states, fingerprints, config)
     states = with_moves(states, moves)
     plan = plan_archive(found, states, fingerprints, config)
-    stale = stale_texts(plan.found, states)["video_id"]
+    stale = stale_texts(plan.found, states, config)["video_id"]
     texts = pc.invert(pc.is_in(stale, plan.work["video_id"]))  # those are read when indexed
     staged: Sequence[str] = ()
     if _makes_texts(config):

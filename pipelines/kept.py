@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marc_core import schemas
-from marc_core.config import IndexConfig
+from marc_core.config import ClockConfig, IndexConfig
 from marc_core.fingerprints import Fingerprints
 from marc_core.memory import MemoryStore
+from marc_core.recorded.rows import ELSEWHERE, clock_fingerprint
 from marc_core.refresh import refresh_texts
 from marc_core.types import VideoSource
 from marc_core.vanished import find_moved
@@ -62,14 +63,15 @@ def with_moves(states: pa.Table, moves: Mapping[str, VideoSource]) -> pa.Table:
 
 
 def read_texts_again(store: MemoryStore, found: pa.Table, config: IndexConfig) -> int:
-    """Update the texts of indexed videos whose sidecars are not as they were; return their number.
+    """Update texts and clocks of indexed videos whose sidecars, or the settings of clocks, are not
+    as they were; return their number.
 
     found: rows of plan.FOUND. To be called when the run's own videos are written: theirs are as
     they should be.
     """
-    stale = stale_texts(found, store.video_states())
+    stale = stale_texts(found, store.video_states(), config)
     sources = (VideoSource.from_json(source.as_py()) for source in stale["source"])
-    return refresh_texts(store, sources, config.archive_options)
+    return refresh_texts(store, sources, config.archive_options, config.clock)
 
 
 def forget_readable_folders(
@@ -82,11 +84,19 @@ def forget_readable_folders(
     store.delete_videos([video_id for video_id, uri in ids if listing.covers(uri)])
 
 
-def stale_texts(found: pa.Table, states: pa.Table) -> pa.Table:
-    """Return the rows of `found` that are indexed with other files beside them than are listed."""
+def stale_texts(found: pa.Table, states: pa.Table, config: IndexConfig) -> pa.Table:
+    """Return the rows of `found` that are indexed with other files beside them than are listed, or
+    whose clock was read by other settings.
+
+    A video of an older memory, which names no settings, was read by those that say nothing. One
+    that was placed elsewhere without decoding counts where its address may say something new.
+    """
     indexed = states.filter(pc.equal(states["status"], schemas.INDEXED))
-    known = indexed.select(["video_id", "texts_fingerprint"])
+    known = indexed.select(["video_id", "texts_fingerprint", "clock_fingerprint"])
     both = found.join(known, keys="video_id", join_type="inner")
-    return both.filter(
-        pc.not_equal(both["listed_texts"], pc.fill_null(both["texts_fingerprint"], ""))
-    )
+    texts = pc.not_equal(both["listed_texts"], pc.fill_null(both["texts_fingerprint"], ""))
+    now = clock_fingerprint(config.clock)
+    then = pc.fill_null(both["clock_fingerprint"], clock_fingerprint(ClockConfig()))
+    if not config.clock.reads_addresses:
+        then = pc.if_else(pc.equal(then, ELSEWHERE), now, then)
+    return both.filter(pc.or_(texts, pc.not_equal(then, now)))

@@ -30,12 +30,13 @@ class IndexReport:
     left alone after stalling or killing the decoder. failures: reasons of all that are not indexed.
     warnings: videos that have some. ignored: files that look like videos and fit no pattern.
     more_streams: files with video streams that were left out.
-    texts_updated: videos whose sidecars changed. texts_made: videos that text stages looked at, by
-    kind. features_redone, embeddings_redone: videos with new ones, without a new cut.
-    features_kept, embeddings_missing: videos without, `kept`: why, by address, of those that this
-    run tried. encoder: the memory's at the end, where the run was to redo embeddings. blind:
-    footage of the whole memory that its encoder does not know. events, video_hours, tokens_stored:
-    of the videos indexed by this run.
+    copied: indexed without decoding, because another file has the same bytes. texts_updated:
+    videos whose sidecars, or the settings of whose clocks, changed. texts_made: videos that text
+    stages looked at, by kind. features_redone, embeddings_redone: videos with new ones, without a
+    new cut. features_kept, embeddings_missing: videos without, `kept`: why, by address, of those
+    that this run tried. encoder: the memory's at the end, where the run was to redo embeddings.
+    blind: footage of the whole memory that its encoder does not know. events, video_hours,
+    tokens_stored: of the videos indexed by this run.
     """
 
     found: int
@@ -59,6 +60,7 @@ class IndexReport:
     encoder: str = ""
     moved: int = 0
     blind: int = 0
+    copied: int = 0
     events: int = 0
     video_hours: float = 0.0
     wall_s: float = 0.0

@@ -139,7 +139,7 @@ class DecodeStage:
         from marc_core.video import local_copy
 
         options = self.config.archive_options
-        sidecar = read_sidecar(source, options)
+        sidecar = read_sidecar(source, options, self.config.clock.zone)
         with local_copy(source, options) as path:
             held = {**row, "sidecar": json.dumps(sidecar.to_json())}
             if row["part"] is not None:
@@ -196,6 +196,7 @@ class EncodeStage:
             row["content_digest"],
             self.fingerprints,
             row["attempts"],
+            self.config.clock,
         )
         return _packed(source.video_id, videos=videos, parts=parts)
 

@@ -28,7 +28,7 @@ _EVENT = (
 _TEXT = ("kind", "start_s", "end_s", "text", "language")
 _SHOWN = (
     "video_id", "uri", "status", "duration_s", "width", "height", "fps", "codec", "size_bytes",
-    "camera",
+    "camera", "recorded_source",
 )  # fmt: skip
 
 

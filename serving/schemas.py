@@ -128,6 +128,8 @@ class Video(Reply):
     codec: str | None = None
     size_bytes: int
     recorded_at: str | None = None
+    recorded_source: str | None = None
+    """What says so: sidecar, quicktime, creation_time, file_name or mtime."""
     camera: str | None = None
     tags: list[str] = []
     num_events: int

@@ -15,7 +15,7 @@ from marc_core.config import MethodConfig
 from marc_core.embed.margin import stored_settings
 from marc_core.errors import AnswerError, MissingFeaturesError, ModelLoadError
 from marc_core.memory import retriever
-from marc_core.memory.filters import filter_to_sql, is_in
+from marc_core.memory.filters import is_in
 from marc_core.memory.kept import Kept
 from marc_core.memory.nothing import why_nothing
 from marc_core.memory.store import MemoryStore
@@ -142,11 +142,8 @@ class MemoryArchive:
         count, too."""
         return self._kept.get(
             ("count", filter),
-            lambda: int(self.store.tables.events.count_rows(self._where(filter))),
+            lambda: int(self.store.tables.events.count_rows(self.store.condition(filter))),
         )
-
-    def _where(self, filter: EventFilter) -> str | None:
-        return filter_to_sql(filter, self.store.tables.events.schema.names)
 
     def lengths(self, video_ids: Sequence[str]) -> dict[str, VideoLength]:
         """Return the lengths of these videos, by id; unknown ones are absent."""

@@ -18,8 +18,8 @@ import pyarrow as pa
 from marc_core import schemas
 from marc_core.errors import MemoryStoreError
 from marc_core.fingerprints import joined_name
+from marc_core.memory import hiding, publishing
 from marc_core.memory import parts as recordings
-from marc_core.memory import publishing
 from marc_core.memory.filters import is_in
 from marc_core.memory.rows import check_features, conform
 from marc_core.memory.tables import (
@@ -30,14 +30,16 @@ from marc_core.memory.tables import (
     scan,
     with_retries,
 )
+from marc_core.recorded.rows import ELSEWHERE
 from marc_core.text_rows import joined_texts, kinds_of, recorded_columns
 from marc_core.types import VideoSource
 
 SAID = pa.schema(
-    [schemas.VIDEOS.field(n) for n in ("video_id", "camera", "tags", "recorded_at", "warnings",
+    [schemas.VIDEOS.field(n) for n in ("video_id", "camera", "tags", "recorded_at",
+                                       "recorded_source", "clock_fingerprint", "warnings",
                                        "texts_fingerprint", "synthetic")]
 )  # fmt: skip
-"""What files beside a video decide of its row."""
+"""What files beside a video, and the settings of its clock, decide of its row."""
 IDS_OF_A_FILTER = 1000
 """Ids named in one condition (our choice: longer ones take longer to parse than to answer)."""
 _TIME_MARGIN_S = 1.0
@@ -59,6 +61,7 @@ def delete_videos(tables: Tables, video_ids: Sequence[str]) -> dict[str, int]:
             continue
         hidden = {"num_events": "0", "cuts_fingerprint": "'deleted'"}
         with_retries(partial(tables.videos.update, where=ours, values_sql=hidden))
+        hiding.release(tables, ids)
         deleted = publishing.delete_derived(tables, ids)
         recordings.delete(tables, ids)
         deleted["videos"] = delete_where(tables.videos, ours)
@@ -105,28 +108,48 @@ def rename_videos(tables: Tables, moves: Mapping[str, VideoSource]) -> list[str]
     """
     done = []
     for old_id, source in moves.items():
-        ours = is_in("video_id", [old_id])
-        visible = f"{ours} AND num_events > 0"
-        found = scan(tables.videos, schemas.VIDEOS.names, visible).to_pylist()
-        if not found or old_id == source.video_id:
-            continue
-        names = ("video_id", "uri", "size_bytes", "version")
-        place = {"folder": schemas.folder_of(source.file_uri)}
-        row = found[0] | {name: getattr(source, name) for name in names} | place
-        row["indexed_at"] = dt.datetime.now(dt.UTC)
-        derived = {
-            name: _renamed(scan(table, table.schema.names, ours), old_id, source, name)
-            for name, table in tables.all().items()
-            if name in ("events", *publishing.DERIVED)
-        }
-        videos = pa.Table.from_pylist([row], schema=schemas.VIDEOS)
-        new = publishing.checked(
-            videos, embedding_dim=tables.meta.embedding_dim, **derived
-        )  # fmt: skip
-        publishing.publish(tables, new)
-        delete_videos(tables, [old_id])
-        done.append(source.video_id)
+        if old_id != source.video_id and _place(tables, old_id, source):
+            hiding.rename(tables, old_id, source.video_id)
+            delete_videos(tables, [old_id])
+            done.append(source.video_id)
     return done
+
+
+def copy_videos(tables: Tables, copies: Mapping[VideoSource, str]) -> list[str]:
+    """Give these files the rows of the video of the same content; return their ids.
+
+    copies: file -> the video_id of its original, which stays. A file whose original is not visible
+    is left out; repeating the call changes nothing.
+    """
+    return [s.video_id for s, original in copies.items() if _place(tables, original, s)]
+
+
+def _place(tables: Tables, old_id: str, source: VideoSource) -> bool:
+    """Publish the rows of a video under another address and id, parts of a recording, too; return
+    False where it is not visible, or not as it was last indexed (then it is tried again itself).
+
+    What files beside it and its name say is read again by the run: its fingerprint of a clock is
+    of no settings.
+    """
+    ours = is_in("video_id", [old_id])
+    complete = f"{ours} AND num_events > 0 AND status = '{schemas.INDEXED}'"
+    found = scan(tables.videos, schemas.VIDEOS.names, complete).to_pylist()
+    if not found:
+        return False
+    names = ("video_id", "uri", "size_bytes", "version")
+    place = {"folder": schemas.folder_of(source.file_uri), "clock_fingerprint": ELSEWHERE}
+    row = found[0] | {name: getattr(source, name) for name in names} | place
+    row["indexed_at"] = dt.datetime.now(dt.UTC)
+    derived = {
+        name: _renamed(scan(table, table.schema.names, ours), old_id, source, name)
+        for name, table in tables.all().items()
+        if name in ("events", *publishing.DERIVED)
+    }
+    videos = pa.Table.from_pylist([row], schema=schemas.VIDEOS)
+    new = publishing.checked(videos, embedding_dim=tables.meta.embedding_dim, **derived)
+    recordings.copy(tables, old_id, source.video_id)
+    publishing.publish(tables, new)
+    return True
 
 
 def publish_features(tables: Tables, features: pa.Table) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 import pyarrow.compute as pc
 
 from marc_core.filenames import canonical, is_below
-from marc_core.memory.filters import is_in
+from marc_core.memory.filters import filter_to_sql, is_in
 from marc_core.memory.tables import scan
 from marc_core.question import EventFilter
 from marc_core.schemas import TextKind
@@ -39,6 +39,7 @@ def why_nothing(store: MemoryStore, filter: EventFilter) -> str:
         or _unknown_tags(videos, filter)
         or _unknown_kinds(store, filter)
         or _no_clock(videos, filter)
+        or _hidden(store, filter)
         or _not_together(filter)
     )
 
@@ -97,6 +98,17 @@ def _no_clock(videos: pa.Table, filter: EventFilter) -> str:
     return (
         f"No event passes the filters. The memory's videos were begun between "
         f"{range_['min']:%Y-%m-%dT%H:%M:%SZ} and {range_['max']:%Y-%m-%dT%H:%M:%SZ}."
+    )
+
+
+def _hidden(store: MemoryStore, filter: EventFilter) -> str:
+    names = store.tables.events.schema.names
+    hidden = store.tables.events.count_rows(filter_to_sql(filter, names))
+    if not hidden or store.tables.events.count_rows(store.condition(filter)):
+        return ""
+    return (
+        f"The {hidden:,} events that pass are hidden, because others show the same. `marc dedup "
+        "--undo` shows them again."
     )
 
 

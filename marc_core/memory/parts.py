@@ -209,6 +209,18 @@ def clock_text(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
+def copy(tables: Tables, old_id: str, new_id: str) -> None:
+    """Give a video the parts of another one of the same content, which may have none."""
+    rows = [
+        row | {"part_id": schemas.make_part_id(new_id, row["part"]), "video_id": new_id}
+        for row in rows_of(tables, f"video_id = {quote(old_id)}").to_pylist()
+    ]
+    delete(tables, [new_id])
+    if rows:
+        table = table_of(tables, create=True)
+        merge(table, "part_id", pa.Table.from_pylist(rows, schema=schemas.PARTS))
+
+
 def delete(tables: Tables, video_ids: Sequence[str]) -> None:
     """Forget the parts of these videos."""
     table = table_of(tables)

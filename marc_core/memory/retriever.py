@@ -24,7 +24,8 @@ from lancedb.query import FullTextOperator, MatchQuery, PhraseQuery
 from marc_core.archive import SearchHit
 from marc_core.config import RetrieveConfig
 from marc_core.errors import MemoryStoreError
-from marc_core.memory.filters import filter_to_sql, is_in
+from marc_core.memory.filters import is_in
+from marc_core.memory.hiding import SHOWN
 from marc_core.memory.store import MemoryStore
 from marc_core.memory.tables import has_text_index, missing_columns, scan
 from marc_core.question import EventFilter, SearchQuery
@@ -90,7 +91,7 @@ def _search(
         _Ranking(
             query,
             vector_D.astype(np.float32),
-            filter_to_sql(query.filter, names),
+            store.condition(query.filter),
             config.hybrid,
             known if query.text is not None else None,
         )
@@ -111,7 +112,7 @@ def _search(
 
 def events(store: MemoryStore, filter: EventFilter, *, limit: int) -> list[SearchHit]:
     """Return up to `limit` visible events that pass the filter: by uri, then by time."""
-    where = filter_to_sql(filter, store.tables.events.schema.names)
+    where = store.condition(filter)
     found = scan(store.tables.events, ["event_id", "video_id"], where).to_pydict()
     uris = store.visible_uris(found["video_id"])
     named = zip(found["event_id"], found["video_id"], strict=True)
@@ -226,7 +227,7 @@ def _by_vector(
             .nprobes(store.config.nprobes)
             .refine_factor(store.config.refine_factor)
         )
-        if where is not None and _is_narrow(store, where):
+        if where not in (None, SHOWN) and _is_narrow(store, where):
             query = query.bypass_vector_index()
         for row in _run(query, [*_columns(store), "_distance", *named], limit, where):
             row["cosine"] = 1.0 - row.pop("_distance")

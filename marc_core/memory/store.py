@@ -21,11 +21,19 @@ from marc_core.config import MemoryConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.feature_rows import HEAD_TOKENS, read_features, tokens_a_row
 from marc_core.filenames import names_a_stream, spellings
-from marc_core.memory import changes, embeddings, maintenance, publishing, stage_texts
+from marc_core.memory import (
+    changes,
+    embeddings,
+    hiding,
+    maintenance,
+    publishing,
+    stage_texts,
+)
 from marc_core.memory import gaps as gap_rows
 from marc_core.memory import parts as recordings
-from marc_core.memory.filters import is_in, quote
+from marc_core.memory.filters import filter_to_sql, is_in, quote
 from marc_core.memory.gc import GcPolicy, collect
+from marc_core.memory.kept import Kept
 from marc_core.memory.rows import conform
 from marc_core.memory.tables import (
     RUNS,
@@ -37,6 +45,7 @@ from marc_core.memory.tables import (
     open_tables,
     scan,
 )
+from marc_core.question import EventFilter
 from marc_core.types import VideoSource
 
 if TYPE_CHECKING:
@@ -45,6 +54,7 @@ if TYPE_CHECKING:
 STATES = (
     "video_id", "uri", "num_streams", "status", "attempts", "error_class",
     "cuts_fingerprint", "embeddings_fingerprint", "features_fingerprint", "texts_fingerprint",
+    "clock_fingerprint",
 )  # fmt: skip
 _OF_AN_ATTEMPT = (
     "status", "error_class", "error_message", "warnings", "attempts", "cuts_fingerprint",
@@ -59,6 +69,7 @@ class MemoryStore:
     def __init__(self, tables: Tables, config: MemoryConfig) -> None:
         self.tables = tables
         self.config = config
+        self._hidden = Kept(tables)
 
     @classmethod
     def open(
@@ -131,12 +142,14 @@ class MemoryStore:
         self._begin_write()
         new = publishing.checked(videos, events, features, texts, self.meta.embedding_dim)
         publishing.publish(self.tables, new)
+        hiding.release(self.tables, new.video_ids)
 
     def plan_parts(self, videos: pa.Table, parts: pa.Table) -> None:
         """Keep which parts these recordings have: rows of `videos`, and of schemas.PARTS.
         What the memory held of the videos goes. Raises MemoryStoreError."""
         self._begin_write()
         recordings.plan(self.tables, videos, parts)
+        hiding.release(self.tables, videos["video_id"].to_pylist())
 
     def publish_part(
         self, part: pa.Table, events: pa.Table, features: pa.Table | None, texts: pa.Table | None
@@ -145,6 +158,7 @@ class MemoryStore:
         processes at once. Raises MemoryStoreError for rows that break a rule."""
         self._begin_write()
         recordings.publish(self.tables, part, events, features, texts)
+        hiding.release(self.tables, part["video_id"].to_pylist())
 
     def record_failed_parts(self, parts: pa.Table) -> None:
         """Record that these parts could not be indexed."""
@@ -215,6 +229,27 @@ class MemoryStore:
         self._begin_write()
         return changes.rename_videos(self.tables, moves)
 
+    def copy_videos(self, copies: Mapping[VideoSource, str]) -> list[str]:
+        """Give these files the events, texts and features of the video of the same content that is
+        indexed already. copies: file -> its video_id.
+
+        Returns the new ids; a file whose original has no visible events is left out. Raises
+        MemoryStoreError.
+        """
+        self._begin_write()
+        return changes.copy_videos(self.tables, copies)
+
+    def hide_duplicates(self, events: Mapping[str, str], videos: Mapping[str, str]) -> int:
+        """Hide events (event_id -> the one that is kept) and whole videos (the same by video_id)
+        from every search; return how many events were shown before. `show_duplicates` undoes it."""
+        self._begin_write()
+        return hiding.hide(self.tables, events, videos)
+
+    def show_duplicates(self, video_ids: Sequence[str] | None = None) -> int:
+        """Show hidden events again, of these videos or all; return their number."""
+        self._begin_write()
+        return hiding.show(self.tables, video_ids)
+
     def publish_features(self, features: pa.Table) -> None:
         """Replace the features of videos that are indexed; their cuts and embeddings stay.
 
@@ -249,6 +284,7 @@ class MemoryStore:
         if not embeddings.exchange(self.tables, encoder_fingerprint, embedding_dim):
             return False
         self.tables = open_tables(self.config)
+        self._hidden = Kept(self.tables)
         self.complete_switch()
         return True
 
@@ -323,6 +359,14 @@ class MemoryStore:
     def gaps(self) -> list[gap_rows.Gap]:
         """Return the gaps of live sources, in order of time."""
         return gap_rows.listed(self.tables)
+
+    def condition(self, filter: EventFilter) -> str | None:
+        """Return the condition on rows of `events` that pass a filter and are not hidden; None
+        where all are."""
+        hidden = self._hidden.get("hidden", lambda: hiding.count_hidden(self.tables))
+        asked = filter_to_sql(filter, self.tables.events.schema.names)
+        parts = [asked, hiding.SHOWN if hidden else None]
+        return " AND ".join(part for part in parts if part) or None
 
     def last_config(self) -> str | None:
         """Return the YAML of the configuration of the latest run with the memory's encoder."""

@@ -1,1 +1,1 @@
-"""Wall clocks: zones, and times as people write them."""
+"""When a video was recorded: which of its sources says so, and times as people write them."""

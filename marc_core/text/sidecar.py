@@ -16,9 +16,11 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeGuard
 
 from marc_core.errors import SourceError
+from marc_core.recorded.zones import in_zone, zone_of
 from marc_core.text.captions import Caption, decode_text, parse_captions
 from marc_core.types import SidecarFile, VideoSource
 from marc_core.video.beside import (
@@ -114,8 +116,10 @@ class Sidecar:
         )
 
 
-def read_sidecar(source: VideoSource, options: Mapping[str, str]) -> Sidecar:
+def read_sidecar(source: VideoSource, options: Mapping[str, str], zone: str = "") -> Sidecar:
     """Return what the files listed beside `source` say.
+
+    zone: `clock.zone`, in which a `recorded_at` without an offset is read; empty refuses it.
 
     Never raises for a file: what cannot be read becomes a warning. A file that could not be fetched
     is left out of the fingerprint, so that the next run tries it again.
@@ -133,7 +137,7 @@ def read_sidecar(source: VideoSource, options: Mapping[str, str]) -> Sidecar:
         try:
             text, remark = _fetch(file, options, fetched)
             if ending == METADATA_ENDING:
-                metadata, problems = parse_metadata(text)
+                metadata, problems = parse_metadata(text, zone)
             elif ending in UNREAD_ENDINGS:
                 problems = [f"is not read. Captions come from {', '.join(CAPTION_ENDINGS)} files."]
             elif language not in captions:
@@ -189,7 +193,7 @@ def _in_order(captions: Sequence[Caption]) -> tuple[Caption, ...]:
     return tuple(sorted(captions, key=lambda c: (c.start_s, c.end_s, c.language or "", c.file)))
 
 
-def parse_metadata(text: str) -> tuple[dict[str, Any], list[str]]:
+def parse_metadata(text: str, zone: str = "") -> tuple[dict[str, Any], list[str]]:
     """Return ({"camera": str, "tags": (str, ...), "recorded_at": datetime,
     "synthetic": bool}, what was wrong).
 
@@ -202,8 +206,11 @@ def parse_metadata(text: str) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(data, dict):
         raise SourceError(f"must hold one JSON object. Got {type(data).__name__}.")
     readers: dict[str, Callable[[Any], Any]] = {
-        "camera": _camera, "tags": _tags, "recorded_at": _recorded_at, "synthetic": _synthetic
-    }  # fmt: skip
+        "camera": _camera,
+        "tags": _tags,
+        "recorded_at": partial(_recorded_at, zone=zone),
+        "synthetic": _synthetic,
+    }
     values, problems = {}, []
     for key in readers.keys() & data.keys():
         if data[key] is None:
@@ -246,7 +253,7 @@ def _synthetic(value: Any) -> bool:
     return value
 
 
-def _recorded_at(value: Any) -> dt.datetime:
+def _recorded_at(value: Any, zone: str = "") -> dt.datetime:
     rule = (
         "recorded_at must be an ISO 8601 time with its UTC offset, such as "
         f"2026-03-01T22:15:00+01:00, between the years {_FIRST_YEAR} and {_LAST_YEAR}."
@@ -255,6 +262,12 @@ def _recorded_at(value: Any) -> dt.datetime:
         moment = dt.datetime.fromisoformat(value)
     except (TypeError, ValueError):
         raise ValueError(rule) from None
+    place = zone_of(zone)
+    if moment.tzinfo is None and place is not None:
+        try:
+            moment = in_zone(moment, place)
+        except ValueError as error:
+            raise ValueError(f"recorded_at must be one moment: {error}.") from None
     if moment.tzinfo is None or not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
         raise ValueError(rule)
     return moment

@@ -33,6 +33,7 @@ from marc_core.errors import (
     VideoLimitError,
 )
 from marc_core.filenames import shown
+from marc_core.recorded.sources import tags_of
 from marc_core.types import VideoInfo
 from marc_core.video import edits
 from marc_core.video.encryption import check_not_encrypted, check_not_scrambled, check_packet
@@ -255,6 +256,7 @@ def _info(
         num_frames=stream.frames or None,
         num_streams=len(_pictured(container)),
         has_audio=bool(container.streams.audio),
+        clock_tags=tags_of(stream.metadata, container.metadata),
     )
 
 

@@ -18,6 +18,7 @@ from jobs.options import quoted, split_arguments
 from jobs.progress import progress_bar
 from jobs.training.cgrpo_config import CGrpoJobConfig
 from marc_core.config import AnswerConfig, IndexConfig, load_config
+from marc_core.duplicates.config import DedupConfig
 from marc_core.evaluation.config import EvaluateConfig
 from marc_core.train_set.config import TrainSetConfig
 from serving.config import ServeConfig
@@ -29,7 +30,7 @@ TAKES: dict[str, type] = {
     "evaluate": EvaluateConfig,
     "train-set": TrainSetConfig, "train": CGrpoJobConfig, "status": IndexConfig,
     "videos": IndexConfig, "delete": IndexConfig, "optimize": IndexConfig, "gc": ServeConfig,
-    "serve": ServeConfig,
+    "serve": ServeConfig, "dedup": DedupConfig, "export": AnswerConfig, "import": IndexConfig,
 }  # fmt: skip
 """Commands whose help shows a setting, and the configuration that it must fit."""
 runner = CliRunner()

@@ -31,11 +31,12 @@ export function duration(seconds) {
   return seconds < 60 ? `${seconds.toFixed(1)} s` : clock(seconds);
 }
 
-/** An ISO 8601 time as this browser's country writes it, or the text itself where it is none. */
+/** An ISO 8601 time as this browser's country writes it, to the second and with the zone that it is
+    shown in, or the text itself where it is none. */
 export function moment(text) {
   const time = new Date(text);
   if (Number.isNaN(time.getTime())) return text;
-  return time.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  return time.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
 }
 
 /** plural(1, "video") -> "1 video"; plural(2, "video") -> "2 videos". */

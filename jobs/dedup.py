@@ -1,0 +1,142 @@
+"""`marc dedup`: lists what is the same content in a memory, hides it, shows it again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from jobs.common import clear_errors, print_json
+from jobs.options import ConfigOption, JsonOption, MemoryOption, memory_override, setting
+from jobs.terminal import console, out, plain, say
+from marc_core.display import clock
+from marc_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from marc_core.duplicates.find import Duplicate
+    from marc_core.memory import MemoryStore
+
+
+def dedup(
+    settings: Annotated[list[str] | None, setting("similarity=0.97")] = None,
+    memory: MemoryOption = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Hide what is listed from every search.")
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Show again what an earlier --apply has hidden.")
+    ] = False,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Only bytes (equal files), or only similar (equal events in time)."),
+    ] = None,
+    video: Annotated[
+        list[str] | None,
+        typer.Option("--video", help="Only copies that are this video (id or address)."),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List events and videos that are the same content as others: equal files, and copies whose
+    events look alike, are as long and follow at the same distances.
+
+    Without --apply nothing is changed. What is hidden is not found any more, and not lost: --undo
+    shows it again, and so does deleting or cutting anew what was kept.
+
+    Examples: marc dedup --memory runs/memory similarity=0.97
+    marc dedup --memory runs/memory --kind bytes --apply
+    marc dedup --memory runs/memory --undo
+    """
+    from marc_core.config import load_config
+    from marc_core.duplicates.config import DedupConfig
+    from marc_core.duplicates.find import find_duplicates
+    from marc_core.memory import MemoryStore
+
+    with clear_errors():
+        if kind not in (None, "bytes", "similar"):
+            raise ConfigError(f"--kind must be bytes or similar. Got '{kind}'.")
+        if apply and undo:
+            raise ConfigError("--apply hides, --undo shows again: give one of them.")
+        overrides = [*memory_override(memory), *(settings or ())]
+        resolved = load_config(DedupConfig, files=config or (), overrides=overrides)
+        store = MemoryStore.open(resolved.memory)
+        ids = None if video is None else [_id_of(store, name) for name in video]
+        if undo:
+            shown = store.show_duplicates(ids)
+            if as_json:
+                print_json({"shown": shown})
+            else:
+                out.print(f"{shown:,} events are shown again.")
+            return
+        with _bar() as progress:
+            found = find_duplicates(store, resolved, progress)
+        found = [
+            one
+            for one in found
+            if kind in (None, one.kind) and (ids is None or one.video_id in ids)
+        ]
+        hidden = _hide(store, found) if apply else 0
+        if as_json:
+            print_json({"duplicates": [_plain(one) for one in found], "hidden": hidden})
+        else:
+            _print(found, apply, hidden)
+
+
+def _hide(store: MemoryStore, found: Sequence[Duplicate]) -> int:
+    events = {key: kept for one in found for key, kept in one.events.items()}
+    videos = {one.video_id: one.of_video_id for one in found if one.whole}
+    return store.hide_duplicates(events, videos)
+
+
+def _id_of(store: MemoryStore, name: str) -> str:
+    row = store.get_video(name)
+    if row is None:
+        raise ConfigError(f"The memory has no video '{name}'. Name it by its id or address.")
+    return str(row["video_id"])
+
+
+def _plain(one: Duplicate) -> dict[str, Any]:
+    return dataclasses.asdict(one) | {"num_events": len(one.events)}
+
+
+def _print(found: Sequence[Duplicate], applied: bool, hidden: int) -> None:
+    if not found:
+        out.print("Nothing that is shown is the same as anything else.")
+        return
+    table = Table("video", "same as", "what", "events", "shifted by")
+    for one in found:
+        kind = "the same bytes" if one.kind == "bytes" else "looks the same"
+        what = f"{kind}, {'all of it' if one.whole else 'a part'}"
+        shift = clock(one.offset_s) if abs(one.offset_s) >= 0.05 else ""
+        cells = (one.uri, one.of_uri, what, f"{len(one.events):,}", shift)
+        table.add_row(*(plain(cell) for cell in cells))
+    out.print(table)
+    events = sum(len(one.events) for one in found)
+    whole = sum(one.whole for one in found)
+    said = f"{events:,} events, {whole:,} videos as a whole"
+    if applied:
+        say(f"{said}: hidden, {hidden:,} events now. `marc dedup --undo` shows them again.")
+    else:
+        say(f"{said}. Nothing was changed; --apply hides them.")
+
+
+class _bar:
+    """A bar on a terminal while pairs of videos are compared."""
+
+    def __init__(self) -> None:
+        self.bar = Progress(
+            TextColumn("comparing videos"), BarColumn(), MofNCompleteColumn(),
+            console=console, disable=not console.is_terminal, transient=True,
+        )  # fmt: skip
+        self.task = self.bar.add_task("", total=None)
+
+    def __enter__(self):
+        self.bar.start()
+        return lambda done, total: self.bar.update(self.task, completed=done, total=total)
+
+    def __exit__(self, *_):
+        self.bar.stop()

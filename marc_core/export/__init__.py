@@ -1,0 +1,1 @@
+"""What a memory holds, for other programs: rows, edit lists, captions."""
