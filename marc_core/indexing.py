@@ -16,7 +16,7 @@ import datetime as dt
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,7 +29,14 @@ from marc_core.fingerprints import Fingerprints, features_names, fingerprints_of
 from marc_core.frame_cap import cap_frames
 from marc_core.recorded.rows import recorded_row
 from marc_core.text_rows import joined_texts, recorded_columns, sidecar_rows
-from marc_core.types import DecodeSummary, Event, EventFeatures, Span, VideoSource
+from marc_core.types import (
+    DecodeSummary,
+    Event,
+    EventFeatures,
+    Span,
+    VideoInfo,
+    VideoSource,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -228,6 +235,7 @@ def encode_video(
     stage 1 never looks beyond its event, so it can run before any question is known).
     """
     sidecar = sidecar.on_clock_of(decoded.summary.start_s, decoded.summary.end_s)
+    sidecar = with_own_word(sidecar, decoded.summary.info)
     parts = cut(decoded, encoder, config.events)
     fingerprints = fingerprints_of(
         config, encoder.fingerprint, tower.fingerprint if tower else None
@@ -332,6 +340,11 @@ def _summary_columns(summary: DecodeSummary) -> dict[str, Any]:
         "decode_backend": summary.backend,
         "decode_reason": summary.backend_reason,
     }
+
+
+def with_own_word(sidecar: Sidecar, info: VideoInfo) -> Sidecar:
+    """Return the sidecar of a video, synthetic where the video itself says so."""
+    return replace(sidecar, synthetic=sidecar.synthetic or info.synthetic)
 
 
 def sidecar_columns(sidecar: Sidecar) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from marc_core.indexing import (
     feature_rows,
     sidecar_columns,
     text_rows,
+    with_own_word,
 )
 from marc_core.recorded.rows import recorded_row
 from marc_core.types import VideoInfo, VideoSource
@@ -94,7 +95,7 @@ def plan_rows(
     )
     video = base_row(source, attempts, fingerprints) | {
         **_info_columns(info),
-        **sidecar_columns(sidecar),
+        **sidecar_columns(with_own_word(sidecar, info)),
         "content_digest": content_digest,
         **recorded,
         "start_s": start_s,
@@ -172,6 +173,7 @@ def encode_part(
     """Embed a part's sampled frames, cut it into events and return all of its rows."""
     start_s, number = work.part.video_start_s, work.part.number
     sidecar = sidecar.on_clock_of(start_s, work.end_s)
+    sidecar = with_own_word(sidecar, seen.summary.info)
     decoded = DecodedVideo(
         summary=seen.summary,
         content_digest="",

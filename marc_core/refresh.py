@@ -59,7 +59,7 @@ def _update(
     store: MemoryStore, sidecars: Mapping[str, tuple[VideoSource, Sidecar]], clock: ClockConfig
 ) -> int:
     ours = is_in("video_id", list(sidecars))
-    named = ["video_id", "warnings", "clock_tags", "duration_s"]
+    named = ["video_id", "warnings", "clock_tags", "duration_s", "synthetic"]
     videos = scan(store.tables.videos, named, f"{ours} AND num_events > 0").to_pylist()
     columns = ["video_id", "event_id", "video_start_s", "start_s", "end_s"]
     events: dict[str, list[tuple[str, float, float, float]]] = {}
@@ -103,7 +103,8 @@ def _said(
         "tags": list(sidecar.tags),
         "warnings": [*kept, *sidecar.warnings, *doubts],
         "texts_fingerprint": sidecar.fingerprint,
-        "synthetic": sidecar.synthetic,
+        # What the video itself says of being synthetic is not lost.
+        "synthetic": sidecar.synthetic or bool(row["synthetic"]),
         **recorded,
     }
 

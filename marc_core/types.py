@@ -80,6 +80,7 @@ class VideoInfo:
     `num_frames` and `duration_s` are the container's promise and None where it makes none.
     `num_streams`: video streams of the file, cover pictures not counted. `clock_tags`: what the
     container says of its wall clock, as it says it (`marc_core.recorded.sources.TAGS`).
+    `synthetic`: whether the file says, by `SYNTHETIC_COMMENT`, that it is rendered.
     """
 
     codec: str
@@ -94,7 +95,11 @@ class VideoInfo:
     mirrored: bool = False
     num_streams: int = 1
     clock_tags: Mapping[str, str] = field(default_factory=dict)
+    synthetic: bool = False
 
+
+SYNTHETIC_COMMENT = "synthetic video, rendered by MARC"
+"""The comment in a file's metadata by which it says that it is rendered, not filmed."""
 
 SOUND_RATE = 16_000
 """Samples of sound a second (what voice activity and speech models read)."""

@@ -75,6 +75,7 @@ def plan_texts(store: MemoryStore, found: pa.ChunkedArray, config: MethodConfig)
 
     auto leaves synthetic videos out. No model is touched where no video comes into question.
     """
+    store.refresh()  # the videos that were indexed a moment ago
     rows = store.videos(columns=_COLUMNS)
     visible = pc.greater(pc.fill_null(rows["num_events"], 0), 0)
     rows = rows.filter(pc.and_(visible, pc.is_in(rows["video_id"], pc.unique(found))))

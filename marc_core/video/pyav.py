@@ -34,7 +34,7 @@ from marc_core.errors import (
 )
 from marc_core.filenames import shown
 from marc_core.recorded.sources import tags_of
-from marc_core.types import VideoInfo
+from marc_core.types import SYNTHETIC_COMMENT, VideoInfo
 from marc_core.video import edits
 from marc_core.video.encryption import check_not_encrypted, check_not_scrambled, check_packet
 from marc_core.video.orientation import Orientation, orientation_of
@@ -257,6 +257,7 @@ def _info(
         num_streams=len(_pictured(container)),
         has_audio=bool(container.streams.audio),
         clock_tags=tags_of(stream.metadata, container.metadata),
+        synthetic=container.metadata.get("comment") == SYNTHETIC_COMMENT,
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marc_core.errors import ConfigError
+from marc_core.types import SYNTHETIC_COMMENT
 from marc_core.world.render import render_frames
 from marc_core.world.types import WorldVideo
 
@@ -33,8 +34,8 @@ def write_mp4(video: WorldVideo, path: str | Path) -> Path:
 
     Frame i is rendered at i / fps; a file has round(duration_s * fps) frames. One encoder thread
     and fixed settings: the same PyAV version writes the same bytes. The file appears under its
-    name only when it is complete, and a file beside it says that it is synthetic. Raises
-    ConfigError when `size_px` is odd.
+    name only when it is complete. It says that it is synthetic, and so does a file beside it.
+    Raises ConfigError when `size_px` is odd.
     """
     size, fps = video.config.size_px, video.fps
     if size % 2:
@@ -44,6 +45,7 @@ def write_mp4(video: WorldVideo, path: str | Path) -> Path:
     partial = path.with_name(f".{path.name}.part")
     count = round(video.duration_s * fps)
     with av.open(str(partial), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        container.metadata["comment"] = SYNTHETIC_COMMENT
         stream = container.add_stream("libx264", rate=fps)
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"

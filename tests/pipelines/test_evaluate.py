@@ -138,7 +138,7 @@ def test_from_a_memory_with_files_of_the_world(tmp_path: Path) -> None:
     samples, _ = load_questions(config)
     assert {Path(s.path) for s in samples} == set(folder.glob("*.mp4"))
     gone = max(folder.glob("*.mp4"))
-    index = [f"archive=['{folder / min(p.name for p in folder.iterdir())}']"]
+    index = [f"archive=['{folder / min(p.name for p in folder.glob('*.mp4'))}']"]
     index_archive(load_config(
         IndexConfig, preset="tiny", overrides=[*index, f"memory.uri='{memory}'"]
     ))  # fmt: skip

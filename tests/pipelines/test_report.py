@@ -98,7 +98,7 @@ def test_lines_say_what_is_and_what_to_do(store: MemoryStore, tmp_path: Path) ->
     assert sorted(listing.ignored_names) == ["[c].braw", "a.r3d", "b.R3D"]
     assert [line.replace(names, "NAMES") for line in lines] == [
         "6 videos found",
-        "1 indexed now: 1 events from 0.6 min of video in 10.0 s (3.6 x real time)",
+        "1 indexed now: 1 event from 0.6 min of video in 10.0 s (3.6 x real time)",
         "1 already there",
         "1 failed now",
         "1 still failing since an earlier run, not tried again (retry_failed=true tries)",

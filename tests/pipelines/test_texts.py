@@ -72,11 +72,13 @@ def texts_pass(store: MemoryStore, config: IndexConfig) -> dict[str, str]:
 
 
 def said(store: MemoryStore, name: str) -> list[str]:
+    store.refresh()
     (video,) = [v for v in store.videos().to_pylist() if v["uri"].endswith(name)]
     return store.events_of(video["video_id"])["text"].to_pylist()
 
 
 def video(store: MemoryStore, name: str) -> dict:
+    store.refresh()
     (row,) = [v for v in store.videos().to_pylist() if v["uri"].endswith(name)]
     return row
 

@@ -140,7 +140,9 @@ def test_without_positions_in_the_index_a_phrase_is_searched_as_words(store, fak
 
 
 WORDS = st.sampled_from(['"', "'", "\\", "(", ")", "*", "~", "^", ":", "AND", "dog", " ", "\0"])
-HOSTILE = st.lists(st.one_of(WORDS, st.text(st.characters(), max_size=3)), max_size=8).map("".join)
+HOSTILE = st.lists(
+    st.one_of(WORDS, st.text(st.characters(codec="utf-8"), max_size=3)), max_size=8
+).map("".join)
 
 
 @settings(
