@@ -60,12 +60,12 @@ def options(
 
 COMMANDS = (
     demo, index, watch, search, ask, summarize, evaluate, train_set, train, push, status, videos,
-    prune, dedup, export, delete, gc, optimize, submit, serve, reload, mcp,
+    prune, dedup, export, import_, delete, gc, optimize, submit, serve, reload, mcp,
 )  # fmt: skip
 for command in COMMANDS:
     # Typer would end a command with 1 where nobody reads what it prints.
-    app.command()(clear_errors()(command))
-app.command("import")(clear_errors()(import_))
+    name = command.__name__.strip("_").replace("_", "-")
+    app.command(name)(clear_errors()(command))
 app.add_typer(keys_app)
 
 

