@@ -50,7 +50,8 @@ def test_shipped_configurations_are_found_by_name(installed: Installed) -> None:
 
 def test_index_and_search(installed: Installed, clip_writer: Callable[..., Path]) -> None:
     for seed in range(2):
-        clip_writer(installed.home / "archive" / f"clip{seed}.mp4", seed=seed)
+        clip = clip_writer(installed.home / "archive" / f"clip{seed}.mp4", seed=seed)
+        clip.with_suffix(".json").write_text('{"synthetic": true}')  # else found by text alone
     report = json.loads(installed.marc("index", "archive", "--memory", "memory", "--json").stdout)
     assert report["indexed"] == 2
     found = json.loads(
