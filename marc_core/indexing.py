@@ -16,8 +16,8 @@ import datetime as dt
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -25,18 +25,12 @@ import pyarrow as pa
 from marc_core import schemas
 from marc_core.config import EventConfig, IndexConfig, MethodConfig
 from marc_core.digest import content_digest
-from marc_core.fingerprints import Fingerprints, features_names, fingerprints_of
+from marc_core.fingerprints import features_names, fingerprints_of
 from marc_core.frame_cap import cap_frames
 from marc_core.recorded.rows import recorded_row
 from marc_core.text_rows import joined_texts, recorded_columns, sidecar_rows
-from marc_core.types import (
-    DecodeSummary,
-    Event,
-    EventFeatures,
-    Span,
-    VideoInfo,
-    VideoSource,
-)
+from marc_core.types import DecodeSummary, Event, EventFeatures, Span, VideoSource
+from marc_core.video_rows import base_row, sidecar_columns, summary_columns, with_own_word
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,11 +46,6 @@ _FRAMES_PER_CALL = 128
 0.3 GB for frames of 128 tokens, lie in memory at once)."""
 THUMBNAIL_SIDE_PX = 320
 JPEG_QUALITY = 85
-QUARANTINED_KINDS = frozenset({"timeout", "decoder_crash"})
-"""What stalls or kills a decoder: tried `max_attempts` times, then left alone."""
-TRANSIENT_KINDS = QUARANTINED_KINDS | {"source", "worker_lost", "internal"}
-"""Failures that a later attempt may not meet again, and that every run tries again; all others are
-the file's own."""
 
 
 class VisionEncoder(Protocol):
@@ -236,7 +225,6 @@ def encode_video(
     """
     sidecar = sidecar.on_clock_of(decoded.summary.start_s, decoded.summary.end_s)
     sidecar = with_own_word(sidecar, decoded.summary.info)
-    parts = cut(decoded, encoder, config.events)
     fingerprints = fingerprints_of(
         config, encoder.fingerprint, tower.fingerprint if tower else None
     )
@@ -247,141 +235,95 @@ def encode_video(
         duration_s=decoded.summary.end_s - decoded.summary.start_s,
         config=config.clock,
     )
+    rows = encode_events(
+        source,
+        decoded,
+        sidecar,
+        recorded["recorded_at"],
+        config=config,
+        encoder=encoder,
+        tower=tower,
+        video_start_s=decoded.summary.start_s,
+    )
     video_row = {
         **base_row(source, attempts, fingerprints),
-        **_summary_columns(decoded.summary),
+        **summary_columns(decoded.summary),
         **sidecar_columns(sidecar),
         "content_digest": decoded.content_digest,
         **recorded,
         "status": schemas.INDEXED,
-        "num_events": len(parts.events),
+        "num_events": rows.events.num_rows,
         "num_parts": 1,
         "texts_fingerprint": sidecar.fingerprint,
         "warnings": [*decoded.summary.warnings, *sidecar.warnings, *doubts],
     }
-    texts = text_rows(source, sidecar, parts.events)
-    features = None
-    if tower is not None:
-        times_S = decoded.times_s[decoded.sampled_index]
-        pairs = ((decoded.sampled_frames[p], times_S[p]) for p in parts.positions)
-        owners = [(_event_id(source, event), source.video_id) for event in parts.events]
-        features = feature_rows(owners, pairs, tower, config)
     return IndexedVideo(
         videos=pa.Table.from_pylist([video_row], schema=schemas.VIDEOS),
-        events=event_rows(
-            source,
-            decoded,
-            sidecar,
-            recorded["recorded_at"],
-            parts,
-            texts,
-            part=0,
-            video_start_s=decoded.summary.start_s,
-        ),
-        texts=texts,
-        features=features,
+        events=rows.events,
+        texts=rows.texts,
+        features=rows.features,
     )
 
 
-def base_row(source: VideoSource, attempts: int, fingerprints: Fingerprints) -> dict[str, Any]:
-    """Return the columns of `videos` that are known before the file is opened."""
-    return {
-        "video_id": source.video_id,
-        "uri": source.uri,
-        "size_bytes": source.size_bytes,
-        "version": source.version,
-        "folder": schemas.folder_of(source.uri),
-        "warnings": [],
-        "attempts": attempts,
-        **fingerprints.columns(),
-        "indexed_at": dt.datetime.now(dt.UTC),
-    }
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventRows:
+    """The rows of the events of a video, or of one of its parts; `features` is None when they are
+    not stored."""
+
+    events: pa.Table
+    texts: pa.Table
+    features: pa.Table | None
 
 
-def failure_row(
+def encode_events(
     source: VideoSource,
+    decoded: DecodedVideo,
+    sidecar: Sidecar,
+    recorded_at: dt.datetime | None,
     *,
-    attempts: int,
-    max_attempts: int,
-    fingerprints: Fingerprints,
-    kind: str,
-    message: str,
-    num_streams: int | None = None,
-) -> pa.Table:
-    """Return the `videos` row of a video that could not be indexed, with its reason.
-
-    A video that kills or stalls its decoder `max_attempts` times is quarantined: no later run
-    touches it unless told to. What may be our own fault, or the store's, never is.
-    """
-    quarantined = kind in QUARANTINED_KINDS and attempts >= max_attempts
-    row = base_row(source, attempts, fingerprints) | {
-        "status": schemas.QUARANTINED if quarantined else schemas.FAILED,
-        "error_class": kind,
-        "error_message": message[:2000],
-        "num_streams": num_streams,
-    }
-    return pa.Table.from_pylist([row], schema=schemas.VIDEOS)
+    config: IndexConfig,
+    encoder: DualEncoder,
+    tower: VisionTower | None,
+    video_start_s: float,
+    part: int = 0,
+) -> EventRows:
+    """Cut what was decoded into events, and return the rows of these; sidecar: on its clock."""
+    made = cut(decoded, encoder, config.events)
+    texts = _text_rows(source, sidecar, made.events, part)
+    features = None
+    if tower is not None:
+        times_S = decoded.times_s[decoded.sampled_index]
+        pairs = ((decoded.sampled_frames[p], times_S[p]) for p in made.positions)
+        owners = [(_event_id(source, event, part), source.video_id) for event in made.events]
+        features = feature_rows(owners, pairs, tower, config)
+    events = _event_rows(source, decoded, sidecar, recorded_at, made, texts, part, video_start_s)
+    return EventRows(events=events, texts=texts, features=features)
 
 
-def _summary_columns(summary: DecodeSummary) -> dict[str, Any]:
-    info = summary.info
-    return {
-        "codec": info.codec,
-        "width": info.width,
-        "height": info.height,
-        "rotation_deg": info.rotation_deg,
-        "num_streams": info.num_streams,
-        "fps": info.fps,
-        "num_frames": summary.num_frames,
-        "num_decode_errors": summary.num_errors,
-        "start_s": summary.start_s,
-        "duration_s": summary.end_s - summary.start_s,
-        "sample_fps": summary.sample_fps,
-        "decode_backend": summary.backend,
-        "decode_reason": summary.backend_reason,
-    }
-
-
-def with_own_word(sidecar: Sidecar, info: VideoInfo) -> Sidecar:
-    """Return the sidecar of a video, synthetic where the video itself says so."""
-    return replace(sidecar, synthetic=sidecar.synthetic or info.synthetic)
-
-
-def sidecar_columns(sidecar: Sidecar) -> dict[str, Any]:
-    """Return what files beside a video say of it, for its row."""
-    return {
-        "camera": sidecar.camera,
-        "tags": list(sidecar.tags),
-        "synthetic": sidecar.synthetic,
-    }
-
-
-def _event_id(source: VideoSource, event: Event, part: int = 0) -> str:
+def _event_id(source: VideoSource, event: Event, part: int) -> str:
     return schemas.make_event_id(source.video_id, part, event.index)
 
 
-def text_rows(
-    source: VideoSource, sidecar: Sidecar, events: Sequence[Event], part: int = 0
+def _text_rows(
+    source: VideoSource, sidecar: Sidecar, events: Sequence[Event], part: int
 ) -> pa.Table:
-    """Return the TEXTS rows of the events of a video, or of one of its parts."""
     spans = [(_event_id(source, event, part), event.start_s, event.end_s) for event in events]
     rows = sidecar_rows(spans, source.video_id, sidecar)
     return pa.Table.from_pylist(rows, schema=schemas.TEXTS)
 
 
-def event_rows(
+def _event_rows(
     source: VideoSource,
     decoded: DecodedVideo,
     sidecar: Sidecar,
     recorded_at: dt.datetime | None,
-    parts: Cut,
+    made: Cut,
     texts: pa.Table,
     part: int,
     video_start_s: float,
 ) -> pa.Table:
-    """Return the `events` rows of a video, or of one of its parts."""
     rows, text_of = [], joined_texts(texts)
-    for event, positions in zip(parts.events, parts.positions, strict=True):
+    for event, positions in zip(made.events, made.positions, strict=True):
         span = (video_start_s, event.start_s, event.end_s)
         event_id = _event_id(source, event, part)
         rows.append(
@@ -396,7 +338,7 @@ def event_rows(
                 "boundary_kind": event.kind,
                 "boundary_score": event.score,
                 "frame_times_s": decoded.times_s[decoded.sampled_index[positions]].tolist(),
-                "embedding": event_embedding(parts.embeddings_SD[positions]),
+                "embedding": event_embedding(made.embeddings_SD[positions]),
                 "thumbnail": thumbnail(decoded.sampled_frames[positions[len(positions) // 2]]),
                 "text": text_of.get(event_id),
                 "folder": schemas.folder_of(source.uri),
@@ -404,7 +346,7 @@ def event_rows(
                 **recorded_columns(recorded_at, *span),
             }
         )
-    return pa.Table.from_pylist(rows, schema=schemas.events_schema(parts.embeddings_SD.shape[1]))
+    return pa.Table.from_pylist(rows, schema=schemas.events_schema(made.embeddings_SD.shape[1]))
 
 
 def event_embedding(embeddings_FD: NDArray[np.float32]) -> NDArray[np.float32]:

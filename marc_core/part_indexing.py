@@ -21,20 +21,17 @@ import pyarrow as pa
 from marc_core import schemas
 from marc_core.config import IndexConfig, VideoConfig
 from marc_core.fingerprints import Fingerprints, fingerprints_of
-from marc_core.indexing import (
+from marc_core.indexing import DecodedVideo, encode_events
+from marc_core.recorded.rows import recorded_row
+from marc_core.types import VideoSource
+from marc_core.video.parts import Part
+from marc_core.video_rows import (
     QUARANTINED_KINDS,
-    DecodedVideo,
     base_row,
-    cut,
-    event_rows,
-    feature_rows,
+    info_columns,
     sidecar_columns,
-    text_rows,
     with_own_word,
 )
-from marc_core.recorded.rows import recorded_row
-from marc_core.types import VideoInfo, VideoSource
-from marc_core.video.parts import Part
 
 if TYPE_CHECKING:
     from marc_core.embed import DualEncoder
@@ -94,7 +91,9 @@ def plan_rows(
         config=clock,
     )
     video = base_row(source, attempts, fingerprints) | {
-        **_info_columns(info),
+        **info_columns(info),
+        "decode_backend": "pyav",
+        "decode_reason": "in parts",
         **sidecar_columns(with_own_word(sidecar, info)),
         "content_digest": content_digest,
         **recorded,
@@ -116,19 +115,6 @@ def plan_rows(
         pa.Table.from_pylist([video], schema=schemas.VIDEOS),
         pa.Table.from_pylist(rows, schema=schemas.PARTS),
     )
-
-
-def _info_columns(info: VideoInfo) -> dict[str, Any]:
-    return {
-        "codec": info.codec,
-        "width": info.width,
-        "height": info.height,
-        "rotation_deg": info.rotation_deg,
-        "num_streams": info.num_streams,
-        "fps": info.fps,
-        "decode_backend": "pyav",
-        "decode_reason": "in parts",
-    }
 
 
 def _part_row(
@@ -174,17 +160,6 @@ def encode_part(
     start_s, number = work.part.video_start_s, work.part.number
     sidecar = sidecar.on_clock_of(start_s, work.end_s)
     sidecar = with_own_word(sidecar, seen.summary.info)
-    decoded = DecodedVideo(
-        summary=seen.summary,
-        content_digest="",
-        times_s=seen.times_s,
-        shot_scores=seen.shot_scores,
-        dark=seen.dark,
-        sampled_index=seen.sampled_index,
-        sampled_frames=seen.sampled_frames,
-        span=seen.span,
-    )
-    made = cut(decoded, encoder, config.events)
     fingerprints = fingerprints_of(
         config, encoder.fingerprint, tower.fingerprint if tower else None
     )
@@ -195,16 +170,20 @@ def encode_part(
         duration_s=work.seconds,
         config=config.clock,
     )
-    texts = text_rows(source, sidecar, made.events, number)
-    features = None
-    if tower is not None:
-        times_S = decoded.times_s[decoded.sampled_index]
-        pairs = ((decoded.sampled_frames[p], times_S[p]) for p in made.positions)
-        ids = [schemas.make_event_id(source.video_id, number, e.index) for e in made.events]
-        features = feature_rows([(i, source.video_id) for i in ids], pairs, tower, config)
+    rows = encode_events(
+        source,
+        _decoded(seen),
+        sidecar,
+        recorded["recorded_at"],
+        config=config,
+        encoder=encoder,
+        tower=tower,
+        part=number,
+        video_start_s=start_s,
+    )
     row = _part_row(source.video_id, work, fingerprints, attempts) | {
         "status": schemas.INDEXED,
-        "num_events": len(made.events),
+        "num_events": rows.events.num_rows,
         "num_frames": seen.summary.num_frames,
         "num_decode_errors": seen.summary.num_errors,
         "warnings": list(seen.summary.warnings),
@@ -213,18 +192,23 @@ def encode_part(
     }
     return IndexedPart(
         parts=pa.Table.from_pylist([row], schema=schemas.PARTS),
-        events=event_rows(
-            source,
-            decoded,
-            sidecar,
-            recorded["recorded_at"],
-            made,
-            texts,
-            part=number,
-            video_start_s=start_s,
-        ),
-        texts=texts,
-        features=features,
+        events=rows.events,
+        texts=rows.texts,
+        features=rows.features,
+    )
+
+
+def _decoded(seen: SeenPart) -> DecodedVideo:
+    """Return a part as what `indexing` encodes. The digest is the whole file's, in its row."""
+    return DecodedVideo(
+        summary=seen.summary,
+        content_digest="",
+        times_s=seen.times_s,
+        shot_scores=seen.shot_scores,
+        dark=seen.dark,
+        sampled_index=seen.sampled_index,
+        sampled_frames=seen.sampled_frames,
+        span=seen.span,
     )
 
 

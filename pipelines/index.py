@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,6 +37,7 @@ from marc_core.memory import MemoryStore
 from marc_core.memory.archive import MemoryArchive
 from marc_core.memory.store import STATES
 from marc_core.models.vision_tower import vision_fingerprint
+from marc_core.schemas import TextKind
 from marc_core.text.stages import check_stages
 from marc_core.video import Listing, list_videos, require_decord
 from pipelines.copies import index_once
@@ -86,6 +87,46 @@ def index_archive(
     started = time.monotonic()
     listing, encoder, fingerprints = survey(config)
     found = collect(listing)
+    store = _open(config, encoder)
+    moved = keep_moved(store, found, fingerprints, config)
+    states = store.video_states()
+    forget_readable_folders(store, found, states, listing)
+    plan = plan_archive(found, states, fingerprints, config)
+    count = Counter(progress, plan.work.num_rows + plan.redo.num_rows)
+    run = partial(run_chain, config=config, embedding_dim=encoder.dim, count=count)
+    shared: dict[str, Any] = {"run": run, "store": store, "config": config, "count": count}
+    new = _index_new(plan, fingerprints=fingerprints, **shared)
+    kept = redo_in_rounds(
+        plan.redo,
+        run=run,
+        stage=FeatureStage,
+        config=config,
+        without_outcome=lambda left: without_features(left, store.video_states(), fingerprints),
+    )
+    texts_updated = read_texts_again(store, new.found, config)
+    made, lacking = _make_texts(new.found, tell=tell, **shared)
+    if count.total:
+        store.optimize()
+    return make_report(
+        store,
+        new.found["video_id"],
+        new.tried,
+        time.monotonic() - started,
+        listing,
+        every_stream=config.video.streams == "all",
+        moved=moved,
+        copied=new.copied,
+        texts_updated=texts_updated,
+        blind=MemoryArchive(store, config).blind_videos(),
+        texts_made=made,
+        features_redone=plan.redo.num_rows - len(kept),
+        features_kept=len(kept),
+        kept=kept | lacking,
+    )
+
+
+def _open(config: IndexConfig, encoder: EncoderFacts) -> MemoryStore:
+    """Open the memory, or make it; end what a killed run has begun, and record this one."""
     store = MemoryStore.open(
         config.memory,
         embedding_dim=encoder.dim,
@@ -94,65 +135,62 @@ def index_archive(
     )
     store.complete_switch()
     store.record_run(config_to_yaml(without_credentials(config)))
-    moved = keep_moved(store, found, fingerprints, config)
-    states = store.video_states()
-    forget_readable_folders(store, found, states, listing)
-    plan = plan_archive(found, states, fingerprints, config)
-    count = Counter(progress, plan.work.num_rows + plan.redo.num_rows)
-    run = partial(run_chain, config=config, embedding_dim=encoder.dim, count=count)
-    index = partial(index_work, run=run, store=store, fingerprints=fingerprints, config=config)
-    once = partial(
-        index_once, index=index, store=store, fingerprints=fingerprints, config=config, count=count
-    )
+    return store
+
+
+class _New(NamedTuple):
+    """found: all videos of the archive, streams met meanwhile among them. tried: ids of those that
+    were indexed, in one part or several. copied: how many have got the rows of an equal file."""
+
+    found: pa.Table
+    tried: list[str]
+    copied: int
+
+
+def _index_new(
+    plan: Plan,
+    *,
+    run: Callable[..., Mapping[str, str]],
+    store: MemoryStore,
+    fingerprints: Fingerprints,
+    config: IndexConfig,
+    count: Counter,
+) -> _New:
+    """Index what is new: videos, further streams that their decoding has met, long recordings."""
+    make = partial(chain, config=config, fingerprints=fingerprints)
+    common: dict[str, Any] = {"store": store, "fingerprints": fingerprints, "config": config}
+    once = partial(index_once, index=partial(index_work, run=run, **common), count=count, **common)
     copied = once(plan.work)
-    found, tried = plan.found, plan.work
+    found, tried = plan.found, plan.work["video_id"].to_pylist()
     if config.video.streams == "all" and plan.work.num_rows:
         met = plan_archive(found, store.video_states(), fingerprints, config, from_row=len(found))
         count.add(met.work.num_rows)
         copied += once(met.work)
-        found, tried = pa.concat_tables([found, met.found]), pa.concat_tables([tried, met.work])
-    in_parts = index_parts(
-        found,
-        run=partial(run, make=partial(chain, config=config, fingerprints=fingerprints)),
-        add=count.add,
-        store=store,
-        fingerprints=fingerprints,
-        config=config,
-    )
-    kept = redo_in_rounds(
-        plan.redo,
-        run=run,
-        stage=FeatureStage,
-        config=config,
-        without_outcome=lambda left: without_features(left, store.video_states(), fingerprints),
-    )
-    texts_updated = read_texts_again(store, found, config)
-    texts = plan_texts(store, found["video_id"], config) if _makes_texts(config) else None
-    lacking: dict[str, str] = {}
-    if texts is not None:
-        for line in texts.lines():
-            tell(line)
-        count.total += texts.work.num_rows
-        count(0, 0)
-        lacking = make_texts(texts, run=run, store=store, config=config)
-    if count.total:
-        store.optimize()
-    return make_report(
-        store,
-        found["video_id"],
-        [*tried["video_id"].to_pylist(), *in_parts],
-        time.monotonic() - started,
-        listing,
-        every_stream=config.video.streams == "all",
-        moved=moved,
-        copied=copied,
-        texts_updated=texts_updated,
-        blind=MemoryArchive(store, config).blind_videos(),
-        texts_made={} if texts is None else dict(texts.videos),
-        features_redone=plan.redo.num_rows - len(kept),
-        features_kept=len(kept),
-        kept=kept | lacking,
-    )
+        found = pa.concat_tables([found, met.found])
+        tried += met.work["video_id"].to_pylist()
+    tried += index_parts(found, run=partial(run, make=make), add=count.add, **common)
+    return _New(found, tried, copied)
+
+
+def _make_texts(
+    found: pa.Table,
+    *,
+    run: Callable[..., Mapping[str, str]],
+    store: MemoryStore,
+    config: IndexConfig,
+    count: Counter,
+    tell: Callable[[str], object],
+) -> tuple[dict[TextKind, int], dict[str, str]]:
+    """Make the texts that these videos lack; return videos looked at by kind, and why some have
+    got none, by address."""
+    if not _makes_texts(config):
+        return {}, {}
+    plan = plan_texts(store, found["video_id"], config)
+    for line in plan.lines():
+        tell(line)
+    count.add(plan.work.num_rows)
+    count(0, 0)
+    return dict(plan.videos), make_texts(plan, run=run, store=store, config=config)
 
 
 def _makes_texts(config: IndexConfig) -> bool:

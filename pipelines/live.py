@@ -28,7 +28,6 @@ from marc_core.config import config_to_yaml
 from marc_core.embed import encoder_facts
 from marc_core.errors import MarcError, MemoryStoreError, SourceError
 from marc_core.fingerprints import Fingerprints, fingerprints_of
-from marc_core.indexing import TRANSIENT_KINDS
 from marc_core.live.addresses import checked, kind_of
 from marc_core.live.config import SourceConfig, WatchJobConfig
 from marc_core.live.folders import FolderWatch, has_changed
@@ -41,6 +40,7 @@ from marc_core.schemas import INDEXED
 from marc_core.types import VideoSource
 from marc_core.video.listing import list_videos
 from marc_core.video.source import local_source
+from marc_core.video_rows import TRANSIENT_KINDS
 from pipelines.live_workers import Job, LocalWorkers, RayWorkers
 from pipelines.running import without_credentials
 from pipelines.stages import from_ipc

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from marc_core.config import IndexConfig
 from marc_core.fingerprints import Fingerprints
-from marc_core.indexing import failure_row
 from marc_core.types import VideoSource
+from marc_core.video_rows import failure_row
 from pipelines.plan import LOST
 from pipelines.stages import INDEXED, WORK, DecodeStage, EncodeStage, to_ipc
 

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from marc_core import schemas
 from marc_core.config import IndexConfig
 from marc_core.fingerprints import Fingerprints
-from marc_core.indexing import TRANSIENT_KINDS, failure_row
 from marc_core.types import VideoSource
 from marc_core.video.beside import texts_fingerprint
+from marc_core.video_rows import TRANSIENT_KINDS, failure_row
 from pipelines.stages import WORK
 
 FOUND = pa.schema(

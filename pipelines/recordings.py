@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 from marc_core import schemas
 from marc_core.config import IndexConfig
 from marc_core.fingerprints import Fingerprints
-from marc_core.indexing import TRANSIENT_KINDS
 from marc_core.memory import MemoryStore
 from marc_core.part_indexing import PartWork, failed_part
 from marc_core.types import VideoSource
+from marc_core.video_rows import TRANSIENT_KINDS
 from pipelines.plan import LOST
 from pipelines.retry import in_rounds
 from pipelines.stages import WORK

@@ -22,7 +22,7 @@ from marc_core.config import IndexConfig
 from marc_core.digest import content_digest
 from marc_core.errors import SourceError, VideoError
 from marc_core.fingerprints import Fingerprints
-from marc_core.indexing import DecodedVideo, decode_video, encode_video, failure_row
+from marc_core.indexing import DecodedVideo, decode_video, encode_video
 from marc_core.part_indexing import (
     PartWork,
     encode_part,
@@ -33,6 +33,7 @@ from marc_core.part_indexing import (
 from marc_core.types import Span, VideoSource
 from marc_core.video.parts import Layout
 from marc_core.video.wire import summary_from_fields
+from marc_core.video_rows import failure_row
 from pipelines.parcels import handed_on
 
 if TYPE_CHECKING:

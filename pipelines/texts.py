@@ -28,7 +28,6 @@ from ray.data import Dataset
 
 from marc_core import schemas
 from marc_core.config import IndexConfig, MethodConfig
-from marc_core.indexing import QUARANTINED_KINDS, TRANSIENT_KINDS
 from marc_core.memory import MemoryStore
 from marc_core.memory.stage_texts import COLUMN_OF, OUTCOMES, warning
 from marc_core.schemas import TextKind
@@ -36,6 +35,7 @@ from marc_core.text.stage import Span, StageResult, TextStage
 from marc_core.text.stages import cost_lines, make_stage, stage_names, switched_on
 from marc_core.text_rows import stage_rows
 from marc_core.types import VideoSource
+from marc_core.video_rows import QUARANTINED_KINDS, TRANSIENT_KINDS
 from pipelines.parcels import handed_on
 from pipelines.plan import LOST
 from pipelines.pools import Pools

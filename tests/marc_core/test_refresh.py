@@ -12,11 +12,11 @@ import pytest
 from marc_core import schemas
 from marc_core.config import MemoryConfig
 from marc_core.fingerprints import Fingerprints
-from marc_core.indexing import base_row
 from marc_core.memory import MemoryStore
 from marc_core.refresh import refresh_texts
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
+from marc_core.video_rows import base_row
 
 DIM = 4
 START_S = 50_000.0

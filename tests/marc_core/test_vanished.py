@@ -19,12 +19,12 @@ from marc_core.config import IndexConfig, MemoryConfig
 from marc_core.digest import content_digest
 from marc_core.errors import SourceError
 from marc_core.fingerprints import Fingerprints
-from marc_core.indexing import base_row
 from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from marc_core.vanished import find_moved, find_vanished
 from marc_core.video import list_videos, stream_source
 from marc_core.video.source import locate
+from marc_core.video_rows import base_row
 
 DIM = 4
 NOW = Fingerprints(cuts="c", embeddings="e", features=None)

@@ -12,10 +12,10 @@ from marc_core import schemas
 from marc_core.config import IndexConfig, MemoryConfig
 from marc_core.digest import content_digest
 from marc_core.fingerprints import Fingerprints
-from marc_core.indexing import base_row
 from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
+from marc_core.video_rows import base_row
 from pipelines.copies import find_copies, index_once
 from pipelines.plan import collect
 

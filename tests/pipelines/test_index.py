@@ -14,9 +14,9 @@ import pytest
 
 from marc_core.config import IndexConfig, load_config
 from marc_core.fingerprints import Fingerprints
-from marc_core.indexing import failure_row
 from marc_core.memory import MemoryStore
 from marc_core.video.source import unreadable_folder
+from marc_core.video_rows import failure_row
 from pipelines.index import index_archive
 
 NO_TEXT = ("text.speech=off", "text.writing=off")

@@ -16,11 +16,11 @@ from marc_core.config import IndexConfig, load_config
 from marc_core.digest import content_digest
 from marc_core.embed import encoder_facts
 from marc_core.fingerprints import Fingerprints, fingerprints_of
-from marc_core.indexing import base_row
 from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
 from marc_core.video.beside import texts_fingerprint
+from marc_core.video_rows import base_row
 from pipelines.index import index_archive, preview
 
 SRT = "1\n00:00:02,500 --> 00:00:03,000\nhippopotamus [music]\n"

@@ -13,10 +13,10 @@ from jobs.index_report import report_lines
 from marc_core import schemas
 from marc_core.config import MemoryConfig
 from marc_core.fingerprints import Fingerprints
-from marc_core.indexing import base_row, failure_row
 from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
+from marc_core.video_rows import base_row, failure_row
 from pipelines.report import IndexReport, make_report
 
 NOW = Fingerprints(cuts="c", embeddings="e", features="f")

@@ -10,9 +10,10 @@ import pyarrow as pa
 from marc_core.config import IndexConfig, MemoryConfig
 from marc_core.errors import MemoryStoreError
 from marc_core.fingerprints import Fingerprints
-from marc_core.indexing import DecodedVideo, failure_row
+from marc_core.indexing import DecodedVideo
 from marc_core.memory import MemoryStore
 from marc_core.types import DecodeSummary, VideoInfo, VideoSource
+from marc_core.video_rows import failure_row
 from pipelines import writing
 from pipelines.stages import (
     DECODED,

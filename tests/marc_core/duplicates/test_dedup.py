@@ -18,12 +18,12 @@ from marc_core.config import IndexConfig, MemoryConfig
 from marc_core.duplicates.config import DedupConfig
 from marc_core.duplicates.find import find_duplicates
 from marc_core.fingerprints import Fingerprints
-from marc_core.indexing import base_row
 from marc_core.memory import MemoryStore
 from marc_core.memory.archive import MemoryArchive
 from marc_core.question import EventFilter, SearchQuery
 from marc_core.types import VideoSource
 from marc_core.video.source import make_source
+from marc_core.video_rows import base_row
 
 DIM = 16
 RNG = np.random.default_rng(7)
