@@ -111,7 +111,7 @@ def one(count: int, kind: str) -> dict[str, Any]:
 
 
 def _state_columns() -> list[str]:
-    from marc_core.memory.store import STATES
+    from marc_core.memory.reader import STATES
 
     return list(STATES)
 

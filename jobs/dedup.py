@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from jobs.common import clear_errors, print_json
 from jobs.options import ConfigOption, JsonOption, MemoryOption, memory_override, setting
-from jobs.terminal import console, out, plain, say
+from jobs.progress import counting_bar
+from jobs.terminal import out, plain, say
 from marc_core.display import clock
 from marc_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from marc_core.duplicates.config import DedupConfig
     from marc_core.duplicates.find import Duplicate
     from marc_core.memory import MemoryStore
 
@@ -53,7 +55,6 @@ def dedup(
     """
     from marc_core.config import load_config
     from marc_core.duplicates.config import DedupConfig
-    from marc_core.duplicates.find import find_duplicates
     from marc_core.memory import MemoryStore
 
     with clear_errors():
@@ -66,17 +67,11 @@ def dedup(
         store = MemoryStore.open(resolved.memory)
         ids = None if video is None else [_id_of(store, name) for name in video]
         if undo:
-            shown = store.show_duplicates(ids)
-            if as_json:
-                print_json({"shown": shown})
-            else:
-                out.print(f"{shown:,} events are shown again.")
+            _undo(store, ids, as_json)
             return
-        with _bar() as progress:
-            found = find_duplicates(store, resolved, progress)
         found = [
             one
-            for one in found
+            for one in _found(store, resolved)
             if kind in (None, one.kind) and (ids is None or one.video_id in ids)
         ]
         hidden = _hide(store, found) if apply else 0
@@ -84,6 +79,21 @@ def dedup(
             print_json({"duplicates": [_plain(one) for one in found], "hidden": hidden})
         else:
             _print(found, apply, hidden)
+
+
+def _undo(store: MemoryStore, ids: Sequence[str] | None, as_json: bool) -> None:
+    shown = store.show_duplicates(ids)
+    if as_json:
+        print_json({"shown": shown})
+    else:
+        out.print(f"{shown:,} events are shown again.")
+
+
+def _found(store: MemoryStore, config: DedupConfig) -> list[Duplicate]:
+    from marc_core.duplicates.find import find_duplicates
+
+    with counting_bar("comparing") as progress:
+        return list(find_duplicates(store, config, partial(progress, "videos")))
 
 
 def _hide(store: MemoryStore, found: Sequence[Duplicate]) -> int:
@@ -122,21 +132,3 @@ def _print(found: Sequence[Duplicate], applied: bool, hidden: int) -> None:
         say(f"{said}: hidden, {hidden:,} events now. `marc dedup --undo` shows them again.")
     else:
         say(f"{said}. Nothing was changed; --apply hides them.")
-
-
-class _bar:
-    """A bar on a terminal while pairs of videos are compared."""
-
-    def __init__(self) -> None:
-        self.bar = Progress(
-            TextColumn("comparing videos"), BarColumn(), MofNCompleteColumn(),
-            console=console, disable=not console.is_terminal, transient=True,
-        )  # fmt: skip
-        self.task = self.bar.add_task("", total=None)
-
-    def __enter__(self):
-        self.bar.start()
-        return lambda done, total: self.bar.update(self.task, completed=done, total=total)
-
-    def __exit__(self, *_):
-        self.bar.stop()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pipelines.pools import Capacity
 
 START_S = 15.0
-"""Seconds until the first video is decoded: Ray's actors start and load their models (measured on
-two cores)."""
+"""Seconds until the first video is decoded, while Ray's actors start and load their models (our
+choice, for two cores)."""
 
 EstimateOption = Annotated[
     bool,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from jobs.common import clear_errors, print_json
 from jobs.filters import with_filter
@@ -22,7 +20,8 @@ from jobs.options import (
     memory_override,
     setting,
 )
-from jobs.terminal import console, say
+from jobs.progress import counting_bar
+from jobs.terminal import say
 from marc_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -87,18 +86,16 @@ def export(
     """
     with clear_errors():
         what = _what(what, format, search, ask, output)
+        files, overrides = config or (), [*memory_override(memory), *(settings or ())]
         if what == "memory":
-            overrides = [*memory_override(memory), *(settings or ())]
-            written = _memory(overrides, config or [], output)
+            written = _memory(overrides, files, output)
         else:
             from marc_core.session import open_session
 
-            overrides = [*memory_override(memory), *(settings or ())]
-            session = open_session(preset=preset, files=config or (), overrides=overrides)
-            rows = _rows(session, what, search, ask, limit, where)
-            title = search or ask or what
-            written = {what: _write(session, rows, what, format, output, title, fps)}
-            session.close()
+            with open_session(preset=preset, files=files, overrides=overrides) as session:
+                rows = _rows(session, what, search, ask, limit, where)
+                title = search or ask or what
+                written = {what: _write(session, rows, what, format, output, title, fps)}
     shown = ", ".join(f"{count:,} {name}" for name, count in written.items())
     if as_json:
         print_json({"output": None if output is None else str(output), "rows": written})
@@ -132,7 +129,7 @@ def _memory(overrides: Sequence[str], files: Sequence[Path], output: Path | None
 
     assert output is not None, "_what asks for it"
     config = load_config(IndexConfig, files=files, overrides=overrides)
-    with _bar("exporting") as progress:
+    with counting_bar("exporting") as progress:
         return dump(config.memory, output, progress)
 
 
@@ -242,7 +239,7 @@ def import_(
         check_target(found, resolved.memory)
         rows = dict(found.rows)
         if not dry_run:
-            with _bar("importing") as progress:
+            with counting_bar("importing") as progress:
                 rows = load(found, resolved.memory, progress)
     if as_json:
         print_json({"memory": resolved.memory.uri, "rows": rows, "imported": not dry_run})
@@ -250,21 +247,3 @@ def import_(
     shown = ", ".join(f"{count:,} {name}" for name, count in rows.items())
     done = "would be imported" if dry_run else "imported"
     say(f"{shown} {done} into {resolved.memory.uri}.")
-
-
-@contextmanager
-def _bar(doing: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on a terminal, for each table."""
-    bar = Progress(
-        TextColumn(doing), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        console=console, disable=not console.is_terminal, transient=True,
-    )  # fmt: skip
-    tasks: dict[str, Any] = {}
-
-    def progress(table: str, done: int, total: int) -> None:
-        if table not in tasks:
-            tasks[table] = bar.add_task(table, total=total)
-        bar.update(tasks[table], completed=done, total=total)
-
-    with bar:
-        yield progress

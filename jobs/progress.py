@@ -1,10 +1,19 @@
-"""How far a command over many videos is: a bar on a terminal, lines in a job's log."""
+"""How far a long command is: a bar on a terminal, and for many videos lines in a job's log."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from jobs.terminal import console, counted
 
@@ -49,3 +58,24 @@ class progress_bar:
         if not console.is_terminal and time.monotonic() - self.logged > LOG_INTERVAL_S:
             console.print(f"{self.done} {done:,} of {counted(total, 'video')}, {failed:,} failed")
             self.logged = time.monotonic()
+
+
+@contextmanager
+def counting_bar(doing: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal for each named thing that is counted; nothing elsewhere.
+
+    Yields what is called with the name, how much is done and how much there is.
+    """
+    bar = Progress(
+        TextColumn(doing), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        console=console, disable=not console.is_terminal, transient=True,
+    )  # fmt: skip
+    tasks: dict[str, TaskID] = {}
+
+    def progress(name: str, done: int, total: int) -> None:
+        if name not in tasks:
+            tasks[name] = bar.add_task(name, total=total)
+        bar.update(tasks[name], completed=done, total=total)
+
+    with bar:
+        yield progress

@@ -35,7 +35,7 @@ from marc_core.errors import MissingMemoryError
 from marc_core.fingerprints import Fingerprints, fingerprints_of
 from marc_core.memory import MemoryStore
 from marc_core.memory.archive import MemoryArchive
-from marc_core.memory.store import STATES
+from marc_core.memory.reader import STATES
 from marc_core.models.vision_tower import vision_fingerprint
 from marc_core.schemas import TextKind
 from marc_core.text.stages import check_stages

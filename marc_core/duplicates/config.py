@@ -15,8 +15,8 @@ class DedupConfig:
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     """The memory that is looked through."""
     similarity: float = number(0.98, above=0, most=1)
-    """Least cosine of two events that are one (our choice; docs/footage.md has what copies of
-    lower quality reach)."""
+    """Least cosine of two events that are one (our choice, not measured on re-encoded
+    copies)."""
     tolerance_s: float = number(0.5, above=0)
     """Most difference of their lengths, and of the offsets of a copy's events (our choice: a copy
     of another frame rate cuts a frame or two elsewhere)."""

@@ -48,6 +48,14 @@ def work_of(archive: Path) -> pa.Table:
     return found.append_column("attempts", pa.array([1] * len(found), pa.int32()))
 
 
+def files_of(folder: Path, **letters: bytes) -> Path:
+    """Make a folder of files of 100 equal bytes each."""
+    folder.mkdir()
+    for name, letter in letters.items():
+        (folder / f"{name}.mp4").write_bytes(letter * 100)
+    return folder
+
+
 class Decoder:
     """Publishes what it is given, but for names that it cannot read; remembers them."""
 
@@ -100,10 +108,7 @@ def test_a_new_copy_of_an_indexed_file_is_not_decoded(
     archive: Path, config: IndexConfig, store: MemoryStore
 ) -> None:
     Decoder(store)(work_of(archive))
-    new = archive.parent / "new"
-    new.mkdir()
-    (new / "e.mp4").write_bytes(b"y" * 100)
-    (new / "f.mp4").write_bytes(b"w" * 100)
+    new = files_of(archive.parent / "new", e=b"y", f=b"w")
     decoder = Decoder(store)
     assert run(new, config, decoder)[0] == 1
     assert decoder.seen == ["f"]
@@ -122,9 +127,7 @@ def test_what_an_original_no_longer_is_is_not_copied(
 ) -> None:
     """The memory's digest is of a file that was overwritten since."""
     Decoder(store)(work_of(archive))
-    new = archive.parent / "new"
-    new.mkdir()
-    (new / "e.mp4").write_bytes(b"y" * 100)
+    new = files_of(archive.parent / "new", e=b"y")
     (archive / "c.mp4").write_bytes(b"Y" * 100)
     decoder = Decoder(store)
     assert run(new, config, decoder)[0] == 0
