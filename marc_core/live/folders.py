@@ -54,7 +54,8 @@ class FolderWatch:
 
 
 def has_changed(source: VideoSource, options: Mapping[str, str]) -> bool:
-    """Return whether a file is another one by now, or gone: then a failure says nothing of it."""
+    """Return whether a file is another one by now: then a failure says nothing of it. False where
+    that cannot be seen."""
     place = locate(source.file_uri, options)
     try:
         if place.store is None:
