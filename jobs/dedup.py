@@ -13,7 +13,7 @@ from rich.table import Table
 from jobs.common import clear_errors, print_json
 from jobs.options import ConfigOption, JsonOption, MemoryOption, memory_override, setting
 from jobs.progress import counting_bar
-from jobs.terminal import out, plain, say
+from jobs.terminal import counted, out, plain, say
 from marc_core.display import clock
 from marc_core.errors import ConfigError
 
@@ -86,7 +86,7 @@ def _undo(store: MemoryStore, ids: Sequence[str] | None, as_json: bool) -> None:
     if as_json:
         print_json({"shown": shown})
     else:
-        out.print(f"{shown:,} events are shown again.")
+        out.print(f"Shown again: {counted(shown, 'event')}.")
 
 
 def _found(store: MemoryStore, config: DedupConfig) -> list[Duplicate]:
@@ -127,8 +127,10 @@ def _print(found: Sequence[Duplicate], applied: bool, hidden: int) -> None:
     out.print(table)
     events = sum(len(one.events) for one in found)
     whole = sum(one.whole for one in found)
-    said = f"{events:,} events, {whole:,} videos as a whole"
+    said = f"{counted(events, 'event')}, {counted(whole, 'video')} as a whole"
     if applied:
-        say(f"{said}: hidden, {hidden:,} events now. `marc dedup --undo` shows them again.")
+        say(
+            f"{said}: hidden, {counted(hidden, 'event')} now. `marc dedup --undo` shows them again."
+        )
     else:
         say(f"{said}. Nothing was changed; --apply hides them.")

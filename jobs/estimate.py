@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.common import print_json, ray_session
-from jobs.terminal import say
+from jobs.terminal import counted, say
 from marc_core.config import IndexConfig
 from marc_core.errors import ConfigError
 from marc_core.text.stages import switched_on
@@ -92,7 +92,7 @@ def estimate_lines(
 ) -> Iterator[str]:
     """Yield the estimate in words."""
     hours = known.video_s / 3600
-    yield f"{hours:>10,.2f} h of video in {known.videos:,} videos to index"
+    yield f"{hours:>10,.2f} h of video in {counted(known.videos, 'video')} to index"
     if known.unreadable:
         yield f"{known.unreadable:>10.0%} of {known.opened:,} looked at cannot be opened"
     yield (
@@ -104,11 +104,12 @@ def estimate_lines(
         yield f"{known.gpu_s / 3600:>10,.2f} GPU hours"
     elif has.gpus:
         yield "           encoders were timed on a CPU; the cluster's GPUs are faster by far"
-    yield f"{_duration(seconds):>10} on this cluster ({has.cpus:,.0f} CPUs, {has.gpus:,.0f} GPUs)"
+    cpus, gpus = counted(round(has.cpus), "CPU"), counted(round(has.gpus), "GPU")
+    yield f"{_duration(seconds):>10} on this cluster ({cpus}, {gpus})"
     yield f"{_size(known.memory_bytes):>10} of memory"
     if switched_on(config.text):
         yield "           without what is said and written, which is read after indexing"
-    sample = f"a stretch of {known.timed:,} videos" if known.timed > 1 else "one video"
+    sample = f"a stretch of {counted(known.timed, 'video')}"
     yield f"           judged by {sample}, on this machine as busy as it is now"
 
 

@@ -20,7 +20,7 @@ from jobs.options import (
     setting,
 )
 from jobs.progress import progress_bar
-from jobs.terminal import say
+from jobs.terminal import counted, say
 from marc_core.config import config_to_yaml, load_config
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def print_result(result: dict[str, Any], config: EvaluateConfig) -> None:
     """Print one line a variant, in both scorings where they differ, and where the rest is."""
     manifest = result["manifest"]
     title = (
-        f"{manifest['benchmark']}: {manifest['questions']} questions, {manifest['videos']} videos"
+        f"{manifest['benchmark']}: {counted(manifest['questions'], 'question')}, "
+        f"{counted(manifest['videos'], 'video')}"
     )
     table = Table(title=title, title_justify="left")
     differ = any(variant["scorings_differ"] for variant in result["variants"].values())
@@ -159,7 +160,9 @@ def print_comparison(found: dict[str, Any]) -> None:
                 interval_text(difference), f"{row['p_mcnemar']:.3g}",
             )  # fmt: skip
         console.print(table)
-        console.print(f"{len(pair['flips'])} questions answered right by only one of the two")
+        console.print(
+            f"{counted(len(pair['flips']), 'question')} answered right by only one of the two"
+        )
 
 
 def main() -> None:

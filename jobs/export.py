@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +21,7 @@ from jobs.options import (
     setting,
 )
 from jobs.progress import counting_bar
-from jobs.terminal import say
+from jobs.terminal import counted, say
 from marc_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -96,11 +96,16 @@ def export(
                 rows = _rows(session, what, search, ask, limit, where)
                 title = search or ask or what
                 written = {what: _write(session, rows, what, format, output, title, fps)}
-    shown = ", ".join(f"{count:,} {name}" for name, count in written.items())
+    shown = _counts(written)
     if as_json:
         print_json({"output": None if output is None else str(output), "rows": written})
     elif output is not None:
         say(f"Wrote {shown} to {output}.")
+
+
+def _counts(rows: Mapping[str, int]) -> str:
+    """Return rows by table in words: "1 video, 12 events"."""
+    return ", ".join(counted(count, name.removesuffix("s")) for name, count in rows.items())
 
 
 def _what(
@@ -206,7 +211,7 @@ def _put_captions(captions: dict[str, str], output: Path | None) -> None:
         return
     if output is None or output.suffix:
         raise ConfigError(
-            f"Captions of {len(captions):,} videos are a file each: give --output FOLDER, "
+            f"Captions of {counted(len(captions), 'video')} are a file each: give --output FOLDER, "
             "or name one video with --video."
         )
     for name, text in captions.items():
@@ -244,6 +249,6 @@ def import_(
     if as_json:
         print_json({"memory": resolved.memory.uri, "rows": rows, "imported": not dry_run})
         return
-    shown = ", ".join(f"{count:,} {name}" for name, count in rows.items())
+    shown = _counts(rows)
     done = "would be imported" if dry_run else "imported"
     say(f"{shown} {done} into {resolved.memory.uri}.")

@@ -176,7 +176,7 @@ def plan_lines(config: IndexConfig) -> Iterator[str]:
     yield from plan.stages
     if plan.work.num_rows and config.only == "all" and switched_on(config.text):
         kinds = ", ".join(switched_on(config.text))
-        yield f"Texts of these {plan.work.num_rows:,} videos come once they are indexed: {kinds}"
+        yield f"Texts of {counted(plan.work.num_rows, 'video')} come once indexed: {kinds}"
 
 
 def _embeddings_lines(config: IndexConfig) -> Iterator[str]:
@@ -185,11 +185,12 @@ def _embeddings_lines(config: IndexConfig) -> Iterator[str]:
     plan = preview_embeddings(config)
     new = f"encoder {plan.encoder.fingerprint}, {plan.encoder.dim} dimensions"
     if plan.bound:
-        yield f"The memory's {plan.events:,} events have embeddings of {new}. Nothing to do."
+        yield f"All have embeddings of {new}: {counted(plan.events, 'event')}. Nothing to do."
         return
     old = f"encoder {plan.now.encoder_fingerprint}, {plan.now.embedding_dim} dimensions"
     videos = counted(plan.work.num_rows, "video")
-    yield f"{plan.missing:,} of the memory's {plan.events:,} events would get new embeddings."
+    events = counted(plan.events, "event")
+    yield f"{plan.missing:,} of the memory's {events} would get new embeddings."
     yield f"They are of {videos}, which would get no new cut. Why: {old} -> {new}."
     if plan.missing < plan.events:
         yield f"{plan.events - plan.missing:,} have them from an earlier run."

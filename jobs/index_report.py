@@ -115,7 +115,7 @@ def _left_out(report: IndexReport) -> Iterator[tuple[str, str]]:
 def _work(report: IndexReport) -> str:
     minutes = report.video_hours * 60
     length = f"{minutes:.1f} min" if minutes < 120 else f"{report.video_hours:.1f} h"
-    stored = f", {report.tokens_stored:,} visual tokens" if report.tokens_stored else ""
+    stored = f", {counted(report.tokens_stored, 'visual token')}" if report.tokens_stored else ""
     return (
         f"{counted(report.events, 'event')}{stored} from {length} of video in "
         f"{report.wall_s:.1f} s ({report.hours_per_hour:.1f} x real time)"

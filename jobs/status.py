@@ -127,7 +127,7 @@ def _part_lines(report: Mapping[str, Any]) -> Iterator[str]:
         return
     waiting = counts.get("planned", 0)
     rest = f", {waiting:,} to be done by the next `marc index`" if waiting else ""
-    yield f"  {counts.get('indexed', 0):,} parts of long recordings{rest}"
+    yield f"  {counted(counts.get('indexed', 0), 'part')} of long recordings{rest}"
     if report["part_gaps"]:
         kinds = Counter(gap["error_class"] for gap in report["part_gaps"])
         listed = ", ".join(f"{n:,} {kind}" for kind, n in sorted(kinds.items()))

@@ -17,7 +17,7 @@ from jobs.options import (
     memory_override,
     setting,
 )
-from jobs.terminal import out, plain, say
+from jobs.terminal import counted, out, plain, say
 from marc_core.display import video_name
 
 if TYPE_CHECKING:
@@ -86,6 +86,6 @@ def print_summary(summary: Summary) -> None:
             last = note.uri
         out.print(plain(f"  {note.time}  {note.kind}: {note.text}"), soft_wrap=True)
     if summary.left_out:
-        say(f"{summary.left_out:,} notes did not fit --notes-tokens and were not read.")
+        say(f"Left out, because --notes-tokens holds no more: {counted(summary.left_out, 'note')}.")
     if summary.unfounded:
-        say(f"{summary.unfounded} citations named no note and were taken out.")
+        say(f"Taken out, because they named no note: {counted(summary.unfounded, 'citation')}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from marc_core.display import counted as counted
 from marc_core.display import visible
 
 
@@ -25,11 +26,6 @@ out = Terminal()
 def plain(value: object, style: str = "") -> Text:
     """Return text that came from outside, so that none of it is markup or steers the terminal."""
     return Text(visible(str(value)), style=style)
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: "1 video", "2,000 videos"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def say(text: str, style: str = "") -> None:

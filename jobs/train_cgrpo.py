@@ -21,7 +21,7 @@ from jobs.options import (
     PresetOption,
     setting,
 )
-from jobs.terminal import console, say
+from jobs.terminal import console, counted, say
 from marc_core.config import config_to_yaml, load_config
 
 if TYPE_CHECKING:
@@ -81,17 +81,19 @@ def plan_lines(config: CGrpoJobConfig) -> list[str]:
     from marc_core.errors import MarcError
 
     try:
-        rows = f"{len(check(config)):,} questions in {config.train_set}"
+        rows = f"{counted(len(check(config)), 'question')} in {config.train_set}"
     except MarcError as error:  # a set that only the cluster sees, or is still to be written
         rows = f"The training set cannot be read from here: {' '.join(str(error).split())}"
     rollout, asked = config.rollout, demand(config)
     cpus, gpus = (
         sum(b.get(kind, 0.0) for own in asked.values() for b in own) for kind in ("CPU", "GPU")
     )
+    questions = counted(rollout.questions, "question")
+    asked_in_all = counted(config.steps * rollout.questions, "question")
     lines = [
         rows,
-        f"{config.steps:,} steps of {rollout.questions} questions with {rollout.answers} answers",
-        f"{config.steps * rollout.questions:,} questions asked, up to {rollout.max_tokens} tokens",
+        f"{counted(config.steps, 'step')} of {questions} with {counted(rollout.answers, 'answer')}",
+        f"{asked_in_all} asked, up to {counted(rollout.max_tokens, 'token')}",
         *(f"{name}: {_bundles(own)}" for name, own in asked.items()),
         f"in all: {cpus:g} CPU, {gpus:g} GPU",
         f"student {config.student.model}, teacher {config.teacher_model().model}",
@@ -148,7 +150,8 @@ class StepBar:
         """Return what to say when the user stops the command."""
         if not self.step:
             return "No step was done yet. The same command begins again."
-        return f"{self.step} steps were done. The same command goes on from the last checkpoint."
+        done = counted(self.step, "step")
+        return f"Done: {done}. The same command goes on from the last checkpoint."
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from jobs.options import (
     quoted,
     split_arguments,
 )
-from jobs.terminal import say
+from jobs.terminal import counted, say
 from marc_core.config import config_to_yaml, load_config
 from marc_core.errors import ConfigError
 from marc_core.live.addresses import checked, id_of, kind_of, shown, split_name
@@ -169,8 +169,8 @@ def _say_now_and_then(watch: Watch, stop: threading.Event) -> None:
             until = state.searchable_until
             upto = f", searchable until {until:%F %T} UTC" if until else ""
             say(
-                f"{name}: {state.state}, {state.indexed:,} of {state.segments:,} videos indexed, "
-                f"{state.events:,} events{upto}"
+                f"{name}: {state.state}, {state.indexed:,} of {counted(state.segments, 'video')} "
+                f"indexed, {counted(state.events, 'event')}{upto}"
             )
 
 
@@ -179,15 +179,15 @@ def last_lines(report: dict[str, Any], config: WatchJobConfig) -> Iterator[str]:
     for name, state in report["sources"].items():
         failed = f", {state['failed']:,} failed" if state["failed"] else ""
         yield (
-            f"{name}: {state['indexed']:,} videos with {state['events']:,} events{failed}, "
-            f"{state['gaps']:,} gaps"
+            f"{name}: {counted(state['indexed'], 'video')} with {counted(state['events'], 'event')}"
+            f"{failed}, {counted(state['gaps'], 'gap')}"
         )
     if report["left"]:
-        yield f"{report['left']:,} videos are not indexed yet: the next start takes them up."
+        yield f"Not indexed yet: {counted(report['left'], 'video')}, which the next start takes up."
     memory = report["memory"]
     yield (
-        f"The memory {config.memory.uri} holds {memory['videos']:,} videos, {memory['events']:,} "
-        f"events, {memory['hours']:.2f} hours."
+        f"The memory {config.memory.uri} holds {counted(memory['videos'], 'video')}, "
+        f"{counted(memory['events'], 'event')}, {memory['hours']:.2f} hours."
     )
 
 

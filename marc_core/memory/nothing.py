@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pyarrow.compute as pc
 
+from marc_core.display import counted
 from marc_core.filenames import canonical, is_below
 from marc_core.memory.filters import filter_to_sql, is_in
 from marc_core.memory.tables import scan
@@ -31,7 +32,8 @@ def why_nothing(store: MemoryStore, filter: EventFilter) -> str:
     if not videos.num_rows:
         return "The memory holds no events yet: `marc index` fills it."
     if filter == EventFilter():
-        return f"The memory has {store.tables.events.count_rows():,} events, none of them here."
+        there = counted(store.tables.events.count_rows(), "event")
+        return f"The memory has {there}, none of them here."
     return (
         _unknown_video(videos, filter)
         or _unknown_folder(videos, filter)
@@ -107,8 +109,8 @@ def _hidden(store: MemoryStore, filter: EventFilter) -> str:
     if not hidden or store.tables.events.count_rows(store.condition(filter)):
         return ""
     return (
-        f"The {hidden:,} events that pass are hidden, because others show the same. `marc dedup "
-        "--undo` shows them again."
+        f"Hidden, because others show the same: {counted(hidden, 'event')} that would pass. `marc "
+        "dedup --undo` shows what is hidden."
     )
 
 

@@ -21,6 +21,7 @@ from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from marc_core import schemas
 from marc_core.digest import full_digest
+from marc_core.display import counted
 from marc_core.errors import MemoryStoreError, MissingMemoryError
 from marc_core.memory.gaps import GAPS
 from marc_core.memory.gaps import NAME as GAPS_NAME
@@ -189,7 +190,7 @@ def _check_table(file: Path, name: str, rows: int, digest: str, meta: Meta) -> N
             f"{other or 'none'}. Import it with the version that wrote it."
         )
     if held != rows:
-        raise MemoryStoreError(f"'{file}' holds {held:,} rows, {MANIFEST} says {rows:,}.")
+        raise MemoryStoreError(f"'{file}' holds {counted(held, 'row')}, {MANIFEST} says {rows:,}.")
 
 
 def load(dump: Dump, config: MemoryConfig, progress: Progress = lambda *_: None) -> dict[str, int]:
@@ -231,8 +232,8 @@ def check_target(dump: Dump, config: MemoryConfig) -> None:
         return
     if videos := store.tables.videos.count_rows():
         raise MemoryStoreError(
-            f"The memory at '{config.uri}' holds {videos:,} videos. An export is imported into a "
-            "place of its own: name another with --memory."
+            f"The memory at '{config.uri}' holds {counted(videos, 'video')}. An export is imported "
+            "into a place of its own: name another with --memory."
         )
     if store.meta != dump.meta:
         raise MemoryStoreError(

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from marc_core.display import counted
 from marc_core.errors import SourceError
 
 _STAMP = r"(-?)\s*(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
@@ -61,10 +62,7 @@ class Skipped:
 
     def sentences(self) -> list[str]:
         """Return what to tell the user, one sentence a reason."""
-        return [
-            f"{n} caption{'s' if n > 1 else ''} skipped: {reason}."
-            for reason, n in self.reasons.items()
-        ]
+        return [f"{counted(n, 'caption')} skipped: {reason}." for reason, n in self.reasons.items()]
 
 
 def decode_text(data: bytes) -> tuple[str, str | None]:

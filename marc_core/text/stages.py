@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from marc_core.config import MethodConfig, TextConfig
+from marc_core.display import counted
 from marc_core.errors import ConfigError
 from marc_core.schemas import TextKind
 from marc_core.text.stage import TextStage
@@ -117,10 +118,9 @@ def cost_lines(
     """Yield what the stages will look at and take, a line a kind."""
     for kind, count in videos.items():
         stage = STAGES[kind]
-        noun = "video" if count == 1 else "videos"
-        line = f"{kind}: {_length(hours[kind])} of media in {count:,} {noun}"
+        line = f"{kind}: {_length(hours[kind])} of media in {counted(count, 'video')}"
         if stage.seconds_an_hour is None:
-            yield f"{line}, {events[kind]:,} events; what that takes depends on the model"
+            yield f"{line}, {counted(events[kind], 'event')}; what that takes depends on the model"
             continue
         seconds = stage.seconds_an_hour * hours[kind] + stage.seconds_an_event * events[kind]
         yield f"{line}, about {_length(seconds / 3600)} of one CPU core (text.{stage.setting}=off)"

@@ -45,7 +45,7 @@ def test_the_plan_of_the_3b_student_on_a_cluster(student, tmp_path):
     assert result.exit_code == 0, result.output
     plan = [line for line in result.stdout.splitlines() if line.startswith("#")]
     for line in (
-        f"# 1 questions in {tmp_path}",
+        f"# 1 question in {tmp_path}",
         "# 150 steps of 32 questions with 8 answers",
         "# teacher: 2 x (4 CPU, 1 GPU)",
         "# rollout: 2 x (4 CPU, 1 GPU)",
@@ -75,4 +75,4 @@ def test_what_happened_is_said_at_once_and_steps_now_and_then(capsys):
     bar.update(state | {"step": 10, "metrics": {"reward": 0.5}, "said": []})
     said = capsys.readouterr().err
     assert said.splitlines() == ["An actor died.", "step 10 of 20: reward 0.500"]
-    assert bar.how_far().startswith("10 steps were done.")
+    assert bar.how_far().startswith("Done: 10 steps.")

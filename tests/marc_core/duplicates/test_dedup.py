@@ -156,7 +156,7 @@ def test_a_filter_that_only_hidden_events_pass_says_so(store: MemoryStore) -> No
     assert video is not None
     only = EventFilter(video_ids=(video["video_id"],))
     assert archive.events(only, limit=5) == []
-    assert "3 events that pass are hidden" in archive.why_nothing(only)
+    assert "3 events that would pass" in archive.why_nothing(only)
 
 
 def test_two_recordings_with_sure_clocks_at_other_times_are_two(store: MemoryStore) -> None:

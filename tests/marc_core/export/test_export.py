@@ -53,6 +53,9 @@ def test_texts_as_captions_beside_a_video(memory: str, tmp_path: Path) -> None:
     assert captions.startswith("WEBVTT\n\nNOTE ")
     assert "00:00:00.200 --> 00:00:01.000" in captions
     assert run("-m", memory, "--what", "texts", "--kind", "speech") == ""
+    file = str(tmp_path / "texts.jsonl")
+    said = runner.invoke(app, ["export", "-m", memory, "--what", "texts", "-o", file])
+    assert said.stderr.startswith("Wrote 1 text to ")
     folder = tmp_path / "captions"
     run("-m", memory, "-f", "webvtt", "-o", str(folder))
     stem = ODD_NAME.removesuffix(".mp4")
