@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from marc_core.display import counted as counted
 from marc_core.display import visible
+from marc_core.times import counted as counted
 
 
 class Terminal(Console):

@@ -55,11 +55,6 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: "1 video", "2,000 videos"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def escape(text: str) -> str:
     """Return text that came from outside as HTML."""
     return escape_markup(visible(text))

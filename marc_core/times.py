@@ -1,4 +1,4 @@
-"""Times of a video as people read them."""
+"""Times of a video, and counts, as people read them."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def clock(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     tail = f"{rest // 10:02d}.{rest % 10}"
     return f"{sign}{hours}:{minutes:02d}:{tail}" if hours else f"{sign}{minutes}:{tail}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 video", "2,000 videos"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, get_args
 
 import pyarrow.compute as pc
 
-from marc_core.display import counted
 from marc_core.filenames import canonical, is_below
 from marc_core.memory.filters import filter_to_sql, is_in
 from marc_core.memory.tables import scan
 from marc_core.question import EventFilter
 from marc_core.schemas import TextKind
+from marc_core.times import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa

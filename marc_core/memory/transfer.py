@@ -21,7 +21,6 @@ from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from marc_core import schemas
 from marc_core.digest import full_digest
-from marc_core.display import counted
 from marc_core.errors import MemoryStoreError, MissingMemoryError
 from marc_core.memory.gaps import GAPS
 from marc_core.memory.gaps import NAME as GAPS_NAME
@@ -39,6 +38,7 @@ from marc_core.memory.tables import (
     open_tables,
     with_retries,
 )
+from marc_core.times import counted
 
 if TYPE_CHECKING:
     from marc_core.config import MemoryConfig

@@ -13,8 +13,8 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from marc_core.display import counted
 from marc_core.errors import SourceError
+from marc_core.times import counted
 
 _STAMP = r"(-?)\s*(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 _TIMING = re.compile(rf"^{_STAMP}\s*-->\s*{_STAMP}(?=\s|$)")

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from marc_core.config import MethodConfig, TextConfig
-from marc_core.display import counted
 from marc_core.errors import ConfigError
 from marc_core.schemas import TextKind
 from marc_core.text.stage import TextStage
+from marc_core.times import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
