@@ -20,6 +20,7 @@ from __future__ import annotations
 import _thread
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import resource
@@ -96,17 +97,12 @@ def index(archive: Path, cpus: int, kind: str = "index") -> dict[str, float]:
     from marc_core.config import IndexConfig, load_config
     from pipelines.index import index_archive
 
+    has_text = any(field.name == "text" for field in dataclasses.fields(IndexConfig))
     with tempfile.TemporaryDirectory() as memory:
-        config = load_config(
-            IndexConfig,
-            preset="tiny",
-            overrides=[
-                f"archive=['{archive}']",
-                f"memory.uri='{memory}/memory'",
-                "text.speech=off",
-                "text.writing=off",
-            ],
-        )
+        overrides = [f"archive=['{archive}']", f"memory.uri='{memory}/memory'"]
+        if has_text:  # an older checkout knows none
+            overrides += ["text.speech=off", "text.writing=off"]
+        config = load_config(IndexConfig, preset="tiny", overrides=overrides)
         setup = {} if kind == "whole" else {"worker_process_setup_hook": blind_detector}
         ray.init(
             num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
