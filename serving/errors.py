@@ -83,6 +83,12 @@ def unavailable(what: str) -> ApiError:
     return ApiError(503, "unavailable", message, retry_after_s=1)
 
 
+def overloaded(retry_after_s: int) -> ApiError:
+    """Return the 503 of a queue that is full."""
+    message = "As many requests wait as may wait. Try again in a moment."
+    return ApiError(503, "overloaded", message, retry_after_s=retry_after_s)
+
+
 def api_error(error: BaseException, request_id: str = "") -> ApiError:
     """Return what to answer to an exception, also one of another process."""
     raised = error

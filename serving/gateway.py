@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import quote
@@ -61,10 +61,13 @@ class Gateway:
     archive_options: dict[str, str] = field(default_factory=dict, repr=False)
     media: Media = field(init=False)
     uploads: Uploads | None = None
+    _places: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Open the keys. Raises ConfigError where their file cannot be read."""
         self.media = Media(self.config.media, self.archive_options)
+        student = self.config.student
+        self._places = student.max_replicas * student.max_ongoing + student.max_queued
         if self.config.uploads.folder:
             self.uploads = Uploads(self.config.uploads)
         if self.config.keys:
@@ -96,6 +99,21 @@ class Gateway:
         except ApiError as refused:
             self.metrics.rejected(refused.code)
             raise
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the student's places, those of its queue among them, in a `with` block.
+
+        Taken before the retriever works: what the student will refuse costs nothing. Raises a 503.
+        """
+        if not self._places:
+            self.metrics.rejected("overloaded")
+            raise errors.overloaded(self.config.limits.retry_after_s)
+        self._places -= 1
+        try:
+            yield
+        finally:
+            self._places += 1
 
     async def soon(self, work: Awaitable[T]) -> T:
         """Return what `work` returns within the deadline of a search. Raises TimeoutError."""
@@ -139,8 +157,8 @@ def _media(video_id: str, caller: Caller) -> str:
     return caller.link(f"/v1/videos/{quote(video_id, safe='')}/media")
 
 
-def gateway_of(request: Request) -> Gateway:
-    """Return what the routes share (a dependency)."""
+async def gateway_of(request: Request) -> Gateway:
+    """Return what the routes share (a dependency; asynchronous, so that it costs no thread)."""
     found: Gateway = request.app.state.gateway
     return found
 

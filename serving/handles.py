@@ -20,7 +20,7 @@ from ray.serve.exceptions import (
 
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery
 from serving.context import Context, current
-from serving.errors import ApiError, unavailable
+from serving.errors import overloaded, unavailable
 from serving.metrics import Metrics
 from serving.ports import Piece, Prepared, Row, VideoQuery
 from serving.tracing import span
@@ -65,15 +65,11 @@ class _Part:
                 await asyncio.sleep(PAUSE_S * 2**attempt)
             except BackPressureError:
                 self.metrics.rejected("overloaded")
-                raise self._full() from None
+                raise overloaded(self._retry_after_s) from None
             except DeploymentUnavailableError:
                 break
         self.metrics.rejected("unavailable")
         raise unavailable(self.name)
-
-    def _full(self) -> ApiError:
-        message = "As many requests wait as may wait. Try again in a moment."
-        return ApiError(503, "overloaded", message, retry_after_s=self._retry_after_s)
 
 
 class RetrieverHandle(_Part):

@@ -56,7 +56,6 @@ async def chat(
     question = body.to_question(caller.filter(body.marc.filter.to_filter()))
     answer = _Answer(gateway, caller, question, body)
     note_text(question=question.text)
-    await answer.prepare()
     if not body.stream:
         return JSONResponse((await answer.whole()).model_dump())
     lines = answer.lines(request.scope["request_id"])
@@ -89,18 +88,20 @@ class _Answer:
         self.prepared: Prepared
         self.timings_s: dict[str, float] = {}
 
-    async def prepare(self) -> None:
+    async def _prepare(self) -> None:
         """Get the evidence. Raises AnswerError, TimeoutError and what a lost part gives."""
         async with asyncio.timeout_at(self.deadline):
             self.prepared = await self.gateway.retriever.prepare(self.question)
         self.generating = time.perf_counter()
 
     async def whole(self) -> ChatCompletion:
-        """Return the answer at once."""
-        async with asyncio.timeout_at(self.deadline):
-            samples = await self.gateway.student.complete(
-                self.prepared.evidence, self.question.sampling
-            )
+        """Return the answer at once. Raises what `_prepare` raises, and a 503 of a full queue."""
+        with self.gateway.place():
+            await self._prepare()
+            async with asyncio.timeout_at(self.deadline):
+                samples = await self.gateway.student.complete(
+                    self.prepared.evidence, self.question.sampling
+                )
         return ChatCompletion(
             id=self.id,
             created=self.created,
@@ -119,6 +120,13 @@ class _Answer:
 
     async def lines(self, request_id: str) -> AsyncGenerator[str, None]:
         """Yield the answer as server-sent events; the first comes with the first token."""
+        with self.gateway.place():
+            await self._prepare()
+            async with aclosing(self._lines(request_id)) as lines:
+                async for line in lines:
+                    yield line
+
+    async def _lines(self, request_id: str) -> AsyncGenerator[str, None]:
         samples: list[Piece] = []
         begun: set[int] = set()
         try:
