@@ -170,6 +170,10 @@ class MemoryArchive:
         ids = [hit.event_id for hit in hits]
         found = self.store.load_features(ids, self.features_name, max_tokens=max_tokens)
         missing = [event_id for event_id in ids if event_id not in found]
+        if missing:  # each table is looked at anew by itself: the events' may be the newer one
+            self.store.refresh()
+            found |= self.store.load_features(missing, self.features_name, max_tokens=max_tokens)
+            missing = [event_id for event_id in missing if event_id not in found]
         if missing and self.config.compress.mode == "tokens":
             found |= self._from_groups(missing)
             missing = [event_id for event_id in missing if event_id not in found]

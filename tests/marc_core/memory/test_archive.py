@@ -14,6 +14,7 @@ from marc_core.archive import Archive
 from marc_core.compress import event_hierarchy
 from marc_core.config import IndexConfig
 from marc_core.errors import AnswerError, MissingFeaturesError, SourceError
+from marc_core.memory import MemoryStore
 from marc_core.memory.archive import MemoryArchive
 from marc_core.memory.kept import MOST, Kept
 from marc_core.question import EventFilter, SearchQuery
@@ -132,6 +133,18 @@ def test_the_vector_of_an_event_finds_it(store, archive, fakes):
     assert sorted(h.index for h in others) == [0, 1, 2, 4, 5]
     with pytest.raises(AnswerError, match="no event 'v:0000:00009'"):
         archive.vector_of("v:0000:00009")
+
+
+def test_features_that_came_after_the_last_look_are_found(store, archive, fakes):
+    """Each table is looked at anew by itself; here the events' has been, the features' not."""
+    seldom = dataclasses.replace(store.config, refresh_s=3600.0)
+    reader = MemoryArchive(MemoryStore.open(seldom), IndexConfig())
+    assert reader.store.tables.features.count_rows() == 0
+    store.publish(*fakes.tables_of("v", "/v.mp4", 2, model=archive.features_name))
+    for table in (reader.store.tables.events, reader.store.tables.videos):
+        table.checkout_latest()
+    hits = reader.events(EVERYTHING, limit=9)
+    assert len(reader.features(hits)) == len(hits) == 2
 
 
 def test_features_come_in_order_and_what_lacks_is_named(store, archive, fakes):
