@@ -17,9 +17,7 @@ indexes real videos as they are, detector and all.
 
 from __future__ import annotations
 
-import _thread
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
@@ -98,7 +96,8 @@ def index(archive: Path, cpus: int, kind: str = "index") -> dict[str, float]:
     from pipelines.index import index_archive
 
     has_text = any(field.name == "text" for field in dataclasses.fields(IndexConfig))
-    with tempfile.TemporaryDirectory() as memory:
+    scratch = archive.parent if kind == "first" else None  # whoever made the archive cleans up
+    with tempfile.TemporaryDirectory(dir=scratch) as memory:
         overrides = [f"archive=['{archive}']", f"memory.uri='{memory}/memory'"]
         if has_text:  # an older checkout knows none
             overrides += ["text.speech=off", "text.writing=off"]
@@ -113,21 +112,24 @@ def index(archive: Path, cpus: int, kind: str = "index") -> dict[str, float]:
         driver, started = driver_cpu_s(), time.perf_counter()
         found, indexed = 0, 0
 
+        def cost() -> dict[str, float]:
+            return {
+                "videos": found, "indexed": indexed, "wall_s": time.perf_counter() - started,
+                "driver_s": driver_cpu_s() - driver, "all_s": tree.so_far_s(),
+            }  # fmt: skip
+
         def count(done: int, failed: int, total: int) -> None:
             nonlocal found, indexed
             found, indexed = total, done - failed
-            if kind == "first" and done:
-                _thread.interrupt_main()  # an older checkout counts on a thread of its own
+            if kind == "first" and done:  # an older checkout counts on a thread of its own
+                print(json.dumps(cost()), flush=True)
+                os._exit(0)
 
-        with TreeCpu() as tree, contextlib.suppress(KeyboardInterrupt):
+        with TreeCpu() as tree:
             index_archive(config, count)
-        wall = time.perf_counter() - started
-        driver = driver_cpu_s() - driver
+            result = cost()
         ray.shutdown()
-    return {
-        "videos": found, "indexed": indexed,
-        "wall_s": wall, "driver_s": driver, "all_s": tree.seconds,
-    }  # fmt: skip
+    return result
 
 
 def alone(archive: Path) -> dict[str, float]:

@@ -79,8 +79,12 @@ class TreeCpu(Sampled):
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
+        self.seconds = self.so_far_s()
+
+    def so_far_s(self) -> float:
+        """Return the seconds spent until now."""
         self.look()
-        self.seconds = sum(self._last.values()) - sum(self._first.values())
+        return sum(self._last.values()) - sum(self._first.values())
 
     def look(self) -> None:
         """Note what every process has spent so far."""

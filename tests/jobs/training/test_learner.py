@@ -88,7 +88,6 @@ def test_weights_that_are_broken_stop_the_run_and_name_the_checkpoint(tmp_path, 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 def test_lora_trains_sends_and_saves_thin_matrices_alone(tmp_path, train_set):
-    pytest.importorskip("peft")
     from safetensors.torch import load_file
 
     from jobs.training.export import export_student
