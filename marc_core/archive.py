@@ -41,7 +41,7 @@ class SearchHit:
     """One event found for a query.
 
     start_s, end_s: on the source's own clock; video_start_s: where the video's 0:00 is on it.
-    recorded_from, recorded_to: the event's wall clock, where it is known.
+    recorded_from, recorded_to: the event's wall clock, where known. camera, tags: the video's.
     score: what ranked it, higher is better (the cosine, or a fused rank). cosine: similarity to
     the query, always given where the query has a vector. text_score: of the full-text search,
     None where it did not find the event. text: what is said or written in the event; matches: its
@@ -61,6 +61,8 @@ class SearchHit:
     video_start_s: float = 0.0
     recorded_from: dt.datetime | None = None
     recorded_to: dt.datetime | None = None
+    camera: str | None = None
+    tags: tuple[str, ...] = ()
     score: float = 1.0
     cosine: float | None = None
     text_score: float | None = None

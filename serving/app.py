@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
     MakeEngine = Callable[[StudentConfig], StudentEngine]
 
+MOST_BACKOFF_S = 0.05
+"""Longest time until a request that found no free replica looks again (our choice: Serve's half a
+second leaves an engine idle between two batches)."""
 HEALTH_PERIOD_S = 5.0
 """Between two health checks of a replica (our choice)."""
 
@@ -223,14 +226,16 @@ def application(config: ServeConfig, make: MakeEngine | None = None) -> serve.Ap
     ConfigError.
     """
     method = method_of(config)
-    retriever = _sized(RetrieverReplica, config.retriever).bind(config, method)
-    student = _sized(StudentReplica, config.student).bind(config, method.student, make)
+    again_s = config.limits.retry_after_s
+    retriever = _sized(RetrieverReplica, config.retriever, again_s).bind(config, method)
+    student = _sized(StudentReplica, config.student, again_s).bind(config, method.student, make)
     parts = [retriever, student]
     if config.uploads.folder:
         one = {"num_cpus": config.uploads.num_cpus}
         indexer = IndexerReplica.options(num_replicas=1, ray_actor_options=one)
         parts.append(indexer.bind(config, method))
-    return _sized(GatewayReplica, config.gateway).bind(config, method.archive_options, *parts)
+    gateway = _sized(GatewayReplica, config.gateway, again_s)
+    return gateway.bind(config, method.archive_options, *parts)
 
 
 def build(args: dict[str, Any]) -> serve.Application:
@@ -241,8 +246,12 @@ def build(args: dict[str, Any]) -> serve.Application:
     return application(load_serve_config(args))
 
 
-def _sized(deployment: Any, config: ReplicaConfig) -> Any:
+def _sized(deployment: Any, config: ReplicaConfig, retry_after_s: int) -> Any:
+    from ray.serve.config import BackpressureConfig, RequestRouterConfig
+
     return deployment.options(
+        request_router_config=RequestRouterConfig(max_backoff_s=MOST_BACKOFF_S),
+        backpressure_config=BackpressureConfig(retry_after_s=retry_after_s),
         max_ongoing_requests=config.max_ongoing,
         max_queued_requests=config.max_queued,
         graceful_shutdown_timeout_s=config.drain_s,

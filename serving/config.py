@@ -52,18 +52,20 @@ class ReplicaConfig:
             )
 
 
+# What waits for a place in a replica is offered to it again from time to time; what waits inside
+# one is worked on at once. So replicas take several batches; what is too much is refused before.
+
+
 def _gateway() -> ReplicaConfig:
-    return ReplicaConfig(num_cpus=0.1, max_ongoing=256, max_queued=256, target_ongoing=64.0)
+    return ReplicaConfig(num_cpus=0.1, max_ongoing=1024, max_queued=1024, target_ongoing=64.0)
 
 
 def _retriever() -> ReplicaConfig:
-    # Questions that wait share one pass over the memory: sixteen cost little more than four.
-    return ReplicaConfig(max_ongoing=16, max_queued=64, target_ongoing=8.0)
+    return ReplicaConfig(max_ongoing=96, max_queued=64, target_ongoing=8.0)
 
 
 def _student() -> ReplicaConfig:
-    # Twice what a batch of 16 takes: the next one is there when the one under way ends.
-    return ReplicaConfig(num_cpus=0.3, max_ongoing=32, max_queued=64, target_ongoing=12.0)
+    return ReplicaConfig(num_cpus=0.3, max_ongoing=64, max_queued=32, target_ongoing=12.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,6 @@ from serving.purging import Purger
 from serving.rows import Listing, event_rows
 
 if TYPE_CHECKING:
-    from marc_core.archive import SearchHit
     from marc_core.config import EncoderConfig
     from marc_core.prepare import Preparer
     from serving.config import ServeConfig
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("marc.serving")
 
 T = TypeVar("T")
+BATCH = 16
+"""Questions that share a pass over the memory (our choice: sixteen cost little more than four)."""
 CLOSE_AFTER_S = 60.0
 """From when on nobody works any more with a memory that was opened anew (our choice)."""
 
@@ -52,21 +53,19 @@ class _Open:
 class MemoryRetriever:
     """A Retriever over one memory, in this process. Close it after use."""
 
-    def __init__(self, session: Session, *, from_frames: bool = False, batch: int = 16) -> None:
+    def __init__(self, session: Session, *, from_frames: bool = False) -> None:
         self._from_frames = from_frames
         self._now = _Open(session, from_frames=from_frames)
         self._opening = threading.Lock()
-        self._questions: Batcher[Question, Prepared] = Batcher(self._prepare, most=batch)
-        self._queries: Batcher[SearchQuery, list[Row]] = Batcher(self._search, most=batch)
+        self._questions: Batcher[Question, Prepared] = Batcher(self._prepare, most=BATCH)
+        self._queries: Batcher[SearchQuery, list[Row]] = Batcher(self._search, most=BATCH)
 
     @classmethod
     def open(cls, config: ServeConfig, method: AnswerConfig) -> MemoryRetriever:
         """Open the memory that `method` names, and warm it. Raises MemoryStoreError,
         ModelLoadError."""
         session = Session(MemoryStore.open(method.memory), method)
-        retriever = cls(
-            session, from_frames=config.answer_from_frames, batch=config.retriever.max_ongoing
-        )
+        retriever = cls(session, from_frames=config.answer_from_frames)
         retriever.warm()
         return retriever
 
@@ -187,7 +186,7 @@ class MemoryRetriever:
 
     def _events(self, filter: EventFilter, limit: int, offset: int) -> list[Row]:
         found = self.session.archive.events(filter, limit=offset + limit)[offset:]
-        return [row | {"score": None, "cosine": None} for row in _rows(self._now, found)]
+        return [row | {"score": None, "cosine": None} for row in event_rows(found)]
 
     def _delete(self, video_id: str) -> dict[str, int]:
         now = self._now
@@ -215,7 +214,7 @@ def _prepare(now: _Open, questions: Sequence[Question]) -> list[Prepared]:
     evidence = preparer.compress(uncut)
     compress_s = time.perf_counter() - started
     every = {hit.event_id: hit for c in chosen for hit in c.hits}
-    rows = {row["event_id"]: row for row in _rows(now, list(every.values()))}
+    rows = {row["event_id"]: row for row in event_rows(list(every.values()))}
     return [
         Prepared(
             evidence=found.to_bytes(),
@@ -231,11 +230,7 @@ def _prepare(now: _Open, questions: Sequence[Question]) -> list[Prepared]:
 
 
 def _search(now: _Open, queries: Sequence[SearchQuery]) -> list[list[Row]]:
-    return [_rows(now, hits) for hits in now.preparer.search(queries)]
-
-
-def _rows(now: _Open, hits: Sequence[SearchHit]) -> list[Row]:
-    return event_rows(now.session.store, hits)
+    return [event_rows(hits) for hits in now.preparer.search(queries)]
 
 
 def _encoder_of(store: MemoryStore, config: AnswerConfig) -> EncoderConfig:

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from marc_core.archive import SearchHit, TextLine
     from marc_core.memory import MemoryStore
 
-_OF_EVENT = ("event_id", "camera", "tags", "text", "recorded_from", "recorded_to")
-_EVENT = (
-    *_OF_EVENT, "video_id", "start_s", "end_s", "video_start_s", "boundary_kind",
+_OF_HIT = (
+    "event_id", "video_id", "start_s", "end_s", "video_start_s", "recorded_from", "recorded_to",
+    "text", "camera", "tags",
 )  # fmt: skip
+_EVENT = (*_OF_HIT, "boundary_kind")
 _TEXT = ("kind", "start_s", "end_s", "text", "language")
 _SHOWN = (
     "video_id", "uri", "status", "duration_s", "width", "height", "fps", "codec", "size_bytes",
@@ -32,25 +33,14 @@ _SHOWN = (
 )  # fmt: skip
 
 
-def event_rows(store: MemoryStore, hits: Sequence[SearchHit]) -> list[Row]:
-    """Return found events as plain values, with camera and tags; an event that was deleted since it
-    was found has none."""
-    found = store.events_by_id([hit.event_id for hit in hits], columns=_OF_EVENT).to_pylist()
-    more = {row["event_id"]: row for row in found}
-    rows = []
-    for hit in hits:
-        own = more.get(hit.event_id, {})
-        rows.append(
-            _event(
-                {**own, "event_id": hit.event_id, "video_id": hit.video_id, "text": hit.text,
-                 "start_s": hit.start_s, "end_s": hit.end_s, "video_start_s": hit.video_start_s,
-                 "recorded_from": hit.recorded_from, "recorded_to": hit.recorded_to},
-                hit.uri,
-            )
-            | {"score": hit.score, "cosine": hit.cosine if hit.encoder_knows else None}
-            | {"matches": [_match(line, hit.video_start_s) for line in hit.matches]}
-        )  # fmt: skip
-    return rows
+def event_rows(hits: Sequence[SearchHit]) -> list[Row]:
+    """Return found events as plain values."""
+    return [
+        _event({name: getattr(hit, name) for name in _OF_HIT}, hit.uri)
+        | {"score": hit.score, "cosine": hit.cosine if hit.encoder_knows else None}
+        | {"matches": [_match(line, hit.video_start_s) for line in hit.matches]}
+        for hit in hits
+    ]
 
 
 def _match(line: TextLine, video_start_s: float) -> Row:

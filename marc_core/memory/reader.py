@@ -25,11 +25,12 @@ from marc_core.memory import (
 )
 from marc_core.memory import gaps as gap_rows
 from marc_core.memory.filters import filter_to_sql, is_in, quote
-from marc_core.memory.kept import Kept
+from marc_core.memory.kept import Kept, KeptRows
 from marc_core.memory.tables import (
     Meta,
     Tables,
     check_encoder,
+    column_names,
     meta_of,
     scan,
 )
@@ -52,6 +53,7 @@ class MemoryReader:
         self.tables = tables
         self.config = config
         self._hidden = Kept(tables)
+        self._visible: KeptRows[str] = KeptRows(tables.videos)
 
     @property
     def meta(self) -> Meta:
@@ -80,7 +82,7 @@ class MemoryReader:
         """Return the condition on rows of `events` that pass a filter and are not hidden; None
         where all are."""
         hidden = self._hidden.get("hidden", lambda: hiding.count_hidden(self.tables))
-        asked = filter_to_sql(filter, self.tables.events.schema.names)
+        asked = filter_to_sql(filter, column_names(self.tables.events))
         parts = [asked, hiding.SHOWN if hidden else None]
         return " AND ".join(part for part in parts if part) or None
 
@@ -135,10 +137,12 @@ class MemoryReader:
 
     def visible_uris(self, video_ids: Iterable[str]) -> dict[str, str]:
         """Return the uris of those videos whose events readers may see, by video_id."""
-        wanted = sorted(set(video_ids))
+        return self._visible.of(sorted(set(video_ids)), self._read_visible)
+
+    def _read_visible(self, video_ids: Sequence[str]) -> dict[str, str]:
         found: dict[str, str] = {}
-        for start in range(0, len(wanted), changes.IDS_OF_A_FILTER):
-            some = is_in("video_id", wanted[start : start + changes.IDS_OF_A_FILTER])
+        for start in range(0, len(video_ids), changes.IDS_OF_A_FILTER):
+            some = is_in("video_id", video_ids[start : start + changes.IDS_OF_A_FILTER])
             visible = f"{some} AND num_events > 0"
             rows = scan(self.tables.videos, ["video_id", "uri"], visible)
             found.update(zip(*rows.to_pydict().values(), strict=True))

@@ -27,7 +27,7 @@ from marc_core.errors import MemoryStoreError
 from marc_core.memory.filters import is_in
 from marc_core.memory.hiding import SHOWN
 from marc_core.memory.store import MemoryStore
-from marc_core.memory.tables import has_text_index, missing_columns, scan
+from marc_core.memory.tables import column_names, has_text_index, missing_columns, scan
 from marc_core.question import EventFilter, SearchQuery
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _CANDIDATES = 10
 """Length of each ranking that is fused, as a multiple of the tier (our choice)."""
 HIT_COLUMNS = [
     "event_id", "video_id", "part", "index", "start_s", "end_s", "video_start_s", "recorded_from",
-    "recorded_to", "text", "synthetic",
+    "recorded_to", "camera", "tags", "text", "synthetic",
 ]  # fmt: skip
 _SYNTHETIC = "(synthetic IS NULL OR synthetic)"
 """Events that are not known to be footage."""
@@ -85,7 +85,7 @@ def _search(
 ) -> list[list[SearchHit]]:
     for vector_D in vectors_QD:
         _check_query(vector_D, store.meta.embedding_dim)
-    names = store.tables.events.schema.names
+    names = column_names(store.tables.events)
     known = _SYNTHETIC if only_synthetic and "synthetic" in names else None
     rankings = [
         _Ranking(
@@ -343,6 +343,7 @@ def _add_cosines(store: MemoryStore, ranking: _Ranking) -> None:
 
 def _hit(row: Row) -> SearchHit:
     columns: dict[str, Any] = {name: row.get(name) for name in HIT_COLUMNS}
+    columns["tags"] = tuple(columns["tags"] or ())
     return SearchHit(
         **columns,
         uri=row["uri"],

@@ -10,6 +10,7 @@ import json
 import random
 import shlex
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
@@ -325,9 +326,22 @@ def merge(
     with_retries(commit)
 
 
+_WHOLE: weakref.WeakKeyDictionary[Any, list[str]] = weakref.WeakKeyDictionary()
+
+
+def column_names(table: Any) -> list[str]:
+    """Return the names of an open table's columns, kept once there are all that there may be."""
+    names = _WHOLE.get(table)
+    if names is None:
+        names = list(table.schema.names)
+        if all(field.name in names for field in schemas.ADDED.get(table.name, ())):
+            _WHOLE[table] = names
+    return names
+
+
 def missing_columns(table: Any) -> list[pa.Field]:
     """Return the columns of schemas.ADDED that this open table lacks."""
-    there = table.schema.names
+    there = column_names(table)
     return [field for field in schemas.ADDED.get(table.name, ()) if field.name not in there]
 
 
@@ -357,7 +371,7 @@ def scan(table: Any, columns: Sequence[str], condition: str | None = None) -> pa
     if not added.keys().isdisjoint(columns):
         absent = {field.name for field in missing_columns(table)}.intersection(columns)
     there = [name for name in columns if name not in absent]
-    query = table.search().select(there or table.schema.names[:1])
+    query = table.search().select(there or column_names(table)[:1])
     if condition is not None:
         query = query.where(condition)
     rows = query.to_arrow()

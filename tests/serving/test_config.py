@@ -29,7 +29,7 @@ def test_values_of_a_deploy_file_and_of_the_command_line() -> None:
     assert config == ServeConfig(
         memory="m",
         student=ReplicaConfig(
-            max_replicas=3, num_cpus=0.3, max_ongoing=32, max_queued=64, target_ongoing=12.0
+            max_replicas=3, num_cpus=0.3, max_ongoing=64, max_queued=32, target_ongoing=12.0
         ),
         limits=type(config.limits)(deadline_s=5),
     )

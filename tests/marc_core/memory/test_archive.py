@@ -16,7 +16,7 @@ from marc_core.config import IndexConfig
 from marc_core.errors import AnswerError, MissingFeaturesError, SourceError
 from marc_core.memory import MemoryStore
 from marc_core.memory.archive import MemoryArchive
-from marc_core.memory.kept import MOST, Kept
+from marc_core.memory.kept import MOST, Kept, KeptRows
 from marc_core.question import EventFilter, SearchQuery
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
@@ -81,6 +81,23 @@ def test_answers_are_read_once_a_version():
     assert ask(0) == 4  # the newest stay
     assert ask("a") == len(read)  # the oldest has gone
     assert read.count("a") == 3
+
+
+def test_values_of_rows_are_read_once_a_version():
+    table, read = Tables(), []
+
+    def values(ids):
+        read.append(list(ids))
+        return {i: i.upper() for i in ids if i != "none"}
+
+    kept = KeptRows(table)
+    assert kept.of(["a", "none"], values) == {"a": "A"}
+    assert kept.of(["b", "a", "none"], values) == {"a": "A", "b": "B"}
+    assert kept.of([], values) == {}
+    assert read == [["a", "none"], ["b"]]
+    table.version = 2
+    assert kept.of(["a"], values) == {"a": "A"}
+    assert read[2:] == [["a"]]
 
 
 def test_what_was_read_is_kept_until_the_memory_changes(store, archive, fakes):
