@@ -98,10 +98,20 @@ def select(
             return _all_or_best(archive, ranked, matched, filter, most)
         matched = match(ranked, CLOSE * margin)[:FEW_HITS]
     matched = matched[:k]
-    events = _distinct([*matched, *_neighbours(archive, matched, filter)])[:k]
+    events = distinct([*matched, *_neighbours(archive, matched, filter)])[:k]
     if exact:
-        events = _distinct([*events, *ranked])[:k]
+        events = distinct([*events, *ranked])[:k]
     return Selection(events=tuple(events), matched=tuple(matched))
+
+
+def named_by(
+    archive: Archive, ranked: Sequence[SearchHit], filter: EventFilter, margin: float
+) -> list[SearchHit]:
+    """Return all events that a text fits about equally well, best first; none where it fits most
+    of them alike. ranked: the first `POOL` events of its search, at least one."""
+    matched = match(ranked, margin)
+    flat = len(matched) > FEW_HITS and _names_none(archive, ranked, matched, filter)
+    return [] if flat else matched
 
 
 def _names_none(
@@ -130,7 +140,7 @@ def _all_or_best(
     if len(matched) > most:
         by_time = sorted(matched, key=lambda hit: (hit.uri, hit.start_s, hit.event_id))
         kept = spread_evenly(list(range(len(by_time))), most)
-        matched = _distinct([matched[0], *(by_time[i] for i in kept)])[:most]
+        matched = distinct([matched[0], *(by_time[i] for i in kept)])[:most]
     return Selection(events=tuple(matched), matched=())
 
 
@@ -159,7 +169,8 @@ def overlaps(filter: EventFilter, hit: SearchHit) -> bool:
     return inside and after and before
 
 
-def _distinct(hits: Iterable[SearchHit]) -> list[SearchHit]:
+def distinct(hits: Iterable[SearchHit]) -> list[SearchHit]:
+    """Return each event once, the first time that it comes."""
     first: dict[str, SearchHit] = {}
     for hit in hits:
         first.setdefault(hit.event_id, hit)

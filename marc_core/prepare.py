@@ -17,16 +17,15 @@ Letters: Q questions, D channels of an embedding.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from marc_core.choosing import POOL, Selection, asks_beside, chronological, select
+from marc_core.chooser import Chooser, asked_budget
+from marc_core.choosing import asks_beside
 from marc_core.compress import (
     CompressedVideo,
     CutTokens,
@@ -37,11 +36,19 @@ from marc_core.compress import (
 )
 from marc_core.compress.share import BESIDE_SHARE, MAIN_SHARE
 from marc_core.compress.timeline import Span, is_shortened, placed_starts
-from marc_core.errors import AnswerError, MissingFeaturesError
+from marc_core.errors import MissingFeaturesError
 from marc_core.evidence import Citation, Evidence, clock_time
 from marc_core.frame_cap import cap_frames
 from marc_core.models.prompt import Prompt, direct_prompt, event_facts
-from marc_core.prepared import Chosen, Compressor, PrepareSettings, PromptParts, Tower, Uncut
+from marc_core.prepared import (
+    Chosen,
+    Compressor,
+    PrepareSettings,
+    PromptParts,
+    Tower,
+    Uncut,
+    timed,
+)
 from marc_core.question import SearchQuery
 from marc_core.searching import Searcher
 from marc_core.told import said_block
@@ -76,6 +83,7 @@ class Preparer:
         own = self._cut if settings.compress.mode == "tokens" else self._merge
         self._compressor = compressor or own
         self._searcher = Searcher(archive, encoder)
+        self._chooser = Chooser(self._searcher, settings, parts.tokens_a_frame)
 
     def search(self, queries: Sequence[SearchQuery]) -> list[list[SearchHit]]:
         """Return the page of events that each query asks for, best first. Raises AnswerError."""
@@ -87,23 +95,7 @@ class Preparer:
         Raises AnswerError for an empty question, a k above the ceiling, and where no event passes
         a question's filter.
         """
-        timings: dict[str, float] = {}
-        for question in questions:
-            self._check(question)
-        chosen = [self._whole_video(question) for question in questions]
-        left = [i for i, hits in enumerate(chosen) if not hits]
-        if left:
-            with _timed(timings, "embed"):
-                texts = [questions[i].search_text for i in left]
-                vectors_QD = self.encoder.encode_texts(texts)
-            with _timed(timings, "retrieve"):
-                queries = [self._query(questions[i]) for i in left]
-                found = self.archive.search(queries, vectors_QD)
-        retrieved = dict(zip(left, found if left else [], strict=True))
-        return [
-            self._chosen(question, chosen[i], retrieved.get(i), timings)
-            for i, question in enumerate(questions)
-        ]
+        return self._chooser.choose(questions)
 
     def load(self, chosen: Sequence[Chosen], *, max_tokens: int | None = None) -> list[Uncut]:
         """Return the events' features; an event of several questions is read once.
@@ -114,7 +106,7 @@ class Preparer:
         """
         timings: dict[str, float] = {}
         hits = {hit.event_id: hit for c in chosen for hit in c.hits}
-        with _timed(timings, "features"), torch.inference_mode():
+        with timed(timings, "features"), torch.inference_mode():
             features, decoded = self._features(hits, max_tokens)
         return [self._uncut(c, features, decoded, timings) for c in chosen]
 
@@ -147,75 +139,6 @@ class Preparer:
         """Return the largest budget of these questions; None where it is one frame's tokens."""
         budgets = [self._budget(c) for c in chosen]
         return None if 0 in budgets else max(budgets, default=None)
-
-    # Choosing
-
-    def _check(self, question: Question) -> None:
-        if not question.text.strip():
-            raise AnswerError("A question must not be empty. Got only white space.")
-        most = self.settings.retrieve.max_k
-        if question.k is not None and not 1 <= question.k <= most:
-            raise AnswerError(
-                f"A question's k must be from 1 to retrieve.max_k, {most}. Got {question.k}."
-            )
-
-    def _k(self, question: Question) -> int:
-        return self.settings.retrieve.k if question.k is None else question.k
-
-    def _whole_video(self, question: Question) -> list[SearchHit]:
-        """Return all events of the one video that is asked about, where they fit k; else none."""
-        if self.settings.compress.mode == "tokens":
-            return []  # how well each event fits decides its share
-        videos, k = question.filter.video_ids, self._k(question)
-        one = videos is not None and len(videos) == 1 and question.filter.names_only_videos
-        if not (one and self.settings.retrieve.bypass_when_fits):
-            return []
-        everything = self.archive.events(question.filter, limit=k + 1)
-        return everything if len(everything) <= k else []
-
-    def _query(self, question: Question) -> SearchQuery:
-        tokens = self.settings.compress.mode == "tokens"
-        limit = max(POOL, self._k(question)) if tokens else self._k(question)
-        return SearchQuery(text=question.search_text, filter=question.filter, limit=limit)
-
-    def _chosen(
-        self,
-        question: Question,
-        whole: list[SearchHit],
-        ranked: list[SearchHit] | None,
-        timings: dict[str, float],
-    ) -> Chosen:
-        if whole:
-            return Chosen(question=question, hits=tuple(whole), retrieval="bypassed")
-        if not ranked:
-            raise AnswerError(self.archive.why_nothing(question.filter))
-        shown: Sequence[SearchHit] = ranked
-        matched: Sequence[SearchHit] = ()
-        if self.settings.compress.mode == "tokens":
-            selection = self._selected(question, ranked)
-            shown, matched = selection.events, selection.matched
-        hits = tuple(chronological(shown))
-        places = {hit.event_id: place for place, hit in enumerate(hits)}
-        return Chosen(
-            question=question,
-            hits=hits,
-            retrieval="retrieved",
-            matched=tuple(places[hit.event_id] for hit in matched),
-            timings_s=timings,
-        )
-
-    def _selected(self, question: Question, ranked: Sequence[SearchHit]) -> Selection:
-        compress = self.settings.compress
-        budget = self._asked(question) or compress.unnamed_budget_tokens or compress.budget_tokens
-        return select(
-            self.archive,
-            ranked,
-            question.filter,
-            margin=self.settings.retrieve.hit_margin or self._searcher.hit_margin,
-            k=self._k(question),
-            exact=question.k is not None,
-            most=budget or self.parts.tokens_a_frame,
-        )
 
     # Loading
 
@@ -325,19 +248,9 @@ class Preparer:
         starts_E = placed_starts(spans, self.settings.trained_s)
         return everything if is_shortened(spans, starts_E) else ()
 
-    def _asked(self, question: Question) -> int | None:
-        """Return the budget that a question asks for, None for none."""
-        asked, most = question.budget_tokens, self.settings.compress.max_budget_tokens
-        if asked is not None and not 0 <= asked <= most:
-            raise AnswerError(
-                "budget_tokens must be from 0 (one frame's tokens) to compress.max_budget_tokens, "
-                f"{most}. Got {asked}."
-            )
-        return asked
-
     def _budget(self, chosen: Chosen) -> int:
         compress = self.settings.compress
-        asked = self._asked(chosen.question)
+        asked = asked_budget(chosen.question, compress)
         if asked is not None:
             return asked
         if compress.mode == "tokens" and not chosen.matched:
@@ -382,12 +295,3 @@ def citation(hit: SearchHit, *, scored: bool) -> Citation:
         score=hit.score if scored else None,
         cosine=hit.cosine if scored else None,
     )
-
-
-@contextmanager
-def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        timings[step] = time.perf_counter() - started

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -143,3 +145,13 @@ class PromptParts(Protocol):
 Compressor = Callable[[Uncut, int], "CompressedVideo | CutTokens"]
 """(uncut, budget in tokens, 0 = one frame's) -> what the student sees. Anything that cuts can take
 the merge's place: the evaluation's training-free baselines do."""
+
+
+@contextmanager
+def timed(timings: dict[str, float], step: str) -> Iterator[None]:
+    """Add the wall-clock seconds that the block takes to those of a step."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings[step] = timings.get(step, 0.0) + time.perf_counter() - started

@@ -84,6 +84,32 @@ def test_a_question_that_names_none_sees_all_and_may_cost_more(make: Any) -> Non
     assert asked.num_tokens == 5
 
 
+def test_options_choose_the_events_of_a_question_that_names_none(make: Any) -> None:
+    path = make(compress=CompressConfig(budget_tokens=6, unnamed_budget_tokens=8))
+    where = "Where is it blue or green or grey?"
+    told, alone, numbers, few, named = path.prepare(
+        [
+            Question(text=where, options=("A. red", "B. green")),
+            Question(text=where),
+            Question(text=where, options=("2", "3")),
+            Question(text=where, options=("red", "green"), budget_tokens=2),
+            Question(text="what is red", options=("blue", "green")),
+        ]
+    )
+    assert events_of(told) == [0, 1, 4]
+    assert events_of(alone) == events_of(numbers) == [0, 1, 2, 3, 4, 5]
+    assert len(events_of(few)) == 2
+    assert events_of(named) == [0, 1, 2]
+    assert (told.num_tokens, named.num_tokens) == (8, 6)
+    assert path.encoder.texts[1:] == [["red", "green", "2", "3"]]  # one more call, for all of them
+
+
+def test_a_question_without_options_costs_no_more(make: Any) -> None:
+    path = make()
+    path.prepare([Question(text="blue or green"), Question(text="red", options=("2", "3"))])
+    assert len(path.encoder.texts) == 1
+
+
 def test_small_budgets_read_only_what_they_take(make: Any, monkeypatch: Any) -> None:
     path = make()
     seen: list[int | None] = []
