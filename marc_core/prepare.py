@@ -4,7 +4,7 @@
     load        their features from the archive, or from frames and the tower           [Uncut]
     compress    cut (or merged) to a budget of tokens, beside the prompt's ids       [Evidence]
 
-Mode tokens is ours: events by `marc_core.choosing`, tokens by `marc_core.compress.tokens`, places
+Mode tokens is ours: events by `marc_core.chooser`, tokens by `marc_core.compress.tokens`, places
 on one timeline by `marc_core.compress.timeline`. The other modes are the paper's top k and merge.
 
 Honest differences from the paper: a question may be about a whole archive, so events of several

@@ -46,7 +46,8 @@ class TrainSetConfig(MethodConfig):
     questions_per_type: int = number(3, least=1)
     """World: questions of each type about one video."""
     more_of: tuple[str, ...] = ()
-    """World: types of which a video gets twice as many."""
+    """World: types of which a video gets twice as many; three times where a type is named twice,
+    and so on."""
     seed: int = number(0, least=0)
     """Seed of the world's questions and of the budgets."""
     budgets: tuple[int, ...] = number((3, 5, 9, 9, 9, 18), least=0)

@@ -8,6 +8,7 @@ FileSource      Video-R1's training files: questions in JSON or Parquet, videos 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -68,16 +69,16 @@ class WorldSource:
         return [f"{PREFIX}{salt}/{first + i}" for i in range(self.config.num_videos)]
 
     def asked(self, path: str) -> list[Asked]:
-        """Return up to `questions_per_type` questions of every type, twice as many of some."""
+        """Return up to `questions_per_type` questions of every type, more of some."""
         seed, config = seed_of(path), self.config
         video = sample_video(seed, world_of(config, seed))
         most = config.questions_per_type
         made = make_questions(video, seed=config.seed, per_type=most)
-        if config.more_of:
-            doubled = make_questions(
-                video, seed=config.seed, per_type=2 * most, types=config.more_of
+        for name, times in Counter(config.more_of).items():
+            more = make_questions(
+                video, seed=config.seed, per_type=(1 + times) * most, types=[name]
             )
-            made = (*(q for q in made if q.type not in config.more_of), *doubled)
+            made = (*(q for q in made if q.type != name), *more)
         found = []
         for index, question in enumerate(made):
             words = (question.answer,) if question.options else (question.answer_text,)

@@ -113,8 +113,9 @@ def test_budgets_are_drawn_alike_often():
     assert drawn == [drawn_budget((3, 9), 0, f"world:1/{i}") for i in range(400)]
 
 
-def test_some_types_are_asked_twice_as_often():
-    config = TrainSetConfig(long_every=0, questions_per_type=1, more_of=("colour",))
+def test_some_types_are_asked_more_often():
+    more = ("shape", "colour", "colour")
+    config = TrainSetConfig(long_every=0, questions_per_type=1, more_of=more)
     kinds = [a.sample.task for a in WorldSource(config).asked("world:2000/3")]
-    assert kinds.count("colour") == 2
-    assert {kinds.count(kind) for kind in set(kinds) - {"colour"}} == {1}
+    assert (kinds.count("shape"), kinds.count("colour")) == (2, 3)
+    assert {kinds.count(kind) for kind in set(kinds) - set(more)} == {1}
