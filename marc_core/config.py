@@ -222,7 +222,7 @@ class StudentConfig:
     revision: str | None = None
     """Hub revision; pin it in production."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 on GPU, float32 on CPU."""
+    """auto: bfloat16; on a CPU float32 for checkpoints of up to 300 million parameters."""
     device: str = "auto"
     """auto: cuda where there is one, else cpu."""
     frame_max_pixels: int = number(

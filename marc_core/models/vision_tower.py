@@ -26,8 +26,6 @@ from marc_core.models.preprocess import frames_to_patches, group_times, pixel_se
 from marc_core.models.weights import (
     is_large,
     read_tensor,
-    stored_dtype,
-    stored_tensors,
     tensors_digest,
     tower_tensors,
 )
@@ -115,14 +113,12 @@ def device_of(config: StudentConfig) -> torch.device:
 def dtype_of(config: StudentConfig, directory: Path) -> torch.dtype:
     """Return the precision of a configured student.
 
-    auto: bfloat16 on a GPU; on a CPU the checkpoint's own for large ones (LARGE_PARAMETERS), so
-    that loading never makes a larger copy, and float32 for small ones.
+    auto: bfloat16, but float32 for small checkpoints (up to LARGE_PARAMETERS) on a CPU.
     """
     if config.dtype != "auto":
         return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    if device_of(config).type == "cuda":
-        return torch.bfloat16
-    return stored_dtype(stored_tensors(directory)) if is_large(directory) else torch.float32
+    on_gpu = device_of(config).type == "cuda"
+    return torch.bfloat16 if on_gpu or is_large(directory) else torch.float32
 
 
 def encode_events(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 LARGE_PARAMETERS = 300_000_000
-"""Parameters of a checkpoint from which on it keeps its own precision on a CPU, too (our choice:
+"""Parameters of a checkpoint from which on it is computed in bfloat16 on a CPU, too (our choice:
 1.2 GB in float32). Smaller ones are computed in float32 there, which is faster on most CPUs."""
 _WHOLE_BYTES = 256 * 1024**2
 _SAMPLES, _SAMPLE_BYTES = 8, 4 * 1024
@@ -98,7 +98,7 @@ def tensors_digest(tensors: dict[str, StoredTensor]) -> str:
 
 
 def is_large(directory: Path) -> bool:
-    """Whether the checkpoint keeps its own precision on a CPU, see LARGE_PARAMETERS."""
+    """Whether the checkpoint is computed in bfloat16 on a CPU, too, see LARGE_PARAMETERS."""
     return sum(t.num_parameters for t in stored_tensors(directory)) > LARGE_PARAMETERS
 
 
@@ -119,15 +119,6 @@ def read_tensor(tensor: StoredTensor) -> torch.Tensor:
             f"'{tensor.path}' ends inside the tensor {tensor.name}. Copy the checkpoint again."
         )
     return torch.frombuffer(buffer, dtype=dtype).reshape(tensor.shape)
-
-
-def stored_dtype(tensors: list[StoredTensor]) -> torch.dtype:
-    """Return the precision that most of the tensors' numbers are stored in."""
-    sizes: dict[str, int] = {}
-    for tensor in tensors:
-        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.num_parameters
-    most = max(sizes, key=lambda dtype: sizes[dtype])
-    return _torch_dtype(next(t for t in tensors if t.dtype == most))
 
 
 def _header(path: Path) -> Iterator[StoredTensor]:

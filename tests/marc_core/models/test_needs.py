@@ -44,16 +44,20 @@ def test_a_model_that_is_not_here_has_no_figure(monkeypatch, tmp_path):
     assert all("not on this machine" in str(n) for n in needs)
 
 
-def test_large_checkpoints_keep_their_precision_on_a_cpu(student_config, monkeypatch, checkpoint):
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16, torch.float32])
+def test_large_checkpoints_are_bfloat16_on_a_cpu(student_config, monkeypatch, checkpoint, stored):
+    """Also one that a training has stored in float32: it would take twice the memory."""
     directory = checkpoint("qwen2_5_vl", copy=True)
     (file,) = directory.glob("*.safetensors")
     from safetensors.torch import load_file
 
-    save_file({n: t.bfloat16() for n, t in load_file(file).items()}, file)
+    save_file({n: t.to(stored) for n, t in load_file(file).items()}, file)
     config = dataclasses.replace(student_config(), model=str(directory))
     assert dtype_of(config, directory) == torch.float32
     monkeypatch.setattr(weights, "LARGE_PARAMETERS", 1000)
     assert dtype_of(config, directory) == torch.bfloat16
+    tower, student, _ = model_needs(MethodConfig(student=config))
+    assert (tower.precision, student.precision) == ("bfloat16", "bfloat16")
     assert dtype_of(dataclasses.replace(config, dtype="float32"), directory) == torch.float32
 
 
