@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +43,9 @@ def test_wrong_settings_are_refused(tmp_path, stored):
     (tmp_path / "marc.json").write_text(json.dumps(stored))
     with pytest.raises(ModelLoadError, match=r"marc\.json"):
         model_settings(tmp_path)
+
+
+def test_the_docs_name_every_setting():
+    docs = (Path(__file__).resolve().parents[3] / "docs" / "models.md").read_text()
+    for field in dataclasses.fields(ModelSettings):
+        assert f"| `{field.name}` |" in docs
