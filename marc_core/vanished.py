@@ -99,38 +99,59 @@ def find_moved(
     new: Iterable[VideoSource],
     fingerprints: Fingerprints | None,
     options: Mapping[str, str],
+    *,
+    absent: pa.Array | pa.ChunkedArray | None = None,
 ) -> dict[str, VideoSource]:
     """Return video_id -> where the file lies now, of videos whose file is gone and has come back
     elsewhere as one of `new` with the same content; all streams of a file move together.
 
     Only what is indexed under `fingerprints` is of use where all else would be decoded again
     anyway; None: all that is indexed. A new file is read only where one of its size is gone.
+    absent: ids of the videos that a listing just now did not show; None: any may be gone. Each file
+    is looked for once at most, however many new ones are of its size.
     """
-    known = videos_by_size(store, fingerprints)
+    known = videos_by_size(store, fingerprints, among=absent)
+    gone: dict[int, dict[str, list[tuple[str, str, str]]]] = {}
     moves: dict[str, VideoSource] = {}
     for source in new:
-        lost: dict[str, list[tuple[str, str, str]]] = {}
-        for row in known.get(source.size_bytes, ()):
-            if row[0] not in moves:
-                lost.setdefault(_file(row[1]), []).append(row)
-        lost = {file: rows for file, rows in lost.items() if _surely_gone(file, options)}
-        if not lost:
-            continue
-        digest = _digest(source, options)
-        same = [rows for rows in lost.values() if any(other == digest for *_, other in rows)]
-        for video_id, uri, _ in same[0] if same else ():
+        size = source.size_bytes
+        if size not in gone:
+            gone[size] = _gone_files(known.get(size, ()), options)
+        lost = gone[size]
+        digest = _digest(source, options) if lost else None
+        same = (f for f, rows in lost.items() if any(other == digest for *_, other in rows))
+        file = next(same, None)
+        for video_id, uri, _ in lost.pop(file) if file is not None else ():
             moves[video_id] = stream_source(source, stream_of(uri))
     return moves
 
 
+def _gone_files(
+    rows: Iterable[tuple[str, str, str]], options: Mapping[str, str]
+) -> dict[str, list[tuple[str, str, str]]]:
+    """Return, by file, the rows (video_id, uri, digest) whose files are surely gone."""
+    files: dict[str, list[tuple[str, str, str]]] = {}
+    for row in rows:
+        files.setdefault(_file(row[1]), []).append(row)
+    return {file: found for file, found in files.items() if _surely_gone(file, options)}
+
+
 def videos_by_size(
-    store: MemoryStore, fingerprints: Fingerprints | None
+    store: MemoryStore,
+    fingerprints: Fingerprints | None,
+    *,
+    among: pa.Array | pa.ChunkedArray | None = None,
 ) -> dict[int, list[tuple[str, str, str]]]:
-    """Return (video_id, uri, digest) of the videos that are indexed as configured, by size."""
+    """Return (video_id, uri, digest) of the videos that are indexed as configured, by size.
+
+    among: ids of those that count; None: all.
+    """
     names = ["video_id", "uri", "content_digest", "size_bytes"]
     columns = fingerprints.columns() if fingerprints else {}
     rows = store.videos(status="indexed", columns=[*names, *columns])
     keep = pc.is_valid(rows["content_digest"])
+    if among is not None:
+        keep = pc.and_(keep, pc.is_in(rows["video_id"], among))
     for name, value in columns.items():
         same = pc.is_null(rows[name]) if value is None else pc.equal(rows[name], value)
         keep = pc.and_(keep, same)

@@ -45,7 +45,8 @@ def moved_videos(
         return {}
     new = found.filter(pc.invert(pc.is_in(found["video_id"], states["video_id"])))
     sources = (VideoSource.from_json(source.as_py()) for source in new["source"])
-    return find_moved(store, sources, fingerprints, config.archive_options)
+    absent = states["video_id"].filter(pc.invert(pc.is_in(states["video_id"], found["video_id"])))
+    return find_moved(store, sources, fingerprints, config.archive_options, absent=absent)
 
 
 def with_moves(states: pa.Table, moves: Mapping[str, VideoSource]) -> pa.Table:

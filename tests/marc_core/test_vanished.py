@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from marc_core import schemas
+from marc_core import schemas, vanished
 from marc_core.config import IndexConfig, MemoryConfig
 from marc_core.digest import content_digest
 from marc_core.errors import SourceError
@@ -245,3 +245,27 @@ def test_two_gone_copies_move_one_by_one(store: MemoryStore, archive: Path) -> N
         assert moves[stream_source(source, 1).video_id] == stream_source(target, 1)
         taken[target.uri] = source.uri
     assert sorted(taken) == sorted(s.uri for s in new)
+
+
+def test_files_that_were_listed_are_not_looked_for_and_others_once(
+    store: MemoryStore, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorders write files of one size: new times known ones would be very many looks."""
+    size = (archive / "a/one.mp4").stat().st_size
+    for number in range(20):
+        (archive / f"new{number}.mp4").write_bytes(bytes([number]) * size)
+    (archive / "a/one.mp4").rename(archive / "moved.mp4")
+    looked: list[str] = []
+
+    def counted(uri: str, options: dict[str, str]) -> bool:
+        looked.append(Path(uri).name)
+        return not os.path.exists(uri)
+
+    monkeypatch.setattr(vanished, "is_gone", counted)
+    known = store.videos()["video_id"].to_pylist()
+    found = {s.video_id: s for s in listed(archive)}
+    absent = pa.array([i for i in known if i not in found])
+    new = [s for i, s in found.items() if i not in known]
+    moves = find_moved(store, new, NOW, {}, absent=absent)
+    assert [source.uri for source in moves.values()] == [str(archive / "moved.mp4")]
+    assert looked == ["one.mp4"]
