@@ -23,6 +23,7 @@ import json
 import os
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,8 @@ CLIP_S, FPS, SIZE = 1.0, 10, (160, 96)
 
 
 def make_clips(folder: Path, count: int) -> None:
-    """Write `count` clips, every one a file of its own; 16 different pictures."""
+    """Write `count` clips of 16 different pictures; the bytes of each are its own, since files of
+    the same bytes are decoded once."""
     from benchmarks.clips import render_clip
 
     originals = [
@@ -44,7 +46,9 @@ def make_clips(folder: Path, count: int) -> None:
         for i in range(min(16, count))
     ]
     for i in range(len(originals), count):
-        shutil.copyfile(originals[i % 16], folder / f"clip{i:05d}.mp4")
+        copied = shutil.copyfile(originals[i % 16], folder / f"clip{i:05d}.mp4")
+        with copied.open("ab") as file:
+            file.write(struct.pack(">I4sQ", 16, b"free", i))  # a box that players pass over
 
 
 def make_empty(folder: Path, count: int) -> None:

@@ -58,6 +58,7 @@ def find_copies(
     known = videos_by_size(store, fingerprints)
     sizes = pc.value_counts(work["load_bytes"]).to_pylist()
     shared = {n["values"] for n in sizes if n["counts"] > 1} | {float(size) for size in known}
+    shared.discard(0.0)  # empty files are alike, and none has a video to share
     rows = work.filter(pc.is_in(work["load_bytes"], pa.array(sorted(shared), pa.float64())))
     sources = [VideoSource.from_json(text) for text in rows["source"].to_pylist()]
     with ThreadPoolExecutor(_READERS) as pool:

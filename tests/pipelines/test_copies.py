@@ -104,6 +104,17 @@ def test_new_files_of_the_same_bytes_are_decoded_once(
     assert store.tables.events.count_rows() == 4
 
 
+def test_empty_files_do_not_wait_for_one_another(
+    tmp_path: Path, config: IndexConfig, store: MemoryStore
+) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.mp4").touch()
+    work, copies = find_copies(store, work_of(folder), NOW, config)
+    assert (len(work), copies) == (3, {})
+
+
 def test_a_new_copy_of_an_indexed_file_is_not_decoded(
     archive: Path, config: IndexConfig, store: MemoryStore
 ) -> None:
