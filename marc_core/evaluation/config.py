@@ -14,6 +14,9 @@ from marc_core.world.config import WorldConfig
 HELD_OUT_SALT = 1000
 """Salt of the evaluation's world; training uses others."""
 
+BENCHMARKS = ("vsi-bench", "videommmu", "mmvu", "mvbench", "tempcompass", "videomme")
+"""The paper's six (section 4), in its order."""
+
 Baseline = Literal[
     "none", "uniform_frame", "fewer_frames", "low_resolution", "random_groups", "moviechat",
     "vidcom2",
@@ -130,6 +133,11 @@ class EvaluateConfig(MethodConfig):
     def __post_init__(self) -> None:
         """Raise ConfigError where values contradict each other."""
         self._check_variants()
+        if self.benchmark not in ("world", *BENCHMARKS):
+            raise ConfigError(
+                f"The benchmark must be one of world, {', '.join(BENCHMARKS)}. "
+                f"Got '{self.benchmark}'."
+            )
         if self.benchmark != "world" and not (self.data and self.videos):
             raise ConfigError(
                 f"Benchmark '{self.benchmark}' needs data=FILE and videos=FOLDER. "

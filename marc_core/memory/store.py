@@ -272,7 +272,8 @@ class MemoryStore(MemoryReader):
         ids = [row["video_id"] for row in self._named(id_or_uri, ["video_id"])]
         if not ids:
             raise MemoryStoreError(
-                f"The memory has no video '{id_or_uri}'. `marc status` lists what it holds."
+                f"The memory has no video '{id_or_uri}'. `marc videos` lists what it holds; name a "
+                "video by its id or uri."
             )
         counts = self.delete_videos(ids)
         if purge:

@@ -82,3 +82,9 @@ def test_optimize_purges_and_removes_orphans(
     assert not holds(memory, b"picture-of-a")
     assert holds(memory, b"picture-of-b")
     assert json.loads(marc(memory, "optimize", "--json"))["orphans"] == {}
+
+
+def test_what_cannot_be_deleted_is_told_where_names_are_listed(memory: MemoryStore) -> None:
+    result = CliRunner().invoke(app, ["delete", "nope", "--memory", memory.config.uri])
+    assert result.exit_code == 2
+    assert "`marc videos` lists what it holds" in " ".join(result.stderr.split())

@@ -1,8 +1,8 @@
 """Benchmarks from local files: which there are, where their videos lie, how rows become samples.
 
     load_benchmark(name, data, videos) -> [Sample]
-        Video-R1 form (a JSON list with problem_id, problem, ...)  -> video_r1.py's rule here
-        the benchmark's own form                                   -> forms.py
+        Video-R1 form (a JSON list with problem_id, problem, ...)  -> video_r1_sample
+        the benchmark's own form                                   -> adapters.py
 
 Nothing is downloaded. A malformed row is an error that names file, row and field; a video file
 that does not exist is no error here: it becomes a recorded row of the evaluation.
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from marc_core.evaluation.config import BENCHMARKS
 from marc_core.evaluation.datasets.adapters import FORMS, TASK_FIELDS
 from marc_core.evaluation.datasets.sample import (
     BenchmarkError,
@@ -24,9 +25,6 @@ from marc_core.evaluation.datasets.sample import (
 )
 from marc_core.scoring import parse
 from marc_core.scoring.options import PROBLEM_TYPES, ProblemType, with_letters
-
-BENCHMARKS = ("vsi-bench", "videommmu", "mmvu", "mvbench", "tempcompass", "videomme")
-"""The paper's six (section 4), in its order."""
 
 Form = Literal["auto", "video-r1", "official"]
 

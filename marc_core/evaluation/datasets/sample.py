@@ -2,7 +2,7 @@
 
 The fields are those of the Video-R1 evaluation files (problem_id, problem, data_type,
 problem_type, options, solution, path); the benchmarks' own forms are brought to them by
-`forms.py`.
+`adapters.py`.
 """
 
 from __future__ import annotations

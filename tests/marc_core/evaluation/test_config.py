@@ -17,6 +17,7 @@ GAP = Path(__file__).parents[3] / "jobs" / "configs" / "gap.yaml"
     ("overrides", "message"),
     [
         (["benchmark=mmvu"], "needs data=FILE"),
+        (["benchmark=mmmu", "data=a", "videos=b"], "must be one of world, vsi-bench, videommmu"),
         (["only_variants=[x]"], "only_variants must name variants of this run: teacher, marc"),
         (["use_memory=true"], "Got variant 'teacher'"),
         (["variants.marc.baseline=moviechat", "variants.marc.mode=none"], "mode cannot be none"),
