@@ -108,7 +108,7 @@ class Uncut:
 
 
 class Tower(Protocol):
-    """What the fallback needs of `marc_core.models.VisionTower`."""
+    """What the fallback needs of `marc_core.models.vision_tower.VisionTower`."""
 
     def encode_events(
         self, events: Sequence[tuple[NDArray[np.uint8], NDArray[np.float64]]]
