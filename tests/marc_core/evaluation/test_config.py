@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import typing
 from pathlib import Path
 
 import pytest
 
 from marc_core.config import config_to_yaml, load_config
 from marc_core.errors import ConfigError
-from marc_core.evaluation.config import EvaluateConfig
+from marc_core.evaluation.config import EvaluateConfig, VariantConfig
 
 GAP = Path(__file__).parents[3] / "jobs" / "configs" / "gap.yaml"
 
@@ -63,3 +65,13 @@ def test_resolved_configuration_loads_again(tmp_path: Path) -> None:
     config = load_config(EvaluateConfig, preset="tiny", files=[GAP])
     (tmp_path / "all.yaml").write_text(config_to_yaml(config))
     assert load_config(EvaluateConfig, files=[tmp_path / "all.yaml"]) == config
+
+
+def test_the_docs_name_every_setting_of_a_variant_and_its_values() -> None:
+    docs = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
+    rows = {line.split("|")[1].strip(" `"): line for line in docs.splitlines() if line[:3] == "| `"}
+    hints = typing.get_type_hints(VariantConfig)
+    for field in dataclasses.fields(VariantConfig):
+        values = [v for v in typing.get_args(hints[field.name]) if isinstance(v, str)]
+        missing = [v for v in values if f"`{v}`" not in rows[field.name]]
+        assert missing in ([], ["none"]), field.name
