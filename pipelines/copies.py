@@ -30,6 +30,10 @@ from marc_core.vanished import videos_by_size
 from marc_core.video.source import clear_errors, is_unreadable, locate
 from pipelines.writing import Done
 
+FETCHED_FROM_BYTES = 64 * 1024**2
+"""Size from which on a file of an object store is looked at (our choice: 4 MiB of it are fetched to
+know it; an archive of short clips would be fetched twice, and the first time before any is
+decoded)."""
 _READERS = 16
 """Files whose samples are read at once (our choice: reading from a store is waiting)."""
 
@@ -104,7 +108,7 @@ def index_once(
 def _digest(source: VideoSource, config: IndexConfig) -> str | None:
     """Return the digest of a file where it lies, None where it cannot be read: decoding says why.
 
-    In an object store 4 MiB of it are fetched.
+    In an object store 4 MiB of it are fetched; None for smaller ones (FETCHED_FROM_BYTES).
     """
     if is_unreadable(source):
         return None
@@ -114,6 +118,8 @@ def _digest(source: VideoSource, config: IndexConfig) -> str | None:
             if place.store is None:
                 with open(place.path, "rb") as file:
                     return digest_of(file, source.size_bytes)
+            if source.size_bytes < FETCHED_FROM_BYTES:
+                return None
             with place.store.open_input_file(place.path) as file:
                 return digest_of(file, source.size_bytes)
     except SourceError:

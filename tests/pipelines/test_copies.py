@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyarrow.fs import LocalFileSystem
 
 from marc_core import schemas
 from marc_core.config import IndexConfig, MemoryConfig
@@ -15,7 +16,9 @@ from marc_core.fingerprints import Fingerprints
 from marc_core.memory import MemoryStore
 from marc_core.types import VideoSource
 from marc_core.video import list_videos
+from marc_core.video.source import Location
 from marc_core.video_rows import base_row
+from pipelines import copies
 from pipelines.copies import find_copies, index_once
 from pipelines.plan import collect
 
@@ -154,3 +157,26 @@ def test_other_settings_and_unreadable_files_are_no_reason_to_copy(
     assert find_copies(store, work, other, config).copies == {}
     (archive / "d.mp4").unlink()
     assert find_copies(store, work.slice(1), NOW, config).copies == {}
+
+
+def test_clips_of_an_object_store_are_not_fetched_to_be_compared(
+    archive: Path, config: IndexConfig, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million clips would be fetched before the first one is decoded."""
+    opened: list[str] = []
+
+    class Store(LocalFileSystem):
+        def open_input_file(self, path: str) -> object:
+            opened.append(Path(path).name)
+            return super().open_input_file(path)
+
+    def located(uri: str, options: object) -> Location:
+        return Location(scheme="s3", path=uri, store=Store())
+
+    monkeypatch.setattr(copies, "locate", located)
+    assert find_copies(store, work_of(archive), NOW, config).copies == {}
+    assert opened == []
+    monkeypatch.setattr(copies, "FETCHED_FROM_BYTES", 50)
+    (copy,) = find_copies(store, work_of(archive), NOW, config).copies
+    assert Path(copy.uri).name == "b.mp4"
+    assert sorted(opened) == ["a.mp4", "b.mp4", "c.mp4"]
