@@ -101,7 +101,9 @@ class Chooser:
 
     def _query(self, question: Question) -> SearchQuery:
         limit = max(POOL, self._k(question)) if self.tokens else self._k(question)
-        return SearchQuery(text=question.search_text, filter=question.filter, limit=limit)
+        return SearchQuery(
+            text=question.search_text, filter=question.filter, limit=limit, paged=False
+        )
 
     @property
     def _margin(self) -> float:

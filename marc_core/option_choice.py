@@ -62,7 +62,9 @@ def narrow(
     with timed(timings, "embed"):
         vector_of = dict(zip(texts, encoder.encode_texts(texts), strict=True))
     pairs = [(a, text) for a, own in zip(asked, options, strict=True) for text in own if text]
-    queries = [SearchQuery(text=t, filter=a.question.filter, limit=POOL) for a, t in pairs]
+    queries = [
+        SearchQuery(text=t, filter=a.question.filter, limit=POOL, paged=False) for a, t in pairs
+    ]
     with timed(timings, "retrieve"):
         vectors_QD = np.stack([vector_of[text] for _, text in pairs])
         found = iter(archive.search(queries, vectors_QD))

@@ -181,7 +181,8 @@ class SearchQuery:
     """A search for events: by text, by an example image, or by an event ("more like this").
 
     Exactly one of text, image (the bytes of a JPEG, PNG or WebP file) and event_id is given.
-    limit, offset: the page of the ranking to return.
+    limit, offset: the page of the ranking to return. paged: whether pages of other sizes must show
+    the same ranking; one that nobody turns the pages of is found in one pass.
     """
 
     text: str | None = None
@@ -190,6 +191,7 @@ class SearchQuery:
     filter: EventFilter = field(default_factory=EventFilter)
     limit: int = 10
     offset: int = 0
+    paged: bool = True
 
     def __post_init__(self) -> None:
         _check(self, checks.words, "text")
@@ -200,6 +202,7 @@ class SearchQuery:
         checks.instance("filter", self.filter, EventFilter)
         _check(self, checks.whole, "limit", least=1)
         _check(self, checks.whole, "offset", least=0)
+        checks.instance("paged", self.paged, bool)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values for `from_json`; an image as base64."""

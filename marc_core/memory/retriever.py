@@ -37,7 +37,7 @@ _FIRST_TIER = 10
 _WIDEN = 4
 """A ranking is made 10 hits deep, and four times as deep where a page, or events that are not
 visible, need more (our choice). Each tier only adds below the one before it, so pages of any size
-show one order, no event twice and none left out."""
+show one order, no event twice and none left out. A query that is not paged starts at its limit."""
 _CANDIDATES = 10
 """Length of each ranking that is fused, as a multiple of the tier (our choice)."""
 HIT_COLUMNS = [
@@ -97,7 +97,9 @@ def _search(
         )
         for query, vector_D in zip(queries, vectors_QD, strict=True)
     ]
-    depth, open_ = _FIRST_TIER, rankings
+    whole = [query.limit + query.offset for query in queries if not query.paged]
+    depth = max([_FIRST_TIER, *whole] if len(whole) == len(queries) else [_FIRST_TIER])
+    open_ = rankings
     while open_:
         ranked = _rank(store, open_, depth, config)
         uris = store.visible_uris(row["video_id"] for rows in ranked for row in rows)

@@ -12,7 +12,7 @@ from marc_core import schemas
 from marc_core.choosing import chronological
 from marc_core.config import MemoryConfig, RetrieveConfig
 from marc_core.errors import MemoryStoreError
-from marc_core.memory import MemoryStore, search
+from marc_core.memory import MemoryStore, retriever, search
 from marc_core.memory.retriever import fuse
 from marc_core.question import EventFilter, SearchQuery
 
@@ -183,6 +183,23 @@ def test_pages_show_one_order_without_gaps_or_repeats(store, fakes):
                 query = SearchQuery(text=text, limit=size, offset=offset)
                 pages += ask(store, (query, unit(1)))[0]
             assert [h.event_id for h in pages] == [h.event_id for h in whole]
+
+
+def test_a_pool_that_nobody_pages_through_is_found_in_one_pass(store, fakes, monkeypatch):
+    passes, rank = [], retriever._rank
+    monkeypatch.setattr(retriever, "_rank", lambda *a: passes.append(a[2]) or rank(*a))
+    rng = np.random.default_rng(9)
+    publish(store, fakes, "v", [(rng.standard_normal(16), None) for _ in range(70)])
+    paged, pool = (SearchQuery(limit=64, paged=p) for p in (True, False))
+    (hits,) = ask(store, (paged, unit(1)))
+    assert passes == [10, 40, 160]
+    passes.clear()
+    (found,) = ask(store, (pool, unit(1)))
+    assert passes == [64]
+    assert [h.event_id for h in found] == [h.event_id for h in hits]
+    passes.clear()
+    ask(store, (pool, unit(1)), (paged, unit(1)))
+    assert passes == [10, 40, 160]
 
 
 def test_several_queries_at_once_are_each_query_alone(store, fakes):
