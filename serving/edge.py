@@ -28,6 +28,8 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ODD = re.compile(r"[^A-Za-z0-9._-]")
 UPLOADS = "/v1/uploads"
 """The one route whose body is streamed to a disk, with limits of its own."""
+CHAT = "/v1/chat/completions"
+"""The one route that is refused before its body is read, where the student has no place left."""
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -47,7 +49,7 @@ HEADERS = {
 class Edge:
     """ASGI middleware around the application. names_requests: whether the id goes into the
     response here; Serve's proxy, which makes ids, does that itself, as they were given.
-    for_everybody: no key is needed."""
+    for_everybody: no key is needed. check_place: raises where no question can be taken."""
 
     def __init__(
         self,
@@ -57,8 +59,10 @@ class Edge:
         metrics: Metrics,
         names_requests: bool = True,
         for_everybody: bool = False,
+        check_place: Callable[[], None] = lambda: None,
     ) -> None:
         self.app, self.limits, self.metrics = app, limits, metrics
+        self.check_place = check_place
         self.names_requests, self.for_everybody = names_requests, for_everybody
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,6 +77,8 @@ class Edge:
     async def _handle(self, scope: Scope, exchange: _Exchange, step: Any) -> None:
         try:
             check_sender(scope, for_everybody=self.for_everybody)
+            if scope["path"] == CHAT:
+                self.check_place()
             with self.metrics.under_way():
                 await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
@@ -85,8 +91,8 @@ class Edge:
             self._record(scope, exchange, step)
 
     def _record(self, scope: Scope, exchange: _Exchange, step: Any) -> None:
-        route = scope.get("route")
-        path = getattr(route, "path", "(none)")
+        refused = CHAT if scope["path"] == CHAT else "(none)"
+        path = getattr(scope.get("route"), "path", refused)
         seconds = time.perf_counter() - exchange.started
         self.metrics.request(path, scope["method"], exchange.status or 499, seconds)
         note_response(step, f"{scope['method']} {path}", path, exchange.status or 499)

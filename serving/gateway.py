@@ -106,14 +106,18 @@ class Gateway:
 
         Taken before the retriever works: what the student will refuse costs nothing. Raises a 503.
         """
-        if not self._places:
-            self.metrics.rejected("overloaded")
-            raise errors.overloaded(self.config.limits.retry_after_s)
+        self.check_place()
         self._places -= 1
         try:
             yield
         finally:
             self._places += 1
+
+    def check_place(self) -> None:
+        """Raise a 503 where the student has no place left."""
+        if not self._places:
+            self.metrics.rejected("overloaded")
+            raise errors.overloaded(self.config.limits.retry_after_s)
 
     async def soon(self, work: Awaitable[T]) -> T:
         """Return what `work` returns within the deadline of a search. Raises TimeoutError."""
@@ -218,6 +222,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         metrics=gateway.metrics,
         names_requests=not gateway.behind_proxy,
         for_everybody=gateway.keys is None,
+        check_place=gateway.check_place,
     )
     return app
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 import httpx2
@@ -49,6 +49,10 @@ def test_no_place_no_retrieval() -> None:
     asyncio.run(fill())
 
 
+async def unread() -> AsyncGenerator[bytes, None]:
+    yield b"{"
+
+
 async def fill() -> None:
     retriever, student = Counting(), Held()
     config = ServeConfig(
@@ -64,16 +68,30 @@ async def fill() -> None:
             body = {"model": "marc", "messages": messages, "stream": stream}
             return await http.post("/v1/chat/completions", json=body)
 
-        asking = [asyncio.create_task(ask(stream=i == 1)) for i in range(4)]
-        asking[3].cancel()  # who leaves gives the place back
-        async with asyncio.timeout(20):
-            while retriever.prepared < 3:
-                await asyncio.sleep(0.01)
-        refused = await ask()
+        async def until_prepared(count: int) -> None:
+            async with asyncio.timeout(20):
+                while retriever.prepared < count:
+                    await asyncio.sleep(0.01)
+
+        asking = [asyncio.create_task(ask(stream=i == 1)) for i in range(3)]
+        await until_prepared(3)
+        body = unread()
+        refused = await http.post("/v1/chat/completions", content=body)
+        assert await anext(body) == b"{"  # nobody asked for it
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "7")
         assert refused.json()["error"]["code"] == "overloaded"
         assert (await ask(stream=True)).status_code == 503
         assert retriever.prepared == 3
+        asking.pop().cancel()  # who leaves gives the place back
+        await asyncio.sleep(0)
+        asking.append(asyncio.create_task(ask()))
+        await until_prepared(4)
+        metrics = (await http.get("/metrics")).text
+        assert 'marc_rejected_total{reason="overloaded"} 2.0' in metrics
+        assert (
+            'marc_requests_total{method="POST",route="/v1/chat/completions",status="503"} 2.0'
+            in metrics
+        )
         student.may.set()
-        assert [r.status_code for r in await asyncio.gather(*asking[:3])] == [200] * 3
+        assert [r.status_code for r in await asyncio.gather(*asking)] == [200] * 3
         assert [(await ask(stream=i == 1)).status_code for i in range(4)] == [200] * 4
