@@ -253,9 +253,20 @@ class Clock:
         return best(0, self.last_s, self._stamp_s, self._shown_s)
 
     def _learn_step(self) -> None:
-        """Take the ordinary step of the first frames from their stamps."""
+        """Take the ordinary step of the first frames from their stamps.
+
+        Long steps are ordinary where three quarters of them are about alike: pictures taken every
+        few minutes, whatever rate the stream promises.
+        """
         stamps = [stamp for stamp in self._waiting if stamp is not None]
-        self._recent += [b - a for a, b in pairwise(stamps) if _SAME_S < b - a <= GAP_S]
+        steps = [b - a for a, b in pairwise(stamps)]
+        forward = [step for step in steps if step > _SAME_S]
+        usual_s = median(forward) if forward else 0.0
+        alike = [step for step in forward if usual_s / 2 <= step <= usual_s * 2]
+        if usual_s > GAP_S and len(alike) >= max(_BREAK - 1, 0.75 * len(steps)):
+            self._recent += alike
+        else:
+            self._recent += [step for step in forward if step <= GAP_S]
 
     def _filled(self, position: int) -> list[float]:
         """Believe the stamp there; spread the frames before it evenly up to it."""

@@ -245,6 +245,20 @@ def test_a_slide_show_has_long_steps_and_no_gaps():
     assert clock.gaps == []
 
 
+@pytest.mark.parametrize("every_s", [15.0, 120.0, 3600.0])
+@pytest.mark.parametrize("spoilt", [None, 3, 20])
+def test_pictures_taken_every_few_minutes_keep_their_times(every_s, spoilt):
+    """Whatever rate the stream promises; one of them may be stamped anywhere."""
+    times = every_s * np.arange(40.0)
+    stamps = times.copy()
+    if spoilt is not None:
+        stamps[spoilt] += 1e6
+    found, clock = run(stamps, step_s=0.04)
+    np.testing.assert_allclose(found, times, atol=1e-6)
+    assert clock.gaps == []
+    assert clock.num_outliers == (spoilt is not None)
+
+
 @settings(max_examples=100)
 @given(
     st.lists(
