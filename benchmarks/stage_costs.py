@@ -2,14 +2,15 @@
 
     python -m benchmarks.stage_costs [--seconds 40] [--size 1280x720] [--out FILE]
 
-Three clips that it renders itself: edited (a cut every 5 s), a fixed camera (noise, somebody walks
-by) and 60 frames a second. Every figure is from this one run, one thread, scaled from the clip to
-an hour; a figure under load is still CPU seconds. `limit` is decoding alone by PyAV, one thread;
-`of_limit` the limit as a share of decoding, shots, embedding, features and writing together.
-`before`: shots with `events.quiet_range_grey=0` and nothing thinned, on the same frames, by turns.
+Clips that it renders itself: edited (a cut every 5 s), a fixed camera (noise, somebody walks by),
+both at 30 and 60 frames a second, and one with sentences and a sign. Every figure is from this one
+run, one thread, scaled from the clip to an hour. `limit` is decoding alone by PyAV, one thread;
+`of_limit` the limit as a share of decoding, shots, embedding, features and writing together: what
+a job does but for Ray. `before`: shots with `events.quiet_range_grey=0` and nothing thinned.
+Figures that are compared are medians of rounds taken by turns.
 
 SigLIP 2 base is timed by the vision tower of its shape with random weights, as no figure depends on
-their values; `per_event`: were one frame of each event embedded instead of one a second.
+their values; `frames_an_event`: were so many frames of each event embedded instead of one a second.
 """
 
 from __future__ import annotations
@@ -18,18 +19,23 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import av
 import numpy as np
 import torch
 
-from benchmarks.clips import hardware, render_clip, render_fixed_camera
+from benchmarks.clips import hardware, render_clip, render_fixed_camera, repeated, with_speech
 from marc_core.config import EventConfig, IndexConfig, load_config
 from marc_core.embed import DualEncoder, load_encoder
-from marc_core.estimate import Stages
+from marc_core.estimate.cpu_time import children_cpu_s
+from marc_core.estimate.sample import Stretch
+from marc_core.estimate.stages import Stages
 from marc_core.events import ShotDetector, ThinnedDetector, transitions
 from marc_core.indexing import IndexedVideo
 from marc_core.memory import MemoryStore
@@ -38,7 +44,24 @@ from marc_core.types import FrameChunk
 from marc_core.video import decode
 
 ROUNDS, SIGLIP_FRAMES = 3, 8
+FIXED_MINUTES = 10
 OFF = EventConfig(quiet_range_grey=0.0, thin_above_fps=1000.0)
+SIGN = "PLATFORM 12 TO THE HARBOUR"
+NO_TEXT = ("text.speech=off", "text.writing=off", "text.captions=off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """What indexing needs beside a clip. `config` makes no texts, `texts` is the default."""
+
+    config: IndexConfig
+    texts: IndexConfig
+    encoder: DualEncoder
+    tower: VisionTower
+
+    def stages(self, *, texts: bool = False) -> Stages:
+        """Return the stages, new."""
+        return Stages(self.texts if texts else self.config, self.encoder, self.tower)
 
 
 def main() -> None:
@@ -51,14 +74,19 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         clips = rendered(args.folder or Path(scratch), args.seconds, args.size)
-        config = load_config(IndexConfig, preset="tiny", overrides=[f"memory.uri='{scratch}/m'"])
-        rows = {name: clip_costs(path, config) for name, path in clips.items()}
-    report = {
-        "hardware": hardware(),
-        "clips": f"{args.seconds:g} s each, {args.size}, h264",
-        "cpu_s_per_hour": rows,
-        "siglip2_base": siglip_costs({n: r["events_per_hour"] for n, r in rows.items()}),
-    }
+        with_texts, config = (
+            load_config(
+                IndexConfig, preset="tiny", overrides=[f"memory.uri='{scratch}/m'", *settings]
+            )
+            for settings in ((), NO_TEXT)
+        )
+        models = Models(
+            config=config,
+            texts=with_texts,
+            encoder=load_encoder(config.encoder),
+            tower=VisionTower(config.student),
+        )
+        report = measured(clips, models, args)
     text = json.dumps(report, indent=1)
     print(text)
     if args.out:
@@ -66,37 +94,65 @@ def main() -> None:
 
 
 def rendered(folder: Path, seconds: float, size: str) -> dict[str, Path]:
-    """Return the clips by name."""
+    """Return the clips by name; `long` is ten minutes of a fixed camera, one minute repeated."""
     width, height = (int(n) for n in size.split("x"))
-    common = {"seconds": seconds, "size": (width, height)}
+    common: dict[str, Any] = {"seconds": seconds, "size": (width, height)}
+    minute = render_fixed_camera(folder / "minute.mp4", **common | {"seconds": 60.0})
+    signs = render_clip(folder / "signs.mp4", **common, sign=SIGN)
     return {
         "edited": render_clip(folder / "edited.mp4", **common),
+        "edited, 30 fps": render_clip(folder / "edited30.mp4", fps=30, **common),
+        "edited, 60 fps": render_clip(folder / "edited60.mp4", fps=60, **common),
         "fixed camera": render_fixed_camera(folder / "fixed.mp4", **common),
-        "60 fps": render_clip(folder / "dense.mp4", fps=60, **common),
+        "fixed camera, 30 fps": render_fixed_camera(folder / "fixed30.mp4", fps=30, **common),
+        "fixed camera, 60 fps": render_fixed_camera(folder / "fixed60.mp4", fps=60, **common),
+        "sentences and a sign": with_speech(signs, folder / "spoken.mp4", seconds=seconds),
+        "long": repeated(minute, folder / "long.mp4", times=FIXED_MINUTES),
     }
 
 
-def clip_costs(path: Path, config: IndexConfig) -> dict[str, float]:
+def measured(clips: Mapping[str, Path], models: Models, args: Any) -> dict[str, Any]:
+    """Return the whole report."""
+    rows = {name: clip_costs(path, models) for name, path in clips.items() if name != "long"}
+    of_speech = text_costs(clips["sentences and a sign"], models)
+    return {
+        "hardware": hardware(),
+        "clips": f"{args.seconds:g} s each, {args.size}, h264",
+        "cpu_s_per_hour": rows,
+        "sixty_against_thirty_fps": {
+            name: against_thirty(rows[f"{name}, 60 fps"], rows[f"{name}, 30 fps"])
+            for name in ("edited", "fixed camera")
+        },
+        "fixed_camera_ten_minutes": whole_against_limit(clips["long"], models),
+        "texts_cpu_s_per_hour": {
+            "sentences and a sign": of_speech,
+            "edited, without sound": text_costs(clips["edited"], models),
+            "fixed camera, without sound": text_costs(clips["fixed camera"], models),
+        },
+        "siglip2_base": siglip_costs({n: r["events_per_hour"] for n, r in rows.items()}),
+    }
+
+
+def clip_costs(path: Path, models: Models) -> dict[str, float]:
     """Return CPU seconds an hour of every stage on one clip, and what was found in it."""
-    encoder, tower = load_encoder(config.encoder), VisionTower(config.student)
-    stages = Stages(config, encoder, tower)
-    rows = stages.index(str(path))
-    costs = stages.costs()
-    hours = costs.video_s / 3600
+    with closing(models.stages()) as stages:
+        rows = stages.index(Stretch(str(path)))
+        costs = stages.costs()
+    config, encoder, hours = models.config, models.encoder, costs.video_s / 3600
     with decode(path, config.video) as chunks:
         parts, fps = list(chunks), chunks.info.fps
     now_s, before_s, same = shots_both_ways(parts, fps, config.events)
-    sampled = np.concatenate([chunk.sampled_frames for chunk in parts])
+    sampled = np.concatenate([chunk.sampled_frames for chunk in parts if len(chunk.sampled_index)])
     embed_s = median(_timed(lambda: encoder.encode_images(sampled)) for _ in range(ROUNDS))
-    events = rows.events.num_rows
+    limit_s, decode_s = decoded_by_turns(path, models)
     seconds = {
-        "limit": median(limit_cpu_s(path) for _ in range(ROUNDS)),
-        "decode": costs.decode_s,
+        "limit": limit_s,
+        "decode": decode_s,
         "shots": now_s,
         "shots_before": before_s,
         "embed_tiny": embed_s,
-        "features_tiny": costs.encode_s - embed_s,
-        "write": write_cpu_s(rows, config, encoder, path.stem),
+        "features_tiny": max(costs.encode_s - embed_s, 0.0),
+        "write": write_cpu_s(rows, config, encoder),
     }
     hourly = {name: round(value / hours, 1) for name, value in seconds.items()}
     whole = sum(hourly[n] for n in ("decode", "shots", "embed_tiny", "features_tiny", "write"))
@@ -105,10 +161,25 @@ def clip_costs(path: Path, config: IndexConfig) -> dict[str, float]:
         "all": round(whole, 1),
         "of_limit": round(hourly["limit"] / whole, 3),
         "of_limit_before": round(hourly["limit"] / before, 3),
-        "shots_ratio": round(before_s / now_s, 2),
+        "before_against_now": round(before / whole, 3),
         "same_cuts": same,
-        "events_per_hour": round(events / hours),
+        "events_per_hour": round(rows.events.num_rows / hours),
     }
+
+
+def decoded_by_turns(path: Path, models: Models) -> tuple[float, float]:
+    """Return CPU seconds of decoding a file, alone and for both streams of indexing with their
+    way from process to process; medians by turns."""
+    alone, both = [], []
+    with closing(models.stages()) as stages:
+        for _ in range(ROUNDS):
+            alone.append(limit_cpu_s(path))
+            started_s = _all_cpu_s()
+            with stages.decoder.open(str(path)) as stream:
+                for _chunk in stream:
+                    pass
+            both.append(_all_cpu_s() - started_s)
+    return median(alone), median(both)
 
 
 def shots_both_ways(
@@ -144,7 +215,7 @@ def limit_cpu_s(path: Path) -> float:
     return time.process_time() - started
 
 
-def write_cpu_s(rows: IndexedVideo, config: IndexConfig, encoder: DualEncoder, name: str) -> float:
+def write_cpu_s(rows: IndexedVideo, config: IndexConfig, encoder: DualEncoder) -> float:
     """Return CPU seconds of publishing a video's rows in a memory that has some."""
     store = MemoryStore.open(
         config.memory,
@@ -158,7 +229,57 @@ def write_cpu_s(rows: IndexedVideo, config: IndexConfig, encoder: DualEncoder, n
     )
 
 
-def siglip_costs(events_per_hour: dict[str, float]) -> dict[str, object]:
+def whole_against_limit(path: Path, models: Models) -> dict[str, Any]:
+    """Return CPU seconds of decoding a clip alone, of indexing and publishing it, and of the same
+    with the text stages' code called while they are off; by turns."""
+    alone: list[float] = []
+    whole: list[float] = []
+    with_off: list[float] = []
+    with closing(models.stages()) as stages:
+        for _ in range(ROUNDS):
+            alone.append(limit_cpu_s(path))
+            for seconds, texts_off in ((whole, False), (with_off, True)):
+                started_s = _all_cpu_s()
+                rows = stages.index(Stretch(str(path)))
+                if texts_off:
+                    stages.read(Stretch(str(path)), rows)
+                seconds.append(
+                    _all_cpu_s() - started_s + write_cpu_s(rows, models.config, models.encoder)
+                )
+    return {
+        "seconds": 60 * FIXED_MINUTES,
+        "mbit_per_s": round(path.stat().st_size * 8e-6 / (60 * FIXED_MINUTES), 2),
+        "limit_cpu_s": [round(s, 2) for s in alone],
+        "indexing_cpu_s": [round(s, 2) for s in whole],
+        "indexing_with_texts_off_cpu_s": [round(s, 2) for s in with_off],
+        "of_limit": round(median(alone) / median(whole), 3),
+        "texts_off_against_without": round(median(with_off) / median(whole), 3),
+    }
+
+
+def against_thirty(sixty: Mapping[str, float], thirty: Mapping[str, float]) -> dict[str, float]:
+    """Return how much more 60 frames a second cost than 30, beyond decoding."""
+    names = ("shots", "embed_tiny", "features_tiny", "write")
+    beyond = [sum(row[n] for n in names) + row["decode"] - row["limit"] for row in (sixty, thirty)]
+    return {
+        "shots": round(sixty["shots"] / thirty["shots"], 2),
+        "all_beyond_decoding": round(beyond[0] / beyond[1], 2),
+        "shots_before": round(sixty["shots_before"] / thirty["shots_before"], 2),
+    }
+
+
+def text_costs(path: Path, models: Models) -> dict[str, float]:
+    """Return CPU seconds an hour of each text stage on a clip."""
+    with closing(models.stages(texts=True)) as stages:
+        rows = stages.index(Stretch(str(path)))
+        stages.read(Stretch(str(path)), rows)
+        costs = stages.costs()
+    assert not costs.left_out, costs.left_out
+    hours = costs.video_s / 3600
+    return {kind: round(seconds / hours, 1) for kind, seconds in costs.texts_s.items()}
+
+
+def siglip_costs(events_per_hour: Mapping[str, float]) -> dict[str, Any]:
     """Return CPU seconds a frame of a vision tower of SigLIP 2 base's shape, and an hour's."""
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
@@ -169,9 +290,13 @@ def siglip_costs(events_per_hour: dict[str, float]) -> dict[str, object]:
         times = [_timed(lambda: tower(batch)) for _ in range(ROUNDS)]
     frame_s = median(times) / SIGLIP_FRAMES
     return {
+        "weights": "random, in the shape of google/siglip2-base-patch16-224",
         "cpu_s_per_frame": round(frame_s, 3),
         "one_a_second": round(3600 * frame_s),
-        "per_event": {name: round(n * frame_s) for name, n in events_per_hour.items()},
+        "frames_an_event": {
+            name: {str(k): round(k * n * frame_s) for k in (1, 2, 3)}
+            for name, n in events_per_hour.items()
+        },
     }
 
 
@@ -179,6 +304,10 @@ def _timed(work: Callable[[], object]) -> float:
     started = time.process_time()
     work()
     return time.process_time() - started
+
+
+def _all_cpu_s() -> float:
+    return time.process_time() + children_cpu_s()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from jobs.common import print_json, ray_session
 from jobs.terminal import counted, say
 from marc_core.config import IndexConfig
 from marc_core.errors import ConfigError
-from marc_core.text.stages import switched_on
+from marc_core.text.stages import STAGES
 from marc_core.types import VideoSource
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pipelines.pools import Capacity
 
 START_S = 15.0
-"""Seconds until the first video is decoded, while Ray's actors start and load their models (our
-choice, for two cores)."""
+"""Seconds until the first video is decoded, and again until the first text is made, while Ray's
+actors start and load their models (our choice, for two cores)."""
 
 EstimateOption = Annotated[
     bool,
@@ -55,7 +55,7 @@ def print_estimate(config: IndexConfig, address: str | None, *, as_json: bool) -
     if as_json:
         print_json(known.to_json() | {"cpus": has.cpus, "gpus": has.gpus, "wall_s": seconds})
         return
-    for line in estimate_lines(known, config, has, seconds):
+    for line in estimate_lines(known, has, seconds):
         say(line)
 
 
@@ -81,25 +81,21 @@ def wall_s(known: Estimate, config: IndexConfig, has: Capacity) -> float:
     cpus = max(has.cpus, 1.0)
     return known.wall_s(
         cpus=cpus,
-        decoders=min(pools.decoders.now, known.videos),
-        encoders=min(pools.encoders.now, known.videos),
+        decoders=min(pools.decoders.now, known.pieces),
+        encoders=min(pools.encoders.now, known.pieces),
         start_s=START_S,
     )
 
 
-def estimate_lines(
-    known: Estimate, config: IndexConfig, has: Capacity, seconds: float
-) -> Iterator[str]:
+def estimate_lines(known: Estimate, has: Capacity, seconds: float) -> Iterator[str]:
     """Yield the estimate in words."""
     hours = known.video_s / 3600
     yield f"{hours:>10,.2f} h of video in {counted(known.videos, 'video')} to index"
     if known.unreadable:
         yield f"{known.unreadable:>10.0%} of {known.opened:,} looked at cannot be opened"
-    yield (
-        f"{known.cpu_s / 3600:>10,.2f} CPU hours: decode {known.decode_s / 3600:,.2f}, shots "
-        f"{known.shots_s / 3600:,.2f}"
-        + ("" if known.gpu_s is not None else f", encode {known.encode_s / 3600:,.2f}")
-    )
+    yield f"{known.cpu_s / 3600:>10,.2f} CPU hours:"
+    for name, stage_s, remark in stage_lines(known):
+        yield f"{stage_s / 3600:>18,.2f} {name}{remark}"
     if known.gpu_s is not None:
         yield f"{known.gpu_s / 3600:>10,.2f} GPU hours"
     elif has.gpus:
@@ -107,10 +103,20 @@ def estimate_lines(
     cpus, gpus = counted(round(has.cpus), "CPU"), counted(round(has.gpus), "GPU")
     yield f"{_duration(seconds):>10} on this cluster ({cpus}, {gpus})"
     yield f"{_size(known.memory_bytes):>10} of memory"
-    if switched_on(config.text):
-        yield "           without what is said and written, which is read after indexing"
+    for line in known.left_out:
+        yield f"           {line}"
     sample = f"a stretch of {counted(known.timed, 'video')}"
     yield f"           judged by {sample}, on this machine as busy as it is now"
+
+
+def stage_lines(known: Estimate) -> Iterator[tuple[str, float, str]]:
+    """Yield name, seconds of one core, and how to do without, of every stage that runs on CPUs."""
+    yield "decode", known.decode_s, ""
+    yield "shots", known.shots_s, ""
+    if known.gpu_s is None:
+        yield "encode", known.encode_s, ""
+    for kind, seconds in known.texts_s.items():
+        yield kind, seconds, f" (text.{STAGES[kind].setting}=off does without)"
 
 
 def _duration(seconds: float) -> str:

@@ -4,44 +4,54 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.estimate import estimate_lines, print_estimate, wall_s
+from jobs.estimate import START_S, estimate_lines, print_estimate, wall_s
 from marc_core.config import IndexConfig
 from marc_core.errors import ConfigError
 from marc_core.estimate import Estimate
 from pipelines.pools import Capacity
 
 KNOWN = Estimate(
-    videos=1200, unreadable=0.25, opened=64, timed=6, video_s=36_000, decode_s=7200, shots_s=3600,
-    encode_s=1800, gpu_s=None, busy=1.0, memory_bytes=2.5e9,
+    videos=1200, pieces=1200, unreadable=0.25, opened=64, timed=6, video_s=36_000, decode_s=7200,
+    shots_s=3600, encode_s=1800, gpu_s=None, busy=1.0, memory_bytes=2.5e9,
 )  # fmt: skip
 TWO_CORES = Capacity(cpus=2, gpus=0, most_cpus=2, most_gpus=0)
 
 
 def test_everything_asked_for_is_said():
     seconds = wall_s(KNOWN, IndexConfig(), TWO_CORES)
-    text = "\n".join(estimate_lines(KNOWN, IndexConfig(), TWO_CORES, seconds))
+    text = "\n".join(estimate_lines(KNOWN, TWO_CORES, seconds))
     assert "10.00 h of video in 1,200 videos" in text
-    assert "3.50 CPU hours: decode 2.00, shots 1.00, encode 0.50" in text
+    words = " ".join(text.split())
+    assert "3.50 CPU hours: 2.00 decode 1.00 shots 0.50 encode" in words
     assert "25% of 64 looked at cannot be opened" in text
     assert "2.5 GB of memory" in text
-    assert "without what is said and written" in text
     assert "105 min on this cluster (2 CPUs, 0 GPUs)" in text
+
+
+def test_text_stages_have_their_lines_and_take_time_after_indexing():
+    with_texts = replace(KNOWN, texts_s={"speech": 3600.0}, left_out=("No texts of kind writing",))
+    before, after = (wall_s(known, IndexConfig(), TWO_CORES) for known in (KNOWN, with_texts))
+    words = " ".join(" ".join(estimate_lines(with_texts, TWO_CORES, after)).split())
+    assert "4.50 CPU hours" in words
+    assert "1.00 speech (text.speech=off does without)" in words
+    assert "No texts of kind writing" in words
+    assert after - before == pytest.approx(START_S + 3600 / 2)
 
 
 def test_gpus_have_their_own_hours_and_are_missed_where_they_could_not_be_timed():
     eight = Capacity(cpus=8, gpus=1, most_cpus=8, most_gpus=1)
     timed = replace(KNOWN, gpu_s=720.0)
-    lines = list(estimate_lines(timed, IndexConfig(), eight, wall_s(timed, IndexConfig(), eight)))
+    lines = list(estimate_lines(timed, eight, wall_s(timed, IndexConfig(), eight)))
     assert any("0.20 GPU hours" in line for line in lines)
     assert any("3.00 CPU hours" in line for line in lines)
-    untimed = list(estimate_lines(KNOWN, IndexConfig(), eight, 1.0))
+    untimed = list(estimate_lines(KNOWN, eight, 1.0))
     assert any("timed on a CPU" in line for line in untimed)
 
 
 def test_more_cores_take_less_time_until_videos_run_out():
     def seconds(cpus, videos=1200):
         has = Capacity(cpus=cpus, gpus=0, most_cpus=cpus, most_gpus=0)
-        return wall_s(replace(KNOWN, videos=videos), IndexConfig(), has)
+        return wall_s(replace(KNOWN, videos=videos, pieces=videos), IndexConfig(), has)
 
     assert seconds(4) < 0.6 * seconds(2)
     assert seconds(8) < 0.6 * seconds(4)
