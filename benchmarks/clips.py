@@ -97,7 +97,7 @@ def with_speech(path: Path, out: Path, *, seconds: float) -> Path:
     """Write a clip again with sentences spoken to it, one every 5.5 s; nothing if `out` exists."""
     if out.exists():
         return out
-    starts_s = np.arange(1.0, seconds - 4.0, 5.5).tolist()
+    starts_s = np.arange(0.5, seconds - 3.0, 5.5).tolist()
     sound = np.zeros(round(seconds * SOUND_RATE), np.float32)
     for start_s, name in zip(starts_s, cycle(SENTENCES), strict=False):
         sound += spoken_at({name: start_s}, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Self
 
@@ -43,9 +44,13 @@ def cpu_s(pid: int) -> float:
 
 
 class Sampled:
-    """Calls `look` every `interval_s` while a `with` block runs, from a thread of its own."""
+    """Calls `look` every `interval_s` while a `with` block runs, from a thread of its own.
+
+    looking_s: CPU seconds that this has taken so far.
+    """
 
     interval_s = 0.5
+    looking_s = 0.0
 
     def look(self) -> None:
         """Take one sample."""
@@ -64,10 +69,11 @@ class Sampled:
     def _loop(self) -> None:
         while not self._stop.wait(self.interval_s):
             self.look()
+            self.looking_s = time.thread_time()
 
 
 class TreeCpu(Sampled):
-    """CPU seconds that this process and all below it spend inside a `with` block.
+    """CPU seconds that this process and all below it spend inside a `with` block, but for looking.
 
     Sampled twice a second, because workers that end take their count along.
     """
@@ -84,7 +90,7 @@ class TreeCpu(Sampled):
     def so_far_s(self) -> float:
         """Return the seconds spent until now."""
         self.look()
-        return sum(self._last.values()) - sum(self._first.values())
+        return sum(self._last.values()) - sum(self._first.values()) - self.looking_s
 
     def look(self) -> None:
         """Note what every process has spent so far."""
