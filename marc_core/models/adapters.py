@@ -185,6 +185,8 @@ class Qwen3Adapter(Adapter):
 
 
 _ADAPTERS = {cls.model_type: cls for cls in (Adapter, Qwen25Adapter, Qwen3Adapter)}
+FAMILIES = tuple(_ADAPTERS)
+"""`model_type` of the models that a student may be."""
 
 
 def make_adapter(
@@ -192,9 +194,9 @@ def make_adapter(
 ) -> Adapter:
     """Return the adapter of a model configuration. Raises ModelLoadError for other families."""
     model_type = str(model_config.model_type)
-    if model_type not in _ADAPTERS:
+    if model_type not in FAMILIES:
         raise ModelLoadError(
-            f"The student must be of type {', '.join(_ADAPTERS)}. Got '{model_type}'. "
+            f"The student must be of type {', '.join(FAMILIES)}. Got '{model_type}'. "
             "Set student.model to a checkpoint of one of these families."
         )
     return _ADAPTERS[model_type](model_config, temporal_positions=temporal_positions)

@@ -1,11 +1,18 @@
 """A model of the Whisper family (transformers): speech in many languages to words.
 
+    sounds -> encoder -> language -> generate -> words
+                      `------------------------> decoder over the words -> confidence
+
 Taken from a local directory, or from the hub's cache, which is filled once; afterwards nothing is
-fetched. Utterances are at most 30 s long, so each is one window of the model.
+fetched. Utterances are at most 30 s long, so each is one window of the model. The encoder, which
+costs most, runs once for all three.
+
+Letters: B sounds, T tokens, V the vocabulary.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +33,8 @@ if TYPE_CHECKING:
 _FAMILY = "whisper"
 _SETTINGS = ("generation_config.json", "preprocessor_config.json", "tokenizer.json", "vocab.json")
 """Files besides the weights that decide the words."""
+_VERSION = 2
+"""Counts the changes of what the same model and settings write."""
 
 
 class Whisper:
@@ -48,7 +57,7 @@ class Whisper:
         self._language, self._device = config.speech_language, config.speech_device
         settings = [self._directory / name for name in _SETTINGS]
         self.fingerprint = fingerprint(
-            "whisper",
+            ("whisper", _VERSION),
             weights_digests(self._directory),
             [content_digest(path) if path.is_file() else None for path in settings],
             (config.speech_language,),
@@ -56,7 +65,8 @@ class Whisper:
         self._model: Any = None
 
     def recognize(self, sounds: Sequence[NDArray[np.float32]]) -> list[Heard]:
-        """Return the words of each sound, computed together."""
+        """Return the words of each sound, computed together; confidence: the mean probability
+        (geometric) of the tokens that they are made of."""
         import torch
 
         if self._model is None:
@@ -69,28 +79,52 @@ class Whisper:
         )
         inputs = features["input_features"].to(self._model.device, self._model.dtype)
         with torch.inference_mode():
-            languages = self._languages(inputs)
+            encoded = self._model.get_encoder()(inputs)
+            languages = self._languages(encoded)
             told = {"language": languages, "task": "transcribe"} if self._multilingual else {}
-            ids = self._model.generate(
-                inputs, attention_mask=features["attention_mask"].to(inputs.device), **told
+            ids_BT = self._model.generate(
+                encoder_outputs=encoded,
+                attention_mask=features["attention_mask"].to(inputs.device),
+                force_unique_generate_call=True,  # else the prompt's tokens are left out
+                **told,
             )
-        texts = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+            sure = [self._confidence(encoded, ids_BT, row) for row in range(len(ids_BT))]
+        texts = self._tokenizer.batch_decode(ids_BT, skip_special_tokens=True)
         return [
-            Heard(text=text.strip(), language=language)
-            for text, language in zip(texts, languages or [None] * len(texts), strict=True)
+            Heard(text=text.strip(), language=language, confidence=confidence)
+            for text, language, confidence in zip(
+                texts, languages or [None] * len(texts), sure, strict=True
+            )
         ]
 
     def close(self) -> None:
         """Let go of the model."""
         self._model = None
 
-    def _languages(self, inputs: Any) -> list[str | None] | None:
+    def _confidence(self, encoded: Any, ids_BT: Any, row: int) -> float | None:
+        """Return how sure the model is of a row's words; None where there are none.
+
+        One row at a time: logits of all together would be hundreds of MB.
+        """
+        import torch
+        from transformers.modeling_outputs import BaseModelOutput
+
+        ids_T = ids_BT[row]
+        is_word_T = ~torch.isin(ids_T[1:], self._special.to(ids_T.device))
+        if not is_word_T.any():
+            return None
+        own = BaseModelOutput(last_hidden_state=encoded[0][row : row + 1])
+        logits_TV = self._model(encoder_outputs=own, decoder_input_ids=ids_T[None, :-1]).logits[0]
+        log_probs_TV = logits_TV[is_word_T].float().log_softmax(-1)
+        return math.exp(log_probs_TV.gather(1, ids_T[1:][is_word_T][:, None]).mean().item())
+
+    def _languages(self, encoded: Any) -> list[str | None] | None:
         """Return each utterance's language: as asked for, or as the model hears it."""
         if not self._multilingual:
             return None
         if self._language is not None:
-            return [self._language] * len(inputs)
-        found = self._model.detect_language(inputs)
+            return [self._language] * len(encoded[0])
+        found = self._model.detect_language(encoder_outputs=encoded)
         tokens = self._tokenizer.convert_ids_to_tokens(found.tolist())
         return [token.strip("<|>") for token in tokens]
 
@@ -116,6 +150,7 @@ class Whisper:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(self._directory)
         except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
             raise self._unloadable(error) from error
+        self._special = torch.tensor(self._tokenizer.all_special_ids)
         model = model.to(device).eval()
         known = getattr(model.generation_config, "lang_to_id", None) or {}
         self._multilingual = bool(known)

@@ -11,7 +11,8 @@ import pytest
 
 from marc_core.config import MethodConfig, load_config
 from marc_core.errors import ModelLoadError
-from marc_core.text.captioning import CaptionStage, caption_model, joined, make_stage
+from marc_core.text.captioning import CaptionStage, caption_model, make_stage
+from marc_core.text.describers import joined
 from marc_core.text.stage import Span
 from marc_core.world import WorldVideo, sample_video, write_mp4
 from tests.marc_core.engines import EchoEngine

@@ -84,7 +84,34 @@ def test_utterances_become_words_alone_and_together(directory: Path) -> None:
     together = model.recognize(sounds)
     assert [heard.language for heard in together] == ["de", "de"]
     assert all(heard.text and "<|" not in heard.text for heard in together)
-    assert together == [model.recognize([sound])[0] for sound in sounds]
+    for heard, sound in zip(together, sounds, strict=True):
+        (alone,) = model.recognize([sound])
+        assert (heard.text, heard.language) == (alone.text, alone.language)
+        assert heard.confidence == pytest.approx(alone.confidence, rel=1e-4)
+
+
+def test_confidence_is_the_mean_probability_of_the_words(directory: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+    sound = spoken("bakery")
+    (heard,) = Whisper(TextConfig(speech_model=str(directory), speech_language="de")).recognize(
+        [sound]
+    )
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = WhisperForConditionalGeneration.from_pretrained(directory).eval()
+    features = WhisperFeatureExtractor.from_pretrained(directory)(
+        sound, sampling_rate=SOUND_RATE, return_tensors="pt"
+    )
+    prompt = ["<|startoftranscript|>", "<|de|>", "<|transcribe|>", "<|notimestamps|>"]
+    ids, probabilities = tokenizer.convert_tokens_to_ids(prompt), []
+    for word in tokenizer(heard.text, add_special_tokens=False)["input_ids"]:
+        with torch.inference_mode():
+            logits = model(features["input_features"], decoder_input_ids=torch.tensor([ids])).logits
+        probabilities.append(logits[0, -1].softmax(-1)[word].item())
+        ids.append(word)
+    assert len(probabilities) >= 3
+    assert heard.confidence == pytest.approx(np.exp(np.mean(np.log(probabilities))), rel=1e-4)
 
 
 def test_the_language_is_heard_where_none_is_given(directory: Path) -> None:
