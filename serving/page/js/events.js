@@ -1,7 +1,7 @@
 // Events as cards, and the player of one.
 
 import { button, h, icon, openDialog, ownPath, announce } from "./dom.js";
-import { clock, moment, range, spokenRange } from "./text.js";
+import { clock, KINDS, moment, range, spokenRange } from "./text.js";
 
 /** Return the address of a moment of a video. */
 export const momentLink = (event) => `#/video/${encodeURIComponent(event.video_id)}?t=${event.start_s}`;
@@ -33,7 +33,7 @@ function said(event) {
       here = end;
       return [plain, h("mark", {}, letters.slice(start, end).join(""))];
     });
-    return h("p", { class: "said" }, `${clock(line.start_s)} ${line.kind}: `, ...parts, letters.slice(here).join(""));
+    return h("p", { class: "said" }, `${clock(line.start_s)} ${(KINDS[line.kind] ?? line.kind).toLowerCase()}: `, ...parts, letters.slice(here).join(""));
   });
 }
 

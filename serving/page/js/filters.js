@@ -1,11 +1,11 @@
-// What narrows a search or a question: videos, camera, tags, folder, recorded time. One set of
-// conditions for both, so that a search can go on as a question.
+// What narrows a search or a question: videos, camera, tags, folder, kinds of text, recorded time.
+// One set of conditions for both, so that a search can go on as a question.
 
 import { call, withQuery } from "./api.js";
 import { button, field, h, icon, select } from "./dom.js";
-import { moment } from "./text.js";
+import { KINDS, moment } from "./text.js";
 
-const NONE = { videos: [], camera: "", tags: [], folder: "", from: "", to: "" };
+const NONE = { videos: [], camera: "", tags: [], kinds: [], folder: "", from: "", to: "" };
 
 class Filters extends EventTarget {
   values = { ...NONE };
@@ -19,17 +19,18 @@ class Filters extends EventTarget {
   clear() { this.set(NONE); }
 
   get count() {
-    const { videos, camera, tags, folder, from, to } = this.values;
-    return videos.length + tags.length + [camera, folder, from, to].filter(Boolean).length;
+    const { videos, camera, tags, kinds, folder, from, to } = this.values;
+    return videos.length + tags.length + kinds.length + [camera, folder, from, to].filter(Boolean).length;
   }
 
   /** Return them as the API takes them. */
   toJson() {
-    const { videos, camera, tags, folder, from, to } = this.values;
+    const { videos, camera, tags, kinds, folder, from, to } = this.values;
     return {
       ...(videos.length > 0 && { video_ids: videos.map((video) => video.id) }),
       ...(camera && { camera }),
       ...(tags.length > 0 && { tags }),
+      ...(kinds.length > 0 && { kinds }),
       ...(folder && { folder }),
       ...(from && { recorded_from: new Date(from).toISOString() }),
       ...(to && { recorded_to: new Date(to).toISOString() }),
@@ -39,9 +40,10 @@ class Filters extends EventTarget {
   /** Return them for an address, with `more`. */
   toParams(more) {
     const params = new URLSearchParams(more);
-    const { videos, tags, ...rest } = this.values;
+    const { videos, tags, kinds, ...rest } = this.values;
     for (const video of videos) params.append("video", video.id);
     for (const tag of tags) params.append("tag", tag);
+    for (const kind of kinds) params.append("kind", kind);
     for (const [name, value] of Object.entries(rest)) if (value) params.set(name, value);
     return params;
   }
@@ -54,7 +56,7 @@ class Filters extends EventTarget {
     const time = (name) => (Number.isNaN(new Date(one(name)).getTime()) ? "" : one(name));
     this.set({
       videos, tags: params.getAll("tag"), camera: one("camera"), folder: one("folder"),
-      from: time("from"), to: time("to"),
+      kinds: Object.keys(KINDS).filter((kind) => params.getAll("kind").includes(kind)), from: time("from"), to: time("to"),
     });
     for (const video of videos.filter((video) => !video.name)) this.#name(video.id);
   }
@@ -100,7 +102,7 @@ export function filterPanel(signal) {
 }
 
 function controls({ cameras, tags, folders }) {
-  const { camera, tags: chosen, folder, from, to } = filters.values;
+  const { camera, folder, from, to } = filters.values;
   const any = (values, own) => [["", "Any"], ...new Set(own ? [own, ...values] : values)];
   const time = (name, value) => h("input", {
     type: "datetime-local", value, onchange: (event) => filters.set({ [name]: event.target.value }),
@@ -111,24 +113,29 @@ function controls({ cameras, tags, folders }) {
     field("Folder", select(any(folders, folder), folder, (value) => filters.set({ folder: value }))),
     field("Recorded after", time("from", from)),
     field("Recorded before", time("to", to)),
-    tags.length > 0 && h("fieldset", { class: "full" }, h("legend", {}, "Tags, all of them"),
-      h("div", { class: "chips" }, tags.map((tag) => tagChoice(tag, chosen.includes(tag))))),
+    choices("Text, any of them", "kinds", Object.entries(KINDS)),
+    tags.length > 0 && choices("Tags, all of them", "tags", tags.map((tag) => [tag, tag])),
   ].filter(Boolean);
 }
 
-function tagChoice(tag, checked) {
-  const onchange = (event) => {
-    const others = filters.values.tags.filter((own) => own !== tag);
-    filters.set({ tags: event.target.checked ? [...others, tag] : others });
-  };
-  return h("label", { class: "choice" }, h("input", { type: "checkbox", checked, onchange }), tag);
+/** Return a group of checkboxes for the list of conditions `name`. options: of value and text. */
+function choices(legend, name, options) {
+  const boxes = options.map(([value, text]) => {
+    const onchange = (event) => {
+      const others = filters.values[name].filter((own) => own !== value);
+      filters.set({ [name]: event.target.checked ? [...others, value] : others });
+    };
+    const checked = filters.values[name].includes(value);
+    return h("label", { class: "choice" }, h("input", { type: "checkbox", checked, onchange }), text);
+  });
+  return h("fieldset", { class: "full" }, h("legend", {}, legend), h("div", { class: "chips" }, boxes));
 }
 
 /** Return the conditions as buttons that take them away. */
 export function filterChips(signal) {
   const list = h("div", { class: "chips", role: "group", "aria-label": "Active filters" });
   const fill = () => {
-    const { videos, camera, tags, folder, from, to } = filters.values;
+    const { videos, camera, tags, kinds, folder, from, to } = filters.values;
     const chip = (text, changes) => h("button", {
       type: "button", class: "chip", "aria-label": `Remove filter: ${text}`, onclick: () => filters.set(changes),
     }, text, icon("close"));
@@ -137,6 +144,7 @@ export function filterChips(signal) {
       ...videos.map((video) => chip(video.name || "One video", { videos: without(videos, video) })),
       camera && chip(`Camera ${camera}`, { camera: "" }),
       ...tags.map((tag) => chip(`Tag ${tag}`, { tags: without(tags, tag) })),
+      ...kinds.map((kind) => chip(`Text: ${KINDS[kind]}`, { kinds: without(kinds, kind) })),
       folder && chip(`In ${folder}`, { folder: "" }),
       from && chip(`After ${moment(from)}`, { from: "" }),
       to && chip(`Before ${moment(to)}`, { to: "" }),
@@ -160,7 +168,7 @@ function videoPicker() {
     type: "text", role: "combobox", autocomplete: "off", placeholder: "Part of its name", id: `${id}-input`,
     "aria-expanded": "false", "aria-controls": id, "aria-autocomplete": "list",
   });
-  let [found, active, timer] = [[], -1, null];
+  let [found, active, timer, looks] = [[], -1, null, 0];
   const show = (open) => {
     list.hidden = !open;
     input.setAttribute("aria-expanded", String(open));
@@ -180,7 +188,10 @@ function videoPicker() {
   };
   const look = async () => {
     const path = withQuery("/v1/videos", { name: input.value.trim(), status: "indexed", limit: 8 });
+    const own = ++looks;
     const page = await call(path).catch(() => ({ data: [] }));
+    if (own !== looks) return;  // a later one is under way
+    const chosen = found[active]?.video_id;
     found = page.data;
     list.replaceChildren(...found.map((video, i) => h("li", {
       role: "option", id: `${id}-${i}`, "aria-selected": "false",
@@ -190,6 +201,8 @@ function videoPicker() {
       list.append(h("li", { role: "option", "aria-disabled": "true", "aria-selected": "false" }, "No video has this in its name"));
     active = -1;
     show(document.activeElement === input);
+    const still = found.findIndex((video) => video.video_id === chosen);
+    if (still >= 0) mark(still);  // who presses Enter now means what was marked
   };
   input.addEventListener("focus", look);
   input.addEventListener("blur", () => show(false));

@@ -39,6 +39,9 @@ export function moment(text) {
   return time.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
 }
 
+/** Kinds of text beside events, as people call them. */
+export const KINDS = { speech: "Said", writing: "Written", caption: "Description", sidecar: "Subtitle" };
+
 /** plural(1, "video") -> "1 video"; plural(2, "video") -> "2 videos". */
 export const plural = (count, noun) => `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
 

@@ -5,11 +5,10 @@ import { button, h, icon, ownPath, state, waiting } from "./dom.js";
 import { copyLink, picture } from "./events.js";
 import { askButton, deleteVideo } from "./videos.js";
 import { missing, may, problem } from "./session.js";
-import { bytes, clock, moment, plural, range, spokenRange } from "./text.js";
+import { KINDS, bytes, clock, moment, plural, range, spokenRange } from "./text.js";
 
 export const NAME = "video";
 const PAGE = 100;
-const KINDS = { sidecar: "Subtitle", speech: "Said", writing: "Written", caption: "Description" };
 
 /** Show a video at the moment that the address names. */
 export function show({ id, params, signal }) {

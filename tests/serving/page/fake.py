@@ -33,6 +33,7 @@ from serving.schemas import (
     Facets,
     Job,
     Progress,
+    TextMatch,
     Video,
     VideoPage,
     WhoAmI,
@@ -218,7 +219,7 @@ def _add_questions(app: FastAPI, fake: FakeServer) -> None:
         fake.asked.append(body.model_dump(exclude_defaults=True))
         ids = body.filter.video_ids
         found = [
-            e.model_copy(update={"score": 0.5})
+            e.model_copy(update={"score": 0.5, "matches": _matches(e, body.text or "")})
             for e in fake.all_events
             if body.text != "nothing" and (ids is None or e.video_id in ids)
         ]
@@ -231,6 +232,17 @@ def _add_questions(app: FastAPI, fake: FakeServer) -> None:
     def chat(body: ChatRequest) -> StreamingResponse:
         fake.asked.append(body.model_dump(mode="json", exclude_defaults=True))
         return StreamingResponse(_lines(fake), media_type="text/event-stream")
+
+
+def _matches(event: Event, query: str) -> list[TextMatch]:
+    text = event.text or ""
+    start = text.find(query) if query else -1
+    if start < 0:
+        return []
+    return [
+        TextMatch(kind="speech", start_s=event.start_s, end_s=event.end_s, text=text,
+                  words=[(start, start + len(query))])
+    ]  # fmt: skip
 
 
 def _add_uploads(app: FastAPI, fake: FakeServer) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.serving.browsers import until
+from tests.serving.browsers import PATIENCE_MS, until
 from tests.serving.page.fake import FakeServer, fake_app, running
 
 pytestmark = pytest.mark.slow  # a real browser: `make test-all`
@@ -21,6 +22,14 @@ def ask(page: Any, question: str = QUESTION) -> Any:
     page.get_by_label("Your question").fill(question)
     page.keyboard.press("Enter")
     return page.get_by_role("article").last
+
+
+def until_asked(page: Any, fake: FakeServer, filter: dict[str, Any]) -> None:
+    """Wait until the last search had this filter."""
+    ends = time.monotonic() + PATIENCE_MS / 1000
+    while fake.asked[-1]["filter"] != filter:
+        assert time.monotonic() < ends, fake.asked
+        page.wait_for_timeout(50)
 
 
 def test_an_answer_comes_in_pieces_with_clips_that_start_where_they_should(
@@ -128,6 +137,30 @@ def test_search_pages_filters_and_finds_nothing(page: Any, fake: FakeServer) -> 
     page.get_by_label("What to look for").fill("nothing")
     page.keyboard.press("Enter")
     expect(results.get_by_role("heading")).to_have_text("Nothing found for “nothing”")
+
+
+def test_a_search_is_narrowed_to_kinds_of_text(page: Any, fake: FakeServer) -> None:
+    page.goto(f"{fake.url}/#/search?q=door&kind=writing&kind=nonsense")
+    first = page.get_by_label("Results").locator(".event").first
+    expect(first).to_contain_text("0:00 said: Someone opens the door.")
+    expect(first.locator("mark")).to_have_text("door")
+    assert fake.asked[0]["filter"] == {"kinds": ["writing"]}
+    page.get_by_text("Filters (1)").click()
+    kinds = page.get_by_role("group", name="Text, any of them")
+    expect(kinds.get_by_role("checkbox")).to_have_count(4)
+    expect(kinds.get_by_role("checkbox", name="Written")).to_be_checked()
+    kinds.get_by_role("checkbox", name="Said").focus()
+    page.keyboard.press("Space")
+    until(page, "location.hash.includes('kind=speech')")
+    expect(kinds.get_by_role("checkbox", name="Said")).to_be_focused()
+    until_asked(page, fake, {"kinds": ["writing", "speech"]})
+    page.reload()
+    page.get_by_role("button", name="Remove filter: Text: Written").click()
+    until(page, "!location.hash.includes('writing')")
+    until_asked(page, fake, {"kinds": ["speech"]})
+    page.get_by_role("link", name="Ask", exact=True).click()
+    ask(page).locator(".facts").wait_for()
+    assert fake.asked[-1]["marc"] == {"filter": {"kinds": ["speech"]}}
 
 
 def test_more_like_this_and_search_by_a_picture(page: Any, fake: FakeServer) -> None:
