@@ -37,16 +37,22 @@ class Track:
 def distinct(vectors_ED: NDArray[np.float32], similarity: float) -> NDArray[np.bool_]:
     """Return (E,) whether no other event of the same track is as alike as `similarity`."""
     lonely_E = np.ones(len(vectors_ED), np.bool_)
-    for first in range(0, len(vectors_ED), _ROWS):
-        alike = vectors_ED[first : first + _ROWS] @ vectors_ED.T >= similarity
+    step = _rows(len(vectors_ED))
+    for first in range(0, len(vectors_ED), step):
+        alike = vectors_ED[first : first + step] @ vectors_ED.T >= similarity
         rows = np.arange(len(alike))
         alike[rows, first + rows] = False
-        lonely_E[first : first + _ROWS] = ~alike.any(axis=1)
+        lonely_E[first : first + step] = ~alike.any(axis=1)
     return lonely_E
 
 
-_ROWS = 1024
-"""Events compared with all others at a time (our choice: 40 MB for a track of 10,000)."""
+_PRODUCTS = 10_000_000
+"""Pairs compared at a time (our choice: 50 MB)."""
+
+
+def _rows(others: int) -> int:
+    """Return how many events may be compared with so many others at a time."""
+    return max(1, _PRODUCTS // max(1, others))
 
 
 def aligned(
@@ -58,25 +64,50 @@ def aligned(
     all events that fit at that offset are then part of it. similarity: least cosine.
     tolerance_s: most difference of lengths, and of offsets within a chain.
     """
-    fitting = _fitting(a, b, similarity, tolerance_s)
-    alone_a, alone_b = distinct(a.vectors_ED, similarity), distinct(b.vectors_ED, similarity)
-    evidence = longest_chain(
-        a, b, [(i, j) for i, j in fitting if alone_a[i] and alone_b[j]], tolerance_s
-    )
+    alone_a, alone_b = (np.flatnonzero(distinct(x.vectors_ED, similarity)) for x in (a, b))
+    fitting = _fitting(a, b, alone_a, alone_b, similarity, tolerance_s)
+    evidence = longest_chain(a, b, fitting, tolerance_s)
     if len(evidence) < min_events:
         return []
     offsets = [b.starts_E[j] - a.starts_E[i] for i, j in evidence]
     middle = (min(offsets) + max(offsets)) / 2
-    near = [
-        (i, j) for i, j in fitting if abs(b.starts_E[j] - a.starts_E[i] - middle) <= tolerance_s
-    ]
-    return longest_chain(a, b, near, tolerance_s)
+    return longest_chain(a, b, _at(a, b, middle, similarity, tolerance_s), tolerance_s)
 
 
-def _fitting(a: Track, b: Track, similarity: float, tolerance_s: float) -> list[Pair]:
-    alike = a.vectors_ED @ b.vectors_ED.T >= similarity
-    alike &= np.abs(a.lengths_E[:, None] - b.lengths_E[None, :]) <= tolerance_s
-    return [(int(i), int(j)) for i, j in np.argwhere(alike)]
+def _fitting(
+    a: Track,
+    b: Track,
+    of_a: NDArray[np.int64],
+    of_b: NDArray[np.int64],
+    similarity: float,
+    tolerance_s: float,
+) -> list[Pair]:
+    """Return the pairs of these events that are alike and as long."""
+    pairs: list[Pair] = []
+    vectors_b, lengths_b = b.vectors_ED[of_b], b.lengths_E[of_b]
+    step = _rows(len(of_b))
+    for first in range(0, len(of_a), step):
+        some = of_a[first : first + step]
+        alike = a.vectors_ED[some] @ vectors_b.T >= similarity
+        alike &= np.abs(a.lengths_E[some][:, None] - lengths_b[None, :]) <= tolerance_s
+        i, j = np.nonzero(alike)
+        pairs += zip(some[i].tolist(), of_b[j].tolist(), strict=True)
+    return pairs
+
+
+def _at(a: Track, b: Track, offset_s: float, similarity: float, tolerance_s: float) -> list[Pair]:
+    """Return the pairs that fit and lie at one offset, but for the tolerance."""
+    pairs: list[Pair] = []
+    order = np.argsort(b.starts_E, kind="stable")
+    starts = b.starts_E[order]
+    for i, start_s in enumerate(a.starts_E + offset_s):
+        first = np.searchsorted(starts, start_s - tolerance_s, side="left")
+        end = np.searchsorted(starts, start_s + tolerance_s, side="right")
+        near = order[first:end]
+        fits = b.vectors_ED[near] @ a.vectors_ED[i] >= similarity
+        fits &= np.abs(b.lengths_E[near] - a.lengths_E[i]) <= tolerance_s
+        pairs += [(i, j) for j in near[fits].tolist()]
+    return pairs
 
 
 def longest_chain(a: Track, b: Track, pairs: Sequence[Pair], tolerance_s: float) -> list[Pair]:

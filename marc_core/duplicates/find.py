@@ -18,10 +18,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
-from marc_core.duplicates.align import Track, aligned, distinct
+from marc_core.duplicates.align import aligned, distinct
+from marc_core.duplicates.candidates import pairs_of_owners
+from marc_core.duplicates.rows import EventRows
 from marc_core.filenames import stream_of
-from marc_core.memory.tables import scan
+from marc_core.memory.hiding import HIDDEN
+from marc_core.memory.tables import missing_columns, scan
 from marc_core.recorded.sources import FILE_NAME, SIDECAR
 
 if TYPE_CHECKING:
@@ -34,11 +38,8 @@ _VIDEO = [
     "video_id", "uri", "content_digest", "cuts_fingerprint", "duration_s", "width", "height",
     "recorded_at", "recorded_source",
 ]  # fmt: skip
-_EVENT = ["event_id", "video_id", "start_s", "end_s", "video_start_s", "embedding", "duplicate_of"]
 _SURE = (SIDECAR, FILE_NAME)
 """Sources of a clock that a copy does not get by being written."""
-_ROWS = 2048
-"""Events compared with those of their length at a time (our choice: 16 MB a thousand of them)."""
 Progress = Callable[[int, int], None]
 
 
@@ -63,10 +64,11 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class _Video:
+    """rows: the numbers of its shown events (`EventRows`), by time. hidden: how many are not."""
+
     row: Mapping[str, Any]
-    event_ids: tuple[str, ...]
+    rows: NDArray[np.int64]
     hidden: int
-    track: Track
 
     @property
     def rank(self) -> tuple[Any, ...]:
@@ -84,63 +86,32 @@ def find_duplicates(
 
     progress: called with (pairs of videos compared, pairs to compare).
     """
-    videos = {video.row["video_id"]: video for video in _videos(store)}
-    found: list[tuple[Literal["bytes", "similar"], _Video, _Video, list[tuple[int, int]]]] = []
-    copies = set()
-    for kept, copy, pairs in _same_bytes(videos.values()):
-        found.append(("bytes", kept, copy, pairs))
-        copies.add(copy.row["video_id"])
-    left = [video for key, video in videos.items() if key not in copies]
-    wanted = _pairs_of_videos(left, config)
-    for number, (one, other) in enumerate(wanted):
-        progress(number, len(wanted))
-        kept, copy = sorted((one, other), key=lambda video: video.rank)
-        if not _recorded_apart(kept, copy):
-            pairs = aligned(
-                kept.track, copy.track, similarity=config.similarity,
-                tolerance_s=config.tolerance_s, min_events=config.min_events,
-            )  # fmt: skip
-            if pairs:
-                found.append(("similar", kept, copy, pairs))
-    progress(len(wanted), len(wanted))
-    return sorted(_settled(found), key=lambda one: (one.uri, one.of_uri))
-
-
-def _videos(store: MemoryStore) -> Iterator[_Video]:
-    """Yield the visible videos with their events that are shown."""
     rows = scan(store.tables.videos, _VIDEO, "num_events > 0").to_pylist()
-    events: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    columns = scan(store.tables.events, _EVENT)
-    flat = columns["embedding"].combine_chunks().flatten().to_numpy()
-    vectors = flat.reshape(columns.num_rows, -1)
-    hidden: Counter[str] = Counter()
-    for at, row in enumerate(columns.drop_columns(["embedding"]).to_pylist()):
-        if row["duplicate_of"] is not None:
-            hidden[row["video_id"]] += 1
-            continue
-        events[row["video_id"]].append({**row, "at": at})
-    for row in rows:
-        own = sorted(events[row["video_id"]], key=lambda event: event["event_id"])
-        if own:
-            yield _video(row, own, hidden[row["video_id"]], vectors)
+    numbers = {row["video_id"]: number for number, row in enumerate(rows)}
+    with EventRows(store.tables.events, numbers) as events:
+        hidden = _hidden(store)
+        own = zip(rows, events.of_videos(len(rows)), strict=True)
+        videos = [_Video(row, its, hidden[row["video_id"]]) for row, its in own if len(its)]
+        found = [("bytes", *same) for same in _same_bytes(videos, events)]
+        copies = {copy.row["video_id"] for _, _, copy, _ in found}
+        left = [video for video in videos if video.row["video_id"] not in copies]
+        found += [("similar", *same) for same in _similar(left, events, config, progress)]
+        return sorted(_settled(found, events), key=lambda one: (one.uri, one.of_uri))
 
 
-def _video(
-    row: Mapping[str, Any],
-    events: Sequence[Mapping[str, Any]],
-    hidden: int,
-    vectors: NDArray[np.float32],
-) -> _Video:
-    starts = np.array([event["start_s"] - event["video_start_s"] for event in events])
-    lengths = np.array([event["end_s"] - event["start_s"] for event in events])
-    own = vectors[[event["at"] for event in events]]
-    unit = own / np.linalg.norm(own, axis=1, keepdims=True)
-    track = Track(starts_E=starts, lengths_E=lengths, vectors_ED=unit.astype(np.float32))
-    return _Video(row, tuple(event["event_id"] for event in events), hidden, track)
+Pairs = list[tuple[int, int]]
+_Same = tuple[_Video, _Video, Pairs]
+"""What is kept, its copy, and the pairs of their events, by their places in each video."""
 
 
-def _same_bytes(videos: Any) -> Iterator[tuple[_Video, _Video, list[tuple[int, int]]]]:
-    """Yield (kept, copy, pairs of events) of files with one content that were cut alike."""
+def _hidden(store: MemoryStore) -> Counter[str]:
+    if missing_columns(store.tables.events):
+        return Counter()
+    return Counter(scan(store.tables.events, ["video_id"], HIDDEN)["video_id"].to_pylist())
+
+
+def _same_bytes(videos: Sequence[_Video], events: EventRows) -> Iterator[_Same]:
+    """Yield files with one content that were cut alike."""
     groups: dict[tuple[Any, ...], list[_Video]] = defaultdict(list)
     for video in videos:
         digest, stream = video.row["content_digest"], stream_of(video.row["uri"])
@@ -149,38 +120,45 @@ def _same_bytes(videos: Any) -> Iterator[tuple[_Video, _Video, list[tuple[int, i
     for group in groups.values():
         kept, *copies = sorted(group, key=lambda video: (video.hidden, *video.rank))
         for copy in copies:
-            same = kept.track.starts_E.shape == copy.track.starts_E.shape
-            if same and np.array_equal(kept.track.starts_E, copy.track.starts_E):
-                yield kept, copy, [(i, i) for i in range(len(copy.event_ids))]
+            starts = (events.starts_E[kept.rows], events.starts_E[copy.rows])
+            if np.array_equal(*starts):
+                yield kept, copy, [(i, i) for i in range(len(copy.rows))]
 
 
-def _pairs_of_videos(videos: Sequence[_Video], config: DedupConfig) -> list[tuple[_Video, _Video]]:
-    """Return the pairs of videos with enough pairs of distinct events that are alike and as long.
+def _similar(
+    videos: Sequence[_Video], events: EventRows, config: DedupConfig, progress: Progress
+) -> Iterator[_Same]:
+    """Yield videos of which events are alike, as long, and at one offset."""
+    wanted = _pairs_of_videos(videos, events, config)
+    for number, (one, other) in enumerate(wanted):
+        progress(number, len(wanted))
+        kept, copy = sorted((one, other), key=lambda video: video.rank)
+        if not _recorded_apart(kept, copy):
+            pairs = aligned(
+                events.track(kept.rows), events.track(copy.rows), similarity=config.similarity,
+                tolerance_s=config.tolerance_s, min_events=config.min_events,
+            )  # fmt: skip
+            if pairs:
+                yield kept, copy, pairs
+    progress(len(wanted), len(wanted))
 
-    Events are sorted by length, so that each is compared with those of its own only.
-    """
-    owners, lengths, vectors = [], [], []
+
+def _pairs_of_videos(
+    videos: Sequence[_Video], events: EventRows, config: DedupConfig
+) -> list[tuple[_Video, _Video]]:
+    """Return the pairs of videos with enough distinct events that are alike and as long."""
+    rows, owners = [], []
     for number, video in enumerate(videos):
-        alone = distinct(video.track.vectors_ED, config.similarity)
-        owners += [number] * int(alone.sum())
-        lengths.append(video.track.lengths_E[alone])
-        vectors.append(video.track.vectors_ED[alone])
-    if not owners:
+        own = video.rows[distinct(events.vectors(video.rows), config.similarity)]
+        rows.append(own)
+        owners.append(np.full(len(own), number, np.int32))
+    if not any(len(own) for own in rows):
         return []
-    lengths_E = np.concatenate(lengths)
-    order = np.argsort(lengths_E, kind="stable")
-    lengths_E, owners_E = lengths_E[order], np.array(owners)[order]
-    vectors_ED = np.concatenate(vectors)[order]
-    counts: Counter[tuple[int, int]] = Counter()
-    for first in range(0, len(order), _ROWS):
-        last = min(first + _ROWS, len(order))
-        reach = np.searchsorted(lengths_E, lengths_E[last - 1] + config.tolerance_s, side="right")
-        alike = vectors_ED[first:last] @ vectors_ED[first:reach].T >= config.similarity
-        alike &= lengths_E[None, first:reach] - lengths_E[first:last, None] <= config.tolerance_s
-        for i, j in np.argwhere(np.triu(alike, 1)):
-            one, other = sorted((int(owners_E[first + i]), int(owners_E[first + j])))
-            if one != other:
-                counts[one, other] += 1
+    rows_E = np.concatenate(rows)
+    counts = pairs_of_owners(
+        rows_E, np.concatenate(owners), events.lengths_E[rows_E], events.vectors,
+        similarity=config.similarity, tolerance_s=config.tolerance_s,
+    )  # fmt: skip
     wanted = sorted(pair for pair, count in counts.items() if count >= config.min_events)
     return [(videos[one], videos[other]) for one, other in wanted]
 
@@ -198,37 +176,43 @@ def _recorded_apart(one: _Video, other: _Video) -> bool:
 
 
 def _settled(
-    found: Sequence[tuple[Literal["bytes", "similar"], _Video, _Video, list[tuple[int, int]]]],
+    found: Sequence[tuple[Literal["bytes", "similar"], _Video, _Video, Pairs]], events: EventRows
 ) -> Iterator[Duplicate]:
     """Yield what is hidden in favour of what: each event once, and of none that is hidden itself.
 
     The kept video of a pair always has the lower rank (or, of equal bytes, is the one that is
     shown), so following who is kept ends.
     """
-    root: dict[str, str] = {}
+    root: dict[int, int] = {}
     for _, kept, copy, pairs in found:
         for i, j in pairs:
-            root.setdefault(copy.event_ids[j], kept.event_ids[i])
+            root.setdefault(int(copy.rows[j]), int(kept.rows[i]))
     hidden: Counter[str] = Counter()
     settled = []
     for kind, kept, copy, pairs in found:
-        events = {}
+        named = {}
         for i, j in pairs:
-            event_id, first = copy.event_ids[j], kept.event_ids[i]
-            if root[event_id] != first:
+            event, first = int(copy.rows[j]), int(kept.rows[i])
+            if root[event] != first:
                 continue  # it is hidden already, in favour of another video's
             while first in root:
                 first = root[first]
-            events[event_id] = first
-        if events:
-            hidden[copy.row["video_id"]] += len(events)
+            named[event] = first
+        if named:
+            hidden[copy.row["video_id"]] += len(named)
             i, j = pairs[0]
-            offset_s = float(copy.track.starts_E[j] - kept.track.starts_E[i])
-            settled.append((kind, kept.row, copy, events, offset_s))
-    for kind, of_row, copy, events, offset_s in settled:
+            offset_s = float(events.starts_E[copy.rows[j]] - events.starts_E[kept.rows[i]])
+            settled.append((kind, kept.row, copy, named, offset_s))
+    for kind, of_row, copy, named, offset_s in settled:
         row = copy.row
         yield Duplicate(
             kind=kind, video_id=row["video_id"], uri=row["uri"], of_video_id=of_row["video_id"],
-            of_uri=of_row["uri"], events=events, offset_s=offset_s,
-            whole=hidden[row["video_id"]] == len(copy.event_ids),
+            of_uri=of_row["uri"], events=_ids(named, events), offset_s=offset_s,
+            whole=hidden[row["video_id"]] == len(copy.rows),
         )  # fmt: skip
+
+
+def _ids(named: Mapping[int, int], events: EventRows) -> dict[str, str]:
+    """Return event_id -> event_id of numbers of events."""
+    ids = (events.ids.take(pa.array(numbers)).to_pylist() for numbers in (named, named.values()))
+    return dict(zip(*ids, strict=True))
