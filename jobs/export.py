@@ -193,14 +193,15 @@ def _write(
 
 def _put(output: Path | None, write: Callable[[IO[str]], Any]) -> Any:
     """Write to a file, which appears when it is complete, or to standard output."""
+    from marc_core.export.files import whole_file
+
     if output is None:
         return write(sys.stdout)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.part")
-    with open(partial, "w", encoding="utf-8", newline="") as file:
-        result = write(file)
-    partial.replace(output)
-    return result
+    with (
+        whole_file(output) as partial,
+        open(partial, "w", encoding="utf-8", newline="") as file,
+    ):
+        return write(file)
 
 
 def _put_captions(captions: dict[str, str], output: Path | None) -> None:

@@ -63,11 +63,21 @@ class EventFilter:
         _check(self, checks.text, "folder", "camera")
         _check(self, checks.moment, "recorded_from", "recorded_to")
         _check(self, checks.finite, "start_s", "end_s")
+        self._check_order("recorded_from", "recorded_to")
+        self._check_order("start_s", "end_s")
         for kind in self.kinds:
             if kind not in get_args(TextKind):
                 raise AnswerError(
                     f"kinds (--kind) must be among {', '.join(get_args(TextKind))}. Got '{kind}'."
                 )
+
+    def _check_order(self, first: str, last: str) -> None:
+        begin, end = getattr(self, first), getattr(self, last)
+        if begin is not None and end is not None and begin > end:
+            raise AnswerError(
+                f"{_SHOWN[first]} must not lie after {_SHOWN[last]}, else no event can pass. Got "
+                f"{begin} and {end}."
+            )
 
     @property
     def names_only_videos(self) -> bool:

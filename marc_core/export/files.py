@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -41,17 +43,32 @@ def write_csv(rows: Iterable[Row], schema: pa.Schema, file: IO[str]) -> int:
 
 
 def write_parquet(rows: Iterable[Row], schema: pa.Schema, path: Path) -> int:
-    """Write a Parquet file; it appears under its name when it is complete."""
+    """Write a Parquet file; return the number of rows."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    partial, count = path.with_name(f".{path.name}.part"), 0
-    with ParquetWriter(partial, schema) as writer:
+    count = 0
+    with whole_file(path) as partial, ParquetWriter(partial, schema) as writer:
         for some in _pieces(iter(rows)):
             writer.write_table(pa.Table.from_pylist(some, schema=schema))
             count += len(some)
-    partial.replace(path)
     return count
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield the file to write instead: it takes the name of `path` when it is complete, and goes
+    when it is not. Folders above are made. Raises IsADirectoryError before anything is written."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _pieces(rows: Iterator[Row]) -> Iterator[list[Row]]:

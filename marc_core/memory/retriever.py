@@ -29,6 +29,7 @@ from marc_core.memory.hiding import SHOWN
 from marc_core.memory.store import MemoryStore
 from marc_core.memory.tables import column_names, has_text_index, missing_columns, scan
 from marc_core.question import EventFilter, SearchQuery
+from marc_core.text.matching import phrase_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -260,7 +261,7 @@ def _by_text(
     """
     in_lines = bool(kinds) and has_text_index(store.tables.texts)
     find = partial(_line_rows, kinds=kinds) if in_lines else _text_rows
-    phrase = _phrase(text)
+    phrase = phrase_of(text)
     if phrase is not None:
         try:
             found = find(store, _PHRASE(phrase, "text"), limit, where)
@@ -271,13 +272,6 @@ def _by_text(
     every = _WORDS(text, "text", operator=FullTextOperator.AND)
     some = find(store, _WORDS(text, "text"), limit, where)
     return [find(store, every, limit, where) if some else [], some]
-
-
-def _phrase(text: str) -> str | None:
-    """Return what stands between the double quotes that enclose the whole text, if they do."""
-    inner = text[1:-1]
-    quoted = len(text) > 2 and text[0] == text[-1] == '"' and '"' not in inner
-    return inner if quoted else None
 
 
 def _text_rows(store: MemoryStore, query: Any, limit: int, where: str | None) -> list[Row]:

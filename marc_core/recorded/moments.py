@@ -43,7 +43,7 @@ def parse_moment(
     if found := _DAY.fullmatch(text.lower()):
         return _on_day(name, value, found[1], found[2], zone, now)
     try:
-        return _placed(name, dt.datetime.fromisoformat(text), value, zone)
+        return _placed(name, dt.datetime.fromisoformat(text.upper()), value, zone)
     except ValueError:
         raise _no_time(name, value) from None
 

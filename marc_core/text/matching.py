@@ -62,11 +62,11 @@ _STOP_WORDS = frozenset(
 def marked(lines: Iterable[TextLine], query: str) -> list[TextLine]:
     """Return the lines that hold words of the query, in order of time, with where they are.
 
-    A query in double quotes is a phrase: lines that hold its words one after the other. Of more
-    than `MOST_LINES` lines, those with most different words of the query.
+    A query in double quotes is a phrase (`phrase_of`): lines that hold its words one after the
+    other. Of more than `MOST_LINES` lines, those with most different words of the query.
     """
     wanted = [stem for stem, _, _ in _stems(query)]
-    phrase = len(query) > 2 and query[0] == query[-1] == '"'
+    phrase = phrase_of(query) is not None
     found = []
     for line in lines:
         stems = _stems(line.text)
@@ -76,6 +76,14 @@ def marked(lines: Iterable[TextLine], query: str) -> list[TextLine]:
             found.append((len({stem for stem, *_ in hits}), replace(line, words=places)))
     best = sorted(found, key=lambda item: -item[0])[:MOST_LINES]
     return sorted((line for _, line in best), key=lambda line: (line.start_s, line.end_s))
+
+
+def phrase_of(query: str) -> str | None:
+    """Return what stands between the double quotes that enclose a whole query, if they do."""
+    query = query.strip()
+    inner = query[1:-1]
+    quoted = len(query) > 2 and query[0] == query[-1] == '"' and '"' not in inner
+    return inner if quoted else None
 
 
 def _runs(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 
+import pytest
+
+from marc_core.errors import AnswerError
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery, Turn
 
 FILTER = EventFilter(
@@ -46,3 +49,12 @@ def test_a_follow_up_is_searched_with_the_earlier_questions_not_the_answers():
 def test_a_filter_knows_whether_it_names_only_videos():
     assert EventFilter(video_ids=("a",)).names_only_videos
     assert not EventFilter(video_ids=("a",), camera="gate").names_only_videos
+
+
+def test_a_time_that_ends_before_it_begins_is_refused():
+    noon = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+    assert EventFilter(recorded_from=noon, recorded_to=noon, start_s=3.0, end_s=3.0)
+    with pytest.raises(AnswerError, match=r"\(--since\) must not lie after .*\(--until\)"):
+        EventFilter(recorded_from=noon, recorded_to=noon - dt.timedelta(seconds=1))
+    with pytest.raises(AnswerError, match=r"\(--from\) must not lie after .*\(--to\)"):
+        EventFilter(start_s=60.0, end_s=5.0)

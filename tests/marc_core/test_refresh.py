@@ -112,3 +112,64 @@ def test_a_video_that_the_memory_does_not_hold_is_passed_over(
     (folder / "other.srt").write_text(SRT)
     other = next(s for s in list_videos([str(folder)], ["*.mp4"], {}) if "other" in s.uri)
     assert refresh_texts(store, [other], {}) == 0
+
+
+def test_all_parts_of_a_recording_and_of_its_copy_have_their_own_wall_clock(folder: Path) -> None:
+    name = Fingerprints(cuts="c", embeddings="e", features=None)
+    config = MemoryConfig(uri=str(folder.parent / "parts"))
+    store = MemoryStore.open(config, embedding_dim=DIM, create=True)
+    source = listed(folder)
+    video = base_row(source, 1, name) | {
+        "status": "failed", "error_class": schemas.PARTS_MISSING, "num_events": 0, "num_parts": 3,
+        "duration_s": 3600.0, "warnings": [],
+    }  # fmt: skip
+    parts = [
+        {
+            "part_id": schemas.make_part_id(source.video_id, i), "video_id": source.video_id,
+            "part": i, "plan": "{}", "from_s": 1200.0 * i, "to_s": 1200.0 * (i + 1),
+            "status": schemas.PLANNED, "attempts": 0, **name.columns(),
+            "updated_at": dt.datetime(2026, 3, 2, tzinfo=dt.UTC),
+        }
+        for i in range(3)
+    ]  # fmt: skip
+    table = pa.Table.from_pylist([video], schema=schemas.VIDEOS)
+    store.plan_parts(table, pa.Table.from_pylist(parts, schema=schemas.PARTS))
+    for part in parts:
+        event = {
+            "event_id": schemas.make_event_id(source.video_id, part["part"], 0), "index": 0,
+            "part": part["part"], "video_id": source.video_id, "start_s": START_S + part["from_s"],
+            "end_s": START_S + part["to_s"], "video_start_s": START_S, "folder": str(folder),
+            "embedding": np.ones(DIM, np.float32),
+        }  # fmt: skip
+        done = part | {"status": "indexed", "num_events": 1, "num_frames": 1, "warnings": [],
+                       "num_decode_errors": 0}  # fmt: skip
+        store.publish_part(
+            pa.Table.from_pylist([done], schema=schemas.PARTS),
+            pa.Table.from_pylist([event], schema=schemas.events_schema(DIM)), None, None,
+        )  # fmt: skip
+    place = folder.parent / "copy"
+    place.mkdir()
+    (place / "clip.mp4").touch()
+    copy = listed(place)
+    assert store.copy_videos({copy: source.video_id}) == []  # not before all parts have ended
+    store.settle_parts([source.video_id])
+    assert store.copy_videos({copy: source.video_id}) == [copy.video_id]
+    begun = {}
+    for one, day in ((source, 1), (copy, 9)):
+        begun[one.video_id] = dt.datetime(2026, 3, day, 22, 30, tzinfo=dt.UTC)
+        said_at = f'{{"recorded_at": "2026-03-{day:02d}T23:30:00+01:00"}}'
+        Path(one.uri).with_suffix(".json").write_text(said_at)
+    assert refresh_texts(store, [listed(folder), listed(place)], {}) == 2
+    for video_id, start in begun.items():
+        events = store.events_of(video_id).to_pylist()
+        minutes = [(e["part"], (e["recorded_from"] - start).total_seconds()) for e in events]
+        assert minutes == [(0, 0.0), (1, 1200.0), (2, 2400.0)]
+        assert {(e["recorded_to"] - e["recorded_from"]).total_seconds() for e in events} == {1200.0}
+        rows = store.parts().to_pylist()
+        own = [row for row in rows if row["video_id"] == video_id]
+        assert sorted((row["part"], row["status"]) for row in own) == [
+            (0, "indexed"), (1, "indexed"), (2, "indexed"),
+        ]  # fmt: skip
+        assert {row["part_id"] for row in own} == {
+            schemas.make_part_id(video_id, number) for number in range(3)
+        }

@@ -79,6 +79,19 @@ def test_what_a_search_finds_as_a_list_of_clips(memory: str, tmp_path: Path) -> 
     assert text.count("* FROM CLIP NAME: ") == 4
 
 
+@pytest.mark.parametrize("format", ["jsonl", "csv", "parquet"])
+def test_a_file_is_there_whole_or_not_at_all(memory: str, tmp_path: Path, format: str) -> None:
+    file, folder = tmp_path / "new" / "events", tmp_path / "folder"
+    folder.mkdir()
+    what = ("-m", memory, "--what", "events", "-f", format)
+    run(*what, "-o", str(file))
+    first = file.read_bytes()
+    run(*what, "--video", "video1.mp4", "-o", str(file))
+    assert 0 < len(file.read_bytes()) < len(first)  # another export takes its place
+    assert "A folder stands where a file is needed" in run(*what, "-o", str(folder), ok=False)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["events", "folder", "new"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -13,7 +13,32 @@ TEXTS = [
     "Mind the gap", "The doors are closing", "a closed café", "CAFE 24/7", "gap, mind", "x-ray",
     "Straße 7b", "it is", "running runs ran", "généreusement", "don't",
 ]  # fmt: skip
-QUERIES = ["door", "cafe", "the gap", "closes", "ran", "run", "24", "x ray", "7b", "is", "dont"]
+ODD = [
+    "gap AND (doors OR mind)",
+    "gap: -mind +it*",
+    'mind" "gap',
+    '"',
+    '""',
+    "🚲",
+    "漢字",
+    "\\",
+    "a" * 600,
+]
+"""Operators of other languages are words, or nothing."""
+QUERIES = [
+    *ODD,
+    "door",
+    "cafe",
+    "the gap",
+    "closes",
+    "ran",
+    "run",
+    "24",
+    "x ray",
+    "7b",
+    "is",
+    "dont",
+]
 
 
 def line(text, start_s=0.0):
@@ -47,6 +72,12 @@ def test_words_are_marked_where_they_stand():
 def test_a_phrase_marks_whole_occurrences_only():
     lines = [line("mind the gap, please mind the gap"), line("gap, mind")]
     assert words(marked(lines, '"mind gap"')) == [["mind", "gap", "mind", "gap"]]
+
+
+def test_quotes_around_a_part_are_no_phrase():
+    text = '"gap" and "mind"'
+    assert words(marked([line("Mind the gap")], text)) == [["Mind", "gap"]]
+    assert words(marked([line("Mind the gap")], ' "mind the gap" ')) == [["Mind", "gap"]]
 
 
 def test_lines_are_in_order_of_time_and_the_best_of_many():

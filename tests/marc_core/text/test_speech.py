@@ -108,6 +108,15 @@ def test_a_video_without_sound_costs_no_model(
     assert lengths.calls == []
 
 
+def test_a_silent_track_costs_no_model(
+    tmp_path: Path, stage: SpeechStage, lengths: Lengths
+) -> None:
+    path = write_sounded(tmp_path / "a.mp4", np.zeros(4 * SOUND_RATE, np.float32), rate=SOUND_RATE)
+    result = stage.texts(str(path), [replace(SPAN, end_s=4.0)])
+    assert (result.lines, result.warnings, lengths.calls) == ((), (), [])
+    assert result.seconds == pytest.approx(4.0, abs=0.2)
+
+
 def test_errors_of_a_file_reach_the_caller(tmp_path: Path, stage: SpeechStage) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(UnreadableVideoError, match=r"text\.mp4"):

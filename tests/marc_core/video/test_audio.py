@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from benchmarks.odd_media import join_bytes, shift_copy, write_numbers
 from benchmarks.sound_media import beeps, beeps_heard, write_sounded
@@ -56,6 +58,30 @@ def test_any_rate_and_layout_becomes_one_channel(
     blocks = list(sound_blocks(path))
     assert sum(len(block.samples) for block in blocks) == pytest.approx(64_000, abs=2)
     assert all(b.samples.dtype == np.float32 and len(b.samples) <= 16_000 for b in blocks)
+
+
+@pytest.mark.parametrize("default", [0, 1])
+def test_of_two_tracks_the_one_that_players_play_is_heard(tmp_path: Path, default: int) -> None:
+    times_s = ([0.5, 2.0, 3.25], [1.0, 3.0])
+    paths = [
+        write_sounded(tmp_path / f"{i}.mkv", beeps(times, 4.0), codec="pcm_s16le")
+        for i, times in enumerate(times_s)
+    ]
+    path = tmp_path / "both.mkv"
+    with av.open(str(path), "w") as out, av.open(str(paths[0])) as a, av.open(str(paths[1])) as b:
+        kept = [a.streams.video[0], a.streams.audio[0], b.streams.audio[0]]
+        made = {stream: out.add_stream_from_template(stream) for stream in kept}
+        for number, stream in enumerate(kept[1:]):
+            made[stream].disposition = Disposition.default if number == default else Disposition(0)
+        packets = [*a.demux(kept[:2]), *b.demux(kept[2])]
+        for packet in sorted((p for p in packets if p.dts is not None), key=_at):
+            packet.stream = made[packet.stream]
+            out.mux(packet)
+    np.testing.assert_allclose(heard(path), times_s[default], atol=EXACT_S)
+
+
+def _at(packet: av.Packet) -> float:
+    return float(packet.dts * packet.time_base)
 
 
 def test_sound_that_begins_late_is_late(tmp_path: Path) -> None:
