@@ -92,7 +92,7 @@ def find_duplicates(
         hidden = _hidden(store)
         own = zip(rows, events.of_videos(len(rows)), strict=True)
         videos = [_Video(row, its, hidden[row["video_id"]]) for row, its in own if len(its)]
-        found = [("bytes", *same) for same in _same_bytes(videos, events)]
+        found: list[_Found] = [("bytes", *same) for same in _same_bytes(videos, events)]
         copies = {copy.row["video_id"] for _, _, copy, _ in found}
         left = [video for video in videos if video.row["video_id"] not in copies]
         found += [("similar", *same) for same in _similar(left, events, config, progress)]
@@ -102,6 +102,7 @@ def find_duplicates(
 Pairs = list[tuple[int, int]]
 _Same = tuple[_Video, _Video, Pairs]
 """What is kept, its copy, and the pairs of their events, by their places in each video."""
+_Found = tuple[Literal["bytes", "similar"], _Video, _Video, Pairs]
 
 
 def _hidden(store: MemoryStore) -> Counter[str]:
@@ -175,9 +176,7 @@ def _recorded_apart(one: _Video, other: _Video) -> bool:
     return bool(end < other_start or other_end < start)
 
 
-def _settled(
-    found: Sequence[tuple[Literal["bytes", "similar"], _Video, _Video, Pairs]], events: EventRows
-) -> Iterator[Duplicate]:
+def _settled(found: Sequence[_Found], events: EventRows) -> Iterator[Duplicate]:
     """Yield what is hidden in favour of what: each event once, and of none that is hidden itself.
 
     The kept video of a pair always has the lower rank (or, of equal bytes, is the one that is

@@ -158,11 +158,12 @@ class ChatDescriber:
 
     def __init__(self, model: StudentConfig, text: TextConfig, directory: Path) -> None:
         """Raise ModelLoadError without a processor that can be loaded, or a chat template."""
-        from transformers import AutoProcessor
+        import transformers
 
         self._config, self._text, self._directory = model, text, directory
+        processors: Any = transformers.AutoProcessor
         try:
-            self._processor: Any = AutoProcessor.from_pretrained(directory)
+            self._processor: Any = processors.from_pretrained(directory)
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
             raise _unloadable(model, error) from error
         if not getattr(self._processor, "chat_template", None):
