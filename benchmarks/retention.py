@@ -1,9 +1,11 @@
 """What variants keep of the teacher's accuracy, by type, from runs of `marc evaluate`.
 
     python -m benchmarks.retention runs/teacher runs/student      # folders of --output
+    python -m benchmarks.retention benchmarks/results/teacher.parquet runs/student
 
 Reads the runs' predictions, finished or not, so that the teacher is asked once for all students;
-a variant is compared on the questions that both have answered. Writes
+a variant is compared on the questions that both have answered. --keep FILE: the teacher's, to be
+read in place of its run (runs of other videos may be added to it). Writes
 benchmarks/results/student.json, docs/images/retention.svg and the generated part of
 docs/results.md. Intervals (95 %) draw whole videos, the same for both.
 """
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from marc_core.evaluation.results.prediction import ANSWERED, Prediction, from_table
+from marc_core.evaluation.results.prediction import ANSWERED, Prediction, from_table, to_table
 
 ROOT = Path(__file__).resolve().parents[1]
 JSON, PAGE = ROOT / "benchmarks" / "results" / "student.json", ROOT / "docs" / "results.md"
@@ -37,8 +39,13 @@ def main() -> None:
     """Parse arguments, write the tables and the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, one with the teacher")
-    found = read(parser.parse_args().runs)
+    parser.add_argument("--keep", type=Path, help="write the teacher's predictions here, too")
+    args = parser.parse_args()
+    found = read(args.runs)
     teacher = found.pop(TEACHER)
+    if args.keep:
+        ordered = [teacher[i] for i in sorted(teacher)]
+        pq.write_table(to_table(ordered), args.keep, compression="zstd", compression_level=19)
     result = {name: against(answers, teacher) for name, answers in sorted(found.items())}
     JSON.write_text(json.dumps(result, indent=1) + "\n")
     draw(result, PICTURE)
@@ -48,10 +55,10 @@ def main() -> None:
 
 
 def read(runs: Iterable[Path]) -> dict[str, Answers]:
-    """Return what the runs hold, by variant."""
+    """Return what the runs, or files of predictions, hold, by variant."""
     found: dict[str, Answers] = defaultdict(dict)
     for run in runs:
-        for file in sorted(run.glob("shards/*/*.parquet")):
+        for file in [run] if run.is_file() else sorted(run.glob("shards/*/*.parquet")):
             for prediction in from_table(pq.read_table(file)):
                 if prediction.status == ANSWERED:
                     found[prediction.variant][prediction.problem_id] = prediction

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.retention import against, draw, tables
-from marc_core.evaluation.results.prediction import ANSWERED, Prediction
+import pyarrow.parquet as pq
+
+from benchmarks.retention import against, draw, read, tables
+from marc_core.evaluation.results.prediction import ANSWERED, Prediction, to_table
 
 
 def _answers(variant, right, *, tokens=9):
@@ -33,6 +35,15 @@ def test_retention_is_the_share_of_what_the_teacher_gets_right(tmp_path):
     )
     draw({"marc": found}, tmp_path / "picture.svg")
     assert "<!-- marc -->" in (tmp_path / "picture.svg").read_text()
+
+
+def test_a_kept_teacher_is_read_like_its_run(tmp_path):
+    teacher = _answers("teacher", {n: n % 3 for n in range(9)}, tokens=100)
+    kept, shard = tmp_path / "teacher.parquet", tmp_path / "run" / "shards" / "a" / "b.parquet"
+    shard.parent.mkdir(parents=True)
+    for file in (kept, shard):
+        pq.write_table(to_table(list(teacher.values())), file)
+    assert read([kept]) == read([tmp_path / "run"]) == {"teacher": teacher}
 
 
 def test_intervals_draw_whole_videos():
