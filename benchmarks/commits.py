@@ -74,7 +74,7 @@ def rows(rng: np.random.Generator) -> dict[str, object]:
         "features": pa.Table.from_pylist(features, schema=schemas.FEATURES),
     }
     ipc = {name: stages.to_ipc(table) for name, table in tables.items()}
-    return {"video_id": video_id, "failed": False, **ipc}
+    return {"video_id": video_id, "failed": False, "parts": None, **ipc}
 
 
 def write(commits: int, plain: bool) -> list[dict[str, float]]:
