@@ -22,6 +22,11 @@ def check(page: Any, place: str) -> None:
     assert not told, place
     width, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert width <= window, f"{place} is wider than the window"
+    lines = page.locator("header.top a:visible, header.top button:visible").evaluate_all(
+        "all => all.map(e => [e.textContent.trim(), e.getBoundingClientRect().height])"
+    )
+    assert lines
+    assert all(height < 45 for _, height in lines), f"{place}: words break in the header: {lines}"
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "light")])
