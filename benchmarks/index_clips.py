@@ -119,7 +119,7 @@ def index(archive: Path, cpus: int, kind: str = "index") -> dict[str, float]:
         def cost() -> dict[str, float]:
             return {
                 "videos": found, "indexed": indexed, "wall_s": time.perf_counter() - started,
-                "driver_s": driver_cpu_s() - driver, "all_s": tree.so_far_s(),
+                "driver_s": driver_cpu_s() - driver, "all_s": spent_s(tree),
             }  # fmt: skip
 
         def count(done: int, failed: int, total: int) -> None:
@@ -134,6 +134,13 @@ def index(archive: Path, cpus: int, kind: str = "index") -> dict[str, float]:
             result = cost()
         ray.shutdown()
     return result
+
+
+def spent_s(tree: Any) -> float:
+    """Return what a TreeCpu has counted so far; an older checkout's cannot say it itself."""
+    tree.look()
+    looking_s: float = getattr(tree, "looking_s", 0.0)
+    return sum(tree._last.values()) - sum(tree._first.values()) - looking_s
 
 
 def alone(archive: Path) -> dict[str, float]:
