@@ -3,11 +3,11 @@
     python -m benchmarks.stage_costs [--seconds 40] [--size 1280x720] [--out FILE]
 
 Clips that it renders itself: edited (a cut every 5 s), a fixed camera (noise, somebody walks by),
-both at 30 and 60 frames a second, and one with sentences and a sign. Every figure is from this one
-run, one thread, scaled from the clip to an hour. `limit` is decoding alone by PyAV, one thread;
-`of_limit` the limit as a share of decoding, shots, embedding, features and writing together: what
-a job does but for Ray. `before`: shots with `events.quiet_range_grey=0` and nothing thinned.
-Figures that are compared are medians of rounds taken by turns.
+both at 30 and 60 frames a second, one with sentences and a sign, and a long one of a fixed camera.
+Every figure is from this one run, one thread, scaled from the clip to an hour. `limit` is decoding
+alone by PyAV, one thread; `of_limit` the limit as a share of decoding, shots, embedding, features
+and writing together: what a job does but for Ray. `before`: shots with `events.quiet_range_grey=0`
+and nothing thinned. Figures that are compared are medians of rounds taken by turns.
 
 SigLIP 2 base is timed by the vision tower of its shape with random weights, as no figure depends on
 their values; `frames_an_event`: were so many frames of each event embedded instead of one a second.
@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ from marc_core.types import FrameChunk
 from marc_core.video import decode
 from marc_core.video.source import local_source
 
-ROUNDS, SIGLIP_FRAMES = 3, 8
+SIGLIP_FRAMES = 8
 OFF = EventConfig(quiet_range_grey=0.0, thin_above_fps=1000.0)
 SIGN = "PLATFORM 12 TO THE HARBOUR"
 NO_TEXT = ("text.speech=off", "text.writing=off", "text.captions=off")
@@ -52,12 +53,14 @@ NO_TEXT = ("text.speech=off", "text.writing=off", "text.captions=off")
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """What indexing needs beside a clip. `config` makes no texts, `texts` is the default."""
+    """What indexing needs beside a clip. `config` makes no texts, `texts` is the default. rounds:
+    of figures that are medians."""
 
     config: IndexConfig
     texts: IndexConfig
     encoder: DualEncoder
     tower: VisionTower
+    rounds: int
 
     def stages(self, *, texts: bool = False) -> Stages:
         """Return the stages, new."""
@@ -69,6 +72,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0)
     parser.add_argument("--size", default="1280x720", help="WIDTHxHEIGHT of the clips")
     parser.add_argument("--fixed-minutes", type=int, default=10, help="of the long clip")
+    parser.add_argument("--rounds", type=int, default=3, help="of figures that are medians")
     parser.add_argument("--folder", type=Path, help="keep clips here")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     args = parser.parse_args()
@@ -86,6 +90,7 @@ def main() -> None:
             texts=with_texts,
             encoder=load_encoder(config.encoder),
             tower=VisionTower(config.student),
+            rounds=args.rounds,
         )
         report = measured(clips, models, args)
     text = json.dumps(report, indent=1)
@@ -102,11 +107,9 @@ def rendered(folder: Path, args: Any) -> dict[str, Path]:
     minute = render_fixed_camera(folder / "minute.mp4", **common | {"seconds": 60.0})
     signs = render_clip(folder / "signs.mp4", **common, sign=SIGN)
     return {
-        "edited": render_clip(folder / "edited.mp4", **common),
-        "edited, 30 fps": render_clip(folder / "edited30.mp4", fps=30, **common),
+        "edited": render_clip(folder / "edited30.mp4", fps=30, **common),
         "edited, 60 fps": render_clip(folder / "edited60.mp4", fps=60, **common),
-        "fixed camera": render_fixed_camera(folder / "fixed.mp4", **common),
-        "fixed camera, 30 fps": render_fixed_camera(folder / "fixed30.mp4", fps=30, **common),
+        "fixed camera": render_fixed_camera(folder / "fixed30.mp4", fps=30, **common),
         "fixed camera, 60 fps": render_fixed_camera(folder / "fixed60.mp4", fps=60, **common),
         "sentences and a sign": with_speech(signs, folder / "spoken.mp4", seconds=seconds),
         "long": repeated(minute, folder / f"{minutes}-minutes.mp4", times=minutes),
@@ -114,25 +117,38 @@ def rendered(folder: Path, args: Any) -> dict[str, Path]:
 
 
 def measured(clips: Mapping[str, Path], models: Models, args: Any) -> dict[str, Any]:
-    """Return the whole report."""
-    rows = {name: clip_costs(path, models) for name, path in clips.items() if name != "long"}
-    of_speech = text_costs(clips["sentences and a sign"], models)
-    return {
+    """Return the whole report; tell on the way what is known."""
+    report: dict[str, Any] = {
         "hardware": hardware(),
-        "clips": f"{args.seconds:g} s each, {args.size}, h264",
-        "cpu_s_per_hour": rows,
-        "sixty_against_thirty_fps": {
-            name: against_thirty(rows[f"{name}, 60 fps"], rows[f"{name}, 30 fps"])
+        "clips": f"{args.seconds:g} s each, {args.size}, h264, {args.rounds} rounds",
+    }
+    for name, value in _parts(clips, models):
+        report[name] = value
+        sys.stderr.write(f"{name} {json.dumps(value)}\n")
+    return report
+
+
+def _parts(clips: Mapping[str, Path], models: Models) -> Iterator[tuple[str, Any]]:
+    yield "fixed_camera", whole_against_limit(clips["long"], models)
+    rows = {name: clip_costs(path, models) for name, path in clips.items() if name != "long"}
+    yield "cpu_s_per_hour", rows
+    yield (
+        "sixty_against_thirty_fps",
+        {
+            name: against_thirty(rows[f"{name}, 60 fps"], rows[name])
             for name in ("edited", "fixed camera")
         },
-        "fixed_camera": whole_against_limit(clips["long"], models),
-        "texts_cpu_s_per_hour": {
-            "sentences and a sign": of_speech,
+    )
+    yield (
+        "texts_cpu_s_per_hour",
+        {
+            "sentences and a sign": text_costs(clips["sentences and a sign"], models),
             "edited, without sound": text_costs(clips["edited"], models),
             "fixed camera, without sound": text_costs(clips["fixed camera"], models),
         },
-        "siglip2_base": siglip_costs({n: r["events_per_hour"] for n, r in rows.items()}),
-    }
+    )
+    events = {name: row["events_per_hour"] for name, row in rows.items()}
+    yield "siglip2_base", siglip_costs(events, models.rounds)
 
 
 def clip_costs(path: Path, models: Models) -> dict[str, float]:
@@ -143,9 +159,9 @@ def clip_costs(path: Path, models: Models) -> dict[str, float]:
     config, encoder, hours = models.config, models.encoder, costs.video_s / 3600
     with decode(path, config.video) as chunks:
         parts, fps = list(chunks), chunks.info.fps
-    now_s, before_s, same = shots_both_ways(parts, fps, config.events)
+    now_s, before_s, same = shots_both_ways(parts, fps, models)
     sampled = np.concatenate([chunk.sampled_frames for chunk in parts if len(chunk.sampled_index)])
-    embed_s = median(_timed(lambda: encoder.encode_images(sampled)) for _ in range(ROUNDS))
+    embed_s = median(_timed(lambda: encoder.encode_images(sampled)) for _ in range(models.rounds))
     limit_s, decode_s = decoded_by_turns(path, models)
     seconds = {
         "limit": limit_s,
@@ -154,7 +170,7 @@ def clip_costs(path: Path, models: Models) -> dict[str, float]:
         "shots_before": before_s,
         "embed_tiny": embed_s,
         "features_tiny": max(costs.encode_s - embed_s, 0.0),
-        "write": write_cpu_s(rows, config, encoder),
+        "write": write_cpu_s(rows, models),
     }
     hourly = {name: round(value / hours, 1) for name, value in seconds.items()}
     whole = sum(hourly[n] for n in ("decode", "shots", "embed_tiny", "features_tiny", "write"))
@@ -174,7 +190,7 @@ def decoded_by_turns(path: Path, models: Models) -> tuple[float, float]:
     way from process to process; medians by turns."""
     alone, both = [], []
     with closing(models.stages()) as stages:
-        for _ in range(ROUNDS):
+        for _ in range(models.rounds):
             alone.append(limit_cpu_s(path))
             started_s = _all_cpu_s()
             with stages.decoder.open(str(path)) as stream:
@@ -185,15 +201,15 @@ def decoded_by_turns(path: Path, models: Models) -> tuple[float, float]:
 
 
 def shots_both_ways(
-    parts: Sequence[FrameChunk], fps: float | None, config: EventConfig
+    parts: Sequence[FrameChunk], fps: float | None, models: Models
 ) -> tuple[float, float, bool]:
     """Return CPU seconds of the shot detector as it is and as it was, medians by turns, and
     whether both find the same cuts to the frame."""
-    times_s = np.concatenate([chunk.times_s for chunk in parts])
+    config, times_s = models.config.events, np.concatenate([chunk.times_s for chunk in parts])
     ways = {"now": ShotDetector(config), "before": ShotDetector(OFF)}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     cuts: dict[str, list[int]] = {}
-    for _ in range(ROUNDS):
+    for _ in range(models.rounds):
         for name, detector in ways.items():
             started = time.process_time()
             thinned = ThinnedDetector(detector, fps)
@@ -217,17 +233,17 @@ def limit_cpu_s(path: Path) -> float:
     return time.process_time() - started
 
 
-def write_cpu_s(rows: IndexedVideo, config: IndexConfig, encoder: DualEncoder) -> float:
+def write_cpu_s(rows: IndexedVideo, models: Models) -> float:
     """Return CPU seconds of publishing a video's rows in a memory that has some."""
     store = MemoryStore.open(
-        config.memory,
+        models.config.memory,
         embedding_dim=rows.events.schema.field("embedding").type.list_size,
-        encoder_fingerprint=encoder.fingerprint,
+        encoder_fingerprint=models.encoder.fingerprint,
         create=True,
     )
     return median(
         _timed(lambda: store.publish(rows.videos, rows.events, rows.features, rows.texts))
-        for _ in range(ROUNDS)
+        for _ in range(models.rounds)
     )
 
 
@@ -238,16 +254,14 @@ def whole_against_limit(path: Path, models: Models) -> dict[str, Any]:
     whole: list[float] = []
     with_off: list[float] = []
     with closing(models.stages()) as stages:
-        for _ in range(ROUNDS):
+        for _ in range(models.rounds):
             alone.append(limit_cpu_s(path))
             for spent, texts_off in ((whole, False), (with_off, True)):
                 started_s = _all_cpu_s()
                 rows = stages.index(Stretch(str(path)))
                 if texts_off:
                     stages.read(Stretch(str(path)), rows)
-                spent.append(
-                    _all_cpu_s() - started_s + write_cpu_s(rows, models.config, models.encoder)
-                )
+                spent.append(_all_cpu_s() - started_s + write_cpu_s(rows, models))
     seconds = length_s(local_source(str(path)), {})
     assert seconds
     return {
@@ -283,7 +297,7 @@ def text_costs(path: Path, models: Models) -> dict[str, float]:
     return {kind: round(seconds / hours, 1) for kind, seconds in costs.texts_s.items()}
 
 
-def siglip_costs(events_per_hour: Mapping[str, float]) -> dict[str, Any]:
+def siglip_costs(events_per_hour: Mapping[str, float], rounds: int) -> dict[str, Any]:
     """Return CPU seconds a frame of a vision tower of SigLIP 2 base's shape, and an hour's."""
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
@@ -291,7 +305,7 @@ def siglip_costs(events_per_hour: Mapping[str, float]) -> dict[str, Any]:
         tower = SiglipVisionModel(SiglipVisionConfig()).eval()
         batch = torch.rand(SIGLIP_FRAMES, 3, 224, 224)
         tower(batch)
-        times = [_timed(lambda: tower(batch)) for _ in range(ROUNDS)]
+        times = [_timed(lambda: tower(batch)) for _ in range(rounds)]
     frame_s = median(times) / SIGLIP_FRAMES
     return {
         "weights": "random, in the shape of google/siglip2-base-patch16-224",
