@@ -153,7 +153,7 @@ def test_a_search_is_narrowed_to_kinds_of_text(page: Any, fake: FakeServer) -> N
     page.keyboard.press("Space")
     until(page, "location.hash.includes('kind=speech')")
     expect(kinds.get_by_role("checkbox", name="Said")).to_be_focused()
-    until_asked(page, fake, {"kinds": ["writing", "speech"]})
+    until_asked(page, fake, {"kinds": ["speech", "writing"]})
     page.reload()
     page.get_by_role("button", name="Remove filter: Text: Written").click()
     until(page, "!location.hash.includes('writing')")
