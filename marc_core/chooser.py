@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from marc_core.choosing import POOL, Selection, chronological, select
-from marc_core.errors import AnswerError
+from marc_core.errors import AnswerError, NothingFoundError
 from marc_core.option_choice import Unnamed, narrow
 from marc_core.prepared import Chosen, timed
 from marc_core.question import SearchQuery
@@ -84,7 +84,7 @@ class Chooser:
             rankings = self.archive.search([self._query(q) for q in questions], vectors_QD)
         for question, ranked in zip(questions, rankings, strict=True):
             if not ranked:
-                raise AnswerError(self.archive.why_nothing(question.filter))
+                raise NothingFoundError(self.archive.why_nothing(question.filter))
         if not self.tokens:
             return [Selection(events=tuple(ranked), matched=()) for ranked in rankings]
         selections = [self._selected(q, r) for q, r in zip(questions, rankings, strict=True)]

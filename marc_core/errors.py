@@ -80,6 +80,11 @@ class AnswerError(MarcError):
     """A question cannot be answered (no events, empty question, budget too small)."""
 
 
+class NothingFoundError(AnswerError):
+    """No event passes a question's filter. The message says what the memory has instead: it is for
+    those who may see all of it."""
+
+
 class MissingFeaturesError(AnswerError):
     """An archive holds no features of some events for the student that asks.
 

@@ -46,6 +46,11 @@ class Caller:
     key: Key | None = None
     secret: bytes = field(default=b"", repr=False)
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether they see a part of the archive only."""
+        return self.bound != EventFilter()
+
     def needs(self, scope: Scope) -> None:
         """Raise a 403 that names the scope where the caller lacks it."""
         if scope not in self.scopes:

@@ -117,13 +117,29 @@ def check_sender(scope: Scope, *, for_everybody: bool) -> None:
     """
     headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
     host, origin = headers.get(b"host", ""), headers.get(b"origin")
-    if for_everybody and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+    if for_everybody and not is_loopback(_hostname(host)):
         message = "Without API keys this server answers to its own machine's names only."
         raise ApiError(403, "host_not_allowed", message)
     changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
-    if changes and origin is not None and urlsplit(origin).netloc != host:
+    if changes and origin is not None and _netloc(origin) != host:
         message = "Pages of other origins may change nothing here."
         raise ApiError(403, "origin_not_allowed", message)
+
+
+def _hostname(host: str) -> str:
+    """Return the name or address of a Host header; empty where it has none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # such as an address in brackets that do not close
+        return ""
+
+
+def _netloc(origin: str) -> str | None:
+    """Return the host and port of an Origin header; None where it is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 class _Exchange:

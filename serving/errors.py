@@ -89,11 +89,16 @@ def overloaded(retry_after_s: int) -> ApiError:
     return ApiError(503, "overloaded", message, retry_after_s=retry_after_s)
 
 
-def api_error(error: BaseException, request_id: str = "") -> ApiError:
-    """Return what to answer to an exception, also one of another process."""
-    raised = error
+def cause_of(error: BaseException) -> BaseException:
+    """Return what was raised, also where it comes from another process."""
     while isinstance(error, RayTaskError):  # whose own text is a traceback
         error = error.cause
+    return error
+
+
+def api_error(error: BaseException, request_id: str = "") -> ApiError:
+    """Return what to answer to an exception, also one of another process."""
+    raised, error = error, cause_of(error)
     if isinstance(error, ApiError):
         return error
     if isinstance(error, MissingFeaturesError):

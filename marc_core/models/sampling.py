@@ -16,6 +16,10 @@ import torch
 from marc_core.errors import EngineError
 from marc_core.models.engine import SamplingRecord
 
+LEAST_HEAT, MOST_HEAT = 1e-30, 1e30
+"""Temperatures beyond count as these: logits divided by them are still numbers of 32 bits, and what
+is drawn is the same, the most probable id or any."""
+
 
 def record_of(
     choices: Sequence[str],
@@ -74,7 +78,8 @@ def log_probs(
     temperatures: of each row; 0 (greedy) counts as 1. allowed: of each row the ids that may
     follow; empty where all may.
     """
-    heat_R1 = torch.tensor([[t or 1.0] for t in temperatures], device=logits_RV.device)
+    heats = [[min(max(t or 1.0, LEAST_HEAT), MOST_HEAT)] for t in temperatures]
+    heat_R1 = torch.tensor(heats, device=logits_RV.device)
     blocked_V = torch.zeros(logits_RV.shape[1], dtype=torch.bool, device=logits_RV.device)
     blocked_V[list(suppressed)] = True
     blocked = blocked_V[None]

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Send
 
+from marc_core.errors import AnswerError, NothingFoundError
 from marc_core.question import Question
 from serving.access import Caller
 from serving.chat_schemas import (
@@ -27,7 +28,7 @@ from serving.chat_schemas import (
     Tokens,
     Usage,
 )
-from serving.errors import ApiError, api_error
+from serving.errors import ApiError, api_error, cause_of
 from serving.gateway import Gateway, gateway_of, needs
 from serving.openapi import STREAM
 from serving.ports import Piece, Prepared
@@ -37,6 +38,9 @@ from serving.tracing import note_text
 
 router = APIRouter(prefix="/v1")
 log = logging.getLogger("marc.serving")
+
+NOTHING_SEEN = "No event that this key sees passes the filter. Widen it."
+"""Instead of what the memory has otherwise, which a bound key may not know."""
 
 
 @router.post(
@@ -90,8 +94,13 @@ class _Answer:
 
     async def _prepare(self) -> None:
         """Get the evidence. Raises AnswerError, TimeoutError and what a lost part gives."""
-        async with asyncio.timeout_at(self.deadline):
-            self.prepared = await self.gateway.retriever.prepare(self.question)
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                self.prepared = await self.gateway.retriever.prepare(self.question)
+        except Exception as error:
+            if self.caller.is_bound and isinstance(cause_of(error), NothingFoundError):
+                raise AnswerError(NOTHING_SEEN) from None
+            raise
         self.generating = time.perf_counter()
 
     async def whole(self) -> ChatCompletion:

@@ -6,7 +6,6 @@ import asyncio
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from marc_core.question import EventFilter
 from serving.access import Caller
 from serving.errors import ApiError, not_found
 from serving.gateway import Gateway, gateway_of, needs
@@ -28,7 +27,7 @@ def uploads_of(
     if gateway.uploads is None:
         message = "This server takes no uploads. Start it with uploads.folder=FOLDER."
         raise ApiError(403, "uploads_disabled", message)
-    if caller.bound != EventFilter():
+    if caller.is_bound:
         message = "A key that sees a part of the archive cannot add to it."
         raise ApiError(403, "bound_key", message)
     return gateway.uploads

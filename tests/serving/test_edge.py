@@ -105,6 +105,9 @@ def test_metrics_count_requests_and_tokens(client: TestClient) -> None:
         ({"Host": "localhost", "Origin": "http://localhost"}, 200),
         ({"Host": "localhost", "Origin": "https://example.org"}, 403),
         ({"Host": "localhost", "Origin": "null"}, 403),
+        ({"Host": "[::1"}, 403),
+        ({"Host": "["}, 403),
+        ({"Host": "localhost", "Origin": "http://[::1"}, 403),
     ],
 )
 def test_pages_of_other_sites_reach_nothing(

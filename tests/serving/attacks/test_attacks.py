@@ -213,6 +213,14 @@ def test_another_keys_videos_are_not_there_by_any_way(
             "messages": [{"role": "user", "content": f"What is in {other}?"}],
         }  # fmt: skip
         assert post(locked, "/v1/chat/completions", ask, bearer).status == 422
+    said = {
+        post(locked, "/v1/chat/completions", ask | {"marc": {"filter": asked}}, bearer).body
+        for asked in (
+            {"video_ids": [other]}, {"video_ids": ["x"]}, {"camera": "x"}, {"tags": ["x"]},
+            {"folder": "/x"}, {"kinds": ["speech"]},
+        )
+    }  # fmt: skip
+    assert len(said) == 1  # nothing of what there is beyond the bound
     del ask["marc"]
     answer = json.loads(post(locked, "/v1/chat/completions", ask, bearer).body)
     assert {c["video_id"] for c in answer["marc"]["citations"]} == {mine}
