@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 from mcp.server.mcpserver import Context, MCPServer
@@ -133,7 +134,7 @@ def _add_archive(server: MCPServer[Any], api: Api) -> None:
     async def get_clip_link(context: Context[Any, Any], event_id: str) -> dict[str, Any]:
         """Return a link that plays an event, and one to its picture, good for hours."""
         async with api(context) as client:
-            event = await _call(client, "GET", f"/v1/events/{event_id}")
+            event = await _call(client, "GET", f"/v1/events/{quote(event_id, safe=':')}")
             return _event(client, event) | {
                 "thumbnail_url": str(client.base_url).rstrip("/") + event["thumbnail_url"]
             }

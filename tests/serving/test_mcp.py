@@ -105,6 +105,10 @@ def test_what_goes_wrong_is_said_to_the_agent(url: str) -> None:
     result = call(f"{url}/mcp", "get_clip_link", event_id="unknown")
     assert result.is_error
     assert "no event 'unknown'" in result.content[0].text
+    for elsewhere in ("../videos", "x/thumbnail", "?limit=1", "x#1"):
+        result = call(f"{url}/mcp", "get_clip_link", event_id=elsewhere)
+        assert result.is_error
+        assert "There is no" in result.content[0].text
 
 
 def test_a_key_counts_for_tools_too(
