@@ -144,12 +144,12 @@ class RetentionConfig:
 
     every_s: float = number(3600.0, above=0)
     """Between two collections of the indexer (our choice)."""
-    memory_days: float = number(0.0, least=0)
-    """Days that a video is kept since it was indexed; 0: for good."""
+    memory_days: float = number(0.0, least=0, most=36_500)
+    """Days that a video is kept since it was indexed, a hundred years at most; 0: for good."""
     memory_bytes: int = number(0, least=0)
     """Bytes of all videos' features and vectors together; 0: no limit."""
-    uploads_days: float = number(0.0, least=0)
-    """Days that an upload is kept, with its video; 0: for good."""
+    uploads_days: float = number(0.0, least=0, most=36_500)
+    """Days that an upload is kept, with its video, a hundred years at most; 0: for good."""
     uploads_bytes: int = number(0, least=0)
     """Bytes of all uploads together, from which on the oldest go instead of new ones being refused
     at `uploads.total_bytes`; 0: none goes."""

@@ -45,6 +45,8 @@ def test_values_of_a_deploy_file_and_of_the_command_line() -> None:
         ({"gateway": {"min_replicas": 3, "max_replicas": 2}}, "max_replicas"),
         ({"limits": {"deadline_s": 0}}, "limits.deadline_s"),
         ({"port": 70_000}, "port"),
+        ({"retention": {"memory_days": 1e6}}, "retention.memory_days"),
+        ({"retention": {"uploads_days": 1e300}}, "retention.uploads_days"),
     ],
 )
 def test_a_wrong_value_is_named(given: dict[str, Any], named: str) -> None:
