@@ -24,6 +24,7 @@ from marc_core.errors import MemoryStoreError
 from marc_core.memory import publishing
 from marc_core.memory.filters import is_in, quote
 from marc_core.memory.rows import check_embeddings, check_features, check_texts, conform
+from marc_core.memory.stage_texts import COLUMN_OF
 from marc_core.memory.tables import Tables, delete_where, exists, merge, scan, with_retries
 
 NAME = "parts"
@@ -119,9 +120,9 @@ def _show(tables: Tables, video_id: str) -> None:
     ours = f"video_id = {quote(video_id)}"
     done = rows_of(tables, f"{ours} AND status = {quote(schemas.INDEXED)}")
     total = int(pc.sum(done["num_events"]).as_py() or 0)
-    with_retries(
-        lambda: tables.videos.update(where=ours, values_sql={"num_events": f"CAST({total} AS INT)"})
-    )
+    columns = {"num_events": f"CAST({total} AS INT)"}
+    columns |= dict.fromkeys(COLUMN_OF.values(), "CAST(NULL AS STRING)")  # no stage saw this part
+    with_retries(lambda: tables.videos.update(where=ours, values_sql=columns))
 
 
 def record_failures(tables: Tables, parts: pa.Table) -> None:

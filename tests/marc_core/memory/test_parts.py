@@ -83,6 +83,13 @@ def test_a_part_is_found_as_soon_as_it_is_published(planned, fakes):
     assert "2 of its 3 parts" in video["error_message"]
 
 
+def test_a_part_that_comes_later_is_shown_to_the_text_stages(planned, fakes):
+    publish(planned, fakes, 0)
+    planned.tables.videos.update(values={"speech_fingerprint": "s1"}, where="video_id = 'v'")
+    publish(planned, fakes, 1)
+    assert planned.get_video("v")["speech_fingerprint"] is None
+
+
 def test_publishing_a_part_again_changes_nothing_and_another_cut_replaces_it(planned, fakes):
     for count in (3, 3, 2):
         publish(planned, fakes, 0, count)
