@@ -1,13 +1,15 @@
 """What MARC has recorded goes when it is too old or too much: media, events, texts and features
 together. Files that MARC has not recorded are never touched.
 
-A recording is renamed first, to `.gone-...`; then its rows go, then the file. A crash in between
-leaves the renamed file, with which the next collection goes on.
+A recording is renamed first, to `.gone-...`, and emptied, because a full disk has no room for the
+commit; then its rows go, then the file. A crash in between leaves the renamed file, with which the
+next collection goes on.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +33,8 @@ def collect(store: MemoryStore, config: WatchConfig, now: dt.datetime) -> dict[s
         path.rename(path.with_name(f"{GONE}{path.name}"))
     gone = sorted(_sources(config, f"*/{GONE}*{ENDING}"))
     counts: dict[str, int] = {}
+    for path in gone:
+        os.truncate(path, 0)
     if gone:
         uris = {uri_of_path(str(path.with_name(path.name.removeprefix(GONE)))) for path in gone}
         rows = store.videos(columns=["video_id", "uri"]).to_pylist()

@@ -49,6 +49,25 @@ def _opened(spool: Spool, moment: dt.datetime) -> Path:
     return path
 
 
+def test_a_full_disk_has_room_before_the_rows_go(
+    recorded: tuple[MemoryStore, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, (old, _) = recorded
+    config = WatchConfig(folder=str(tmp_path / "live"), keep_days=7)
+    gone = old.with_name(f".gone-{old.name}")
+
+    def full(_: object) -> None:
+        assert gone.stat().st_size == 0
+        raise OSError("no space left")
+
+    with monkeypatch.context() as context:
+        context.setattr(store, "delete_videos", full)
+        with pytest.raises(OSError, match="no space"):
+            collect(store, config, NOW)
+    assert collect(store, config, NOW)["files"] == 1
+    assert not gone.exists()
+
+
 def names(store: MemoryStore) -> list[str]:
     return [os.path.basename(uri) for uri in store.videos(columns=["uri"])["uri"].to_pylist()]
 
