@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -15,19 +15,37 @@ from marc_core.live.config import SourceConfig
 
 STORES = ("file", "s3", "gs", "gcs", "az", "abfs")
 """Schemes of folders and buckets (marc_core.video.source)."""
+SOURCE_TAG = "source:"
+"""How the tag of a video begins that names its source; the source's own tags follow it."""
+_LISTENING = ("udp", "rtp", "srt", "tcp")
+"""Schemes whose addresses need no host: packets come to a port of this machine."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,63})=((?:[A-Za-z][A-Za-z0-9+.-]*://|[./~]).*)")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[./~]")
+"""How an address begins that is given a name."""
+
+
+def source_tags(tags: Sequence[str]) -> list[str]:
+    """Return those tags of a video that are its source's, not of a file beside it."""
+    first = next((i for i, tag in enumerate(tags) if tag.startswith(SOURCE_TAG)), len(tags))
+    return list(tags[first:])
 
 
 def split_name(argument: str, settings: Iterable[str]) -> tuple[str | None, str]:
     """Return (id or None, address) of `gate=rtsp://...` or an address alone.
 
-    settings: names of top-level settings, which no id may be.
+    settings: names of top-level settings, which no id may be. Raises ConfigError for what is
+    neither a source nor a setting.
     """
-    found = _NAMED.fullmatch(argument)
-    if found is None or found[1] in settings:
+    name, equals, rest = argument.partition("=")
+    if not equals or name in settings or any(mark in name for mark in "./?"):
         return None, argument
-    return found[1], found[2]
+    _check_id(name)
+    if not _ADDRESS.match(rest):
+        raise ConfigError(
+            f"'{name}' is no setting, and '{rest}' is no address. Settings are written "
+            f"section.key=value, sources NAME=ADDRESS, folders among them {name}=./{rest}"
+        )
+    return name, rest
 
 
 def id_of(address: str) -> str:
@@ -50,10 +68,7 @@ def kind_of(source: SourceConfig) -> Literal["hls", "stream", "folder"]:
 
 def checked(source_id: str, source: SourceConfig, allow: Iterable[str]) -> SourceConfig:
     """Return the source with its camera. Raises ConfigError, SourceError."""
-    if not _ID.fullmatch(source_id):
-        raise ConfigError(
-            f"Ids of sources have letters, digits, - and _, 64 at most. Got '{source_id}'."
-        )
+    _check_id(source_id)
     if not source.address:
         raise ConfigError(f"watch.sources.{source_id}.address must name a camera or a folder.")
     if kind_of(source) != "folder":
@@ -61,8 +76,16 @@ def checked(source_id: str, source: SourceConfig, allow: Iterable[str]) -> Sourc
     return replace(source, camera=source.camera or source_id)
 
 
+def _check_id(source_id: str) -> None:
+    if not _ID.fullmatch(source_id):
+        raise ConfigError(
+            f"Ids of sources have letters, digits, - and _, 64 at most. Got '{source_id}'."
+        )
+
+
 def check_allowed(address: str, allow: Iterable[str]) -> None:
-    """Raise SourceError unless scheme and host of an address fit a pattern of `watch.allow`."""
+    """Raise SourceError unless scheme and host of an address fit a pattern of `watch.allow`, and it
+    names a host."""
     parts = urlsplit(address)
     place = f"{parts.scheme}://{parts.hostname or ''}".lower()
     if not any(fnmatchcase(place, pattern.lower()) for pattern in allow):
@@ -70,6 +93,8 @@ def check_allowed(address: str, allow: Iterable[str]) -> None:
             f"watch.allow does not admit '{place}' (of {shown(address)}). It has: "
             f"{', '.join(allow)}."
         )
+    if not (parts.hostname or parts.scheme in _LISTENING):
+        raise SourceError(f"An address must name a host. Got '{shown(address)}'.")
 
 
 def shown(address: str) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from marc_core.errors import SourceError
+from marc_core.live.addresses import SOURCE_TAG
 
 ENDING = ".mkv"
 GONE = ".gone-"
@@ -69,7 +70,7 @@ class Spool:
         while (folder / f"{stem}{ENDING}").exists() or (folder / f".{stem}{ENDING}").exists():
             number += 1  # a clock that was put back comes to the same moment again
             stem = f"{self.source_id}-{millis}-{number}"
-        tags = [f"source:{self.source_id}", f"clock:{clock}", *self._tags]
+        tags = [f"{SOURCE_TAG}{self.source_id}", f"clock:{clock}", *self._tags]
         beside = {"camera": self._camera, "tags": tags, "recorded_at": moment.isoformat()}
         _write(folder / f"{stem}.json", json.dumps(beside))
         return folder / f".{stem}{ENDING}"

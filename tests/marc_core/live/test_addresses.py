@@ -24,6 +24,11 @@ def test_names_and_ids() -> None:
     assert split_name("yard=~/rec", ()) == ("yard", "~/rec")
     assert split_name("memory.uri=/x", ()) == (None, "memory.uri=/x")
     assert split_name("only=/x", ("only",)) == (None, "only=/x")
+    assert split_name("http://h/s?a=1", ()) == (None, "http://h/s?a=1")
+    with pytest.raises(ConfigError, match=r"yard=\./rec"):
+        split_name("yard=rec", ("only",))
+    with pytest.raises(ConfigError, match="Ids of sources"):
+        split_name("north gate=rtsp://h/s", ())
     assert id_of(SECRET) == "10-0-0-7-stream1"
     assert id_of("https://h.example/cam/live.m3u8") == "h-example-cam-live"
 
@@ -41,6 +46,12 @@ def test_secrets_are_not_shown() -> None:
     text = without_secrets(f"401 for {SECRET}, hunter2, token=abc", SECRET)
     assert "hunter2" not in text
     assert "abc" not in text
+
+
+def test_an_address_names_a_host_where_it_needs_one() -> None:
+    with pytest.raises(SourceError, match="must name a host"):
+        check_allowed("rtsp:///stream", WatchConfig().allow)
+    check_allowed("udp://:1234", WatchConfig().allow)
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "concat:a|b", "gopher://h/", "data:x"])
