@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from marc_core import schemas
+from marc_core.live.addresses import source_tags
 from marc_core.memory.changes import SAID
 from marc_core.memory.filters import is_in
 from marc_core.memory.tables import scan
@@ -59,7 +60,7 @@ def _update(
     store: MemoryStore, sidecars: Mapping[str, tuple[VideoSource, Sidecar]], clock: ClockConfig
 ) -> int:
     ours = is_in("video_id", list(sidecars))
-    named = ["video_id", "warnings", "clock_tags", "duration_s", "synthetic"]
+    named = ["video_id", "warnings", "clock_tags", "duration_s", "synthetic", "camera", "tags"]
     videos = scan(store.tables.videos, named, f"{ours} AND num_events > 0").to_pylist()
     columns = ["video_id", "event_id", "video_start_s", "start_s", "end_s"]
     events: dict[str, list[tuple[str, float, float, float]]] = {}
@@ -97,10 +98,11 @@ def _said(
     del recorded["clock_tags"]
     ours = (WARNING_PREFIX, CLOCK_PREFIX)
     kept = [warning for warning in row["warnings"] or () if not warning.startswith(ours)]
+    of_source = source_tags(row["tags"] or ())
     return {
         "video_id": source.video_id,
-        "camera": sidecar.camera,
-        "tags": list(sidecar.tags),
+        "camera": sidecar.camera or (row["camera"] if of_source else None),
+        "tags": list(dict.fromkeys([*sidecar.tags, *of_source])),
         "warnings": [*kept, *sidecar.warnings, *doubts],
         "texts_fingerprint": sidecar.fingerprint,
         # What the video itself says of being synthetic is not lost.

@@ -4,7 +4,7 @@
     quicktime       com.apple.quicktime.creationdate: the start, with its zone (phones)
     creation_time   of the container: UTC; the start or the end, as `clock.container` says
     file_name       by `clock.file_names`
-    mtime           the file's time of change, where `clock.mtime` asks for it
+    mtime           the file's time of change, where `clock.mtime` or a watched folder asks for it
 
 The first that says something plausible counts. What says something implausible (1904 and 1970 are
 clocks that were never set) is passed over and said in the warnings.
@@ -35,6 +35,8 @@ WARNING_PREFIX = "clock: "
 TAG_QUICKTIME, TAG_CREATION, TAG_ANDROID = (
     "com.apple.quicktime.creationdate", "creation_time", "com.android.version",
 )  # fmt: skip
+TAG_MTIME = "marc.mtime"
+"""Kept with the metadata of a file from a watched folder: what its time of change means."""
 TAGS = (TAG_QUICKTIME, TAG_CREATION, TAG_ANDROID)
 """Metadata of a container that its clock is read from."""
 FIRST_YEAR = 1990
@@ -73,8 +75,9 @@ def find_recorded(
 ) -> Recorded:
     """Return when a video was recorded, by the first source that says so.
 
-    sidecar: what the file beside it says. tags: of the container, of `TAGS`. duration_s: of the
-    video, for sources that name its end. now: with an offset; default: the present.
+    sidecar: what the file beside it says. tags: of the container, of `TAGS`, and TAG_MTIME.
+    duration_s: of the video, for sources that name its end. now: with an offset; default: the
+    present.
     """
     if sidecar is not None:
         return Recorded(at=sidecar, source=SIDECAR)
@@ -117,10 +120,11 @@ def _said(source: VideoSource, tags: Mapping[str, str], config: ClockConfig) -> 
         if pattern.fits(address):
             name = address.rpartition("/")[2]
             yield _Said(FILE_NAME, name, partial(pattern.read, address, zone))
-    if config.mtime != "ignore" and source.version.isdigit():
+    mtime = config.mtime if config.mtime != "ignore" else tags.get(TAG_MTIME, "ignore")
+    if mtime != "ignore" and source.version.isdigit():
         seconds = int(source.version) / 1e9
         read = partial(dt.datetime.fromtimestamp, seconds, dt.UTC)
-        yield _Said(MTIME, f"{seconds:.0f} s", read, config.mtime == "end")
+        yield _Said(MTIME, f"{seconds:.0f} s", read, mtime == "end")
 
 
 def _iso(text: str, zone: dt.tzinfo | None) -> dt.datetime:

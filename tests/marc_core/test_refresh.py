@@ -105,6 +105,17 @@ def test_added_changed_and_removed(store: MemoryStore, folder: Path) -> None:
     assert row["warnings"] == ["2 other streams"]
 
 
+def test_what_is_known_of_a_watched_source_stays(store: MemoryStore, folder: Path) -> None:
+    watched = {"camera": "gate", "tags": ["old", "source:gate", "north"]}
+    row = store.videos().to_pylist()[0] | watched
+    video = pa.Table.from_pylist([row], schema=schemas.VIDEOS)
+    store.publish(video, store.events_of(row["video_id"]))
+    (folder / "clip.json").write_text('{"tags": ["night"]}')
+    refresh_texts(store, [listed(folder)], {})
+    known = [(camera, tags) for _, camera, tags, _ in said(store, folder)]
+    assert known == [("gate", ["night", "source:gate", "north"])] * 2
+
+
 def test_a_video_that_the_memory_does_not_hold_is_passed_over(
     store: MemoryStore, folder: Path
 ) -> None:

@@ -10,7 +10,13 @@ import pytest
 from marc_core.config import IndexConfig, load_config
 from marc_core.errors import ConfigError
 from marc_core.recorded.config import ClockConfig
-from marc_core.recorded.sources import TAG_ANDROID, TAG_CREATION, TAG_QUICKTIME, find_recorded
+from marc_core.recorded.sources import (
+    TAG_ANDROID,
+    TAG_CREATION,
+    TAG_MTIME,
+    TAG_QUICKTIME,
+    find_recorded,
+)
 from marc_core.video.source import make_source
 
 NOW = dt.datetime(2026, 11, 26, 12, tzinfo=dt.UTC)
@@ -44,6 +50,16 @@ def test_the_order_of_sources() -> None:
     assert found() == ("file_name", "2026-04-01T08:00:00+00:00", [])
     assert found("/videos/a.mp4") == ("mtime", "2026-05-01T09:59:00+00:00", [])
     assert found("/videos/a.mp4", config=ClockConfig()) == (None, None, [])
+
+
+def test_the_time_of_change_of_a_watched_folders_file_counts_last() -> None:
+    watched = {TAG_MTIME: "end"}
+    end = ("mtime", "2026-05-01T09:59:00+00:00", [])
+    assert found("/videos/a.mp4", tags=watched, config=ClockConfig()) == end
+    assert found(tags=watched) == ("file_name", "2026-04-01T08:00:00+00:00", [])
+    assert found(tags=watched | TAGS)[0] == "quicktime"
+    start = ClockConfig(mtime="start")
+    assert found(tags=watched, config=start) == ("mtime", "2026-05-01T10:00:00+00:00", [])
 
 
 @pytest.mark.parametrize(
