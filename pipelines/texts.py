@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -44,10 +44,11 @@ from pipelines.stages import INDEXED, WORK, recorded, to_ipc
 
 TEXT_WORK = pa.schema([*WORK, ("kinds", pa.list_(pa.string()))])
 """A video whose texts are to be made: `kinds` of them."""
-_COLUMNS = [
+TEXT_COLUMNS = [
     "video_id", "uri", "size_bytes", "version", "attempts", "duration_s", "num_events", "synthetic",
     *COLUMN_OF.values(),
 ]  # fmt: skip
+"""What is known of a video before its texts are made."""
 _ATTEMPT = re.compile(r"\(attempt (\d+)\)$")
 
 
@@ -70,33 +71,55 @@ class TextsPlan:
         yield from self.left_out
 
 
+@dataclass(frozen=True, kw_only=True)
+class StagesOn:
+    """The text stages that are on. modes: auto leaves synthetic videos out. names: the stages'
+    fingerprints. left_out: lines that say which of them cannot run, and why."""
+
+    modes: Mapping[TextKind, Literal["auto", "on"]] = field(default_factory=dict)
+    names: Mapping[TextKind, str] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, config: MethodConfig, *, has_footage: bool = True) -> StagesOn:
+        """Return the stages of a configuration. No model is loaded; none is looked for where none
+        comes into question. Raises MissingExtraError, ModelLoadError for one that is `on`."""
+        on = switched_on(config.text)
+        modes = {kind: mode for kind, mode in on.items() if mode == "on" or has_footage}
+        names, left_out = stage_names(modes, config)
+        return cls(modes=modes, names=names, left_out=left_out)
+
+    def lacking(self, rows: pa.Table) -> dict[TextKind, pa.ChunkedArray]:
+        """Return, by kind, which of these rows of TEXT_COLUMNS lack what the stage would make."""
+        footage = pc.invert(pc.fill_null(rows["synthetic"], False))
+        wanted = {}
+        for kind, name in self.names.items():
+            stale = pc.fill_null(pc.not_equal(rows[COLUMN_OF[kind]], name), True)
+            wanted[kind] = stale if self.modes[kind] == "on" else pc.and_(stale, footage)
+        return wanted
+
+
 def plan_texts(store: MemoryStore, found: pa.ChunkedArray, config: MethodConfig) -> TextsPlan:
     """Return which of these videos lack texts of stages that are on. found: video ids.
 
     auto leaves synthetic videos out. No model is touched where no video comes into question.
     """
     store.refresh()  # the videos that were indexed a moment ago
-    rows = store.videos(columns=_COLUMNS)
+    rows = store.videos(columns=TEXT_COLUMNS)
     visible = pc.greater(pc.fill_null(rows["num_events"], 0), 0)
     rows = rows.filter(pc.and_(visible, pc.is_in(rows["video_id"], pc.unique(found))))
-    footage = pc.invert(pc.fill_null(rows["synthetic"], False))
-    modes = {
-        kind: mode
-        for kind, mode in switched_on(config.text).items()
-        if rows.num_rows and (mode == "on" or pc.any(footage).as_py())
-    }
-    names, left_out = stage_names(modes, config)
-    wanted = {}
-    for kind, name in names.items():
-        stale = pc.fill_null(pc.not_equal(rows[COLUMN_OF[kind]], name), True)
-        wanted[kind] = stale if modes[kind] == "on" else pc.and_(stale, footage)
+    stages = StagesOn()
+    if rows.num_rows:
+        footage = pc.invert(pc.fill_null(rows["synthetic"], False))
+        stages = StagesOn.of(config, has_footage=pc.any(footage).as_py())
+    wanted = stages.lacking(rows)
     return TextsPlan(
-        work=_work(rows, wanted),
-        names=names,
+        work=text_work(rows, wanted),
+        names=stages.names,
         videos={kind: _sum(mask, mask) for kind, mask in wanted.items() if _sum(mask, mask)},
         hours={k: _sum(rows["duration_s"], mask) / 3600 for k, mask in wanted.items()},
         events={k: int(_sum(rows["num_events"], mask)) for k, mask in wanted.items()},
-        left_out=left_out,
+        left_out=stages.left_out,
     )
 
 
@@ -104,7 +127,11 @@ def _sum(values: pa.ChunkedArray, mask: pa.ChunkedArray) -> Any:
     return pc.sum(values.filter(mask)).as_py() or 0
 
 
-def _work(rows: pa.Table, wanted: Mapping[TextKind, pa.ChunkedArray]) -> pa.Table:
+def text_work(rows: pa.Table, wanted: Mapping[TextKind, pa.ChunkedArray]) -> pa.Table:
+    """Return the work (rows of TEXT_WORK and `load_bytes`) on rows of TEXT_COLUMNS.
+
+    wanted: by kind, which of them lack it.
+    """
     masks = {kind: mask.to_pylist() for kind, mask in wanted.items()}
     work = []
     for i, row in enumerate(rows.to_pylist()):
@@ -148,12 +175,16 @@ def _record_lost(lost: pa.Table, store: MemoryStore) -> None:
     for row in lost.to_pylist():
         video = store.get_video(row["video_id"])
         if video is not None:
-            for kind in row["kinds"]:
-                outcomes.append(_outcome(video, kind, None, [LOST]))
+            outcomes += lost_outcomes(video, row["kinds"])
     if outcomes:
         store.publish_stage_texts(
             pa.Table.from_pylist(outcomes, schema=OUTCOMES), schemas.TEXTS.empty_table()
         )
+
+
+def lost_outcomes(video: Mapping[str, Any], kinds: Sequence[TextKind]) -> list[dict[str, Any]]:
+    """Return the OUTCOMES rows of a video that took its worker along. video: its `videos` row."""
+    return [_outcome(video, kind, None, [LOST]) for kind in kinds]
 
 
 def texts_chain(
