@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 FPS = 10
 
@@ -35,10 +37,12 @@ def encode_piece(
     size: tuple[int, int] = (160, 96),
     first_stamp: int | None = None,
     sound: bool = False,
+    sign: bool = False,
 ) -> bytes:
     """Return an MPEG-TS of `seconds`, beginning with a keyframe; texture changes every 4 pieces.
 
-    first_stamp: 90-kHz time of its first picture; default: goes on from piece to piece.
+    first_stamp: 90-kHz time of its first picture; default: goes on from piece to piece. sign: the
+    number of the texture is written in the picture (`sign_of`).
     """
     width, height = size
     count = round(seconds * FPS)
@@ -54,7 +58,10 @@ def encode_piece(
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         audio = container.add_stream("aac", rate=16_000) if sound else None
         for i in range(count):
-            frame = av.VideoFrame.from_ndarray(np.roll(texture, i, axis=1), format="rgb24")
+            shown = np.roll(texture, i, axis=1)
+            if sign:
+                _write(sign_of(number), shown)
+            frame = av.VideoFrame.from_ndarray(shown, format="rgb24")
             frame.pts, frame.time_base = first + i, Fraction(1, FPS)
             container.mux(video.encode(frame))
             if audio is not None:
@@ -70,6 +77,18 @@ def encode_piece(
             if stream is not None:
                 container.mux(stream.encode())
     return buffer.getvalue()
+
+
+def sign_of(number: int) -> str:
+    """Return what is written in the pictures of a piece."""
+    return f"GATE {number // 4 + 100}"
+
+
+def _write(text: str, picture_HWC: NDArray[np.uint8]) -> None:
+    """Write white letters on black along the lower edge."""
+    image = Image.new("RGB", (picture_HWC.shape[1], 30))
+    ImageDraw.Draw(image).text((4, 0), text, fill="white", font=ImageFont.load_default(24))
+    picture_HWC[-30:] = np.asarray(image)
 
 
 class LiveHls:
@@ -103,13 +122,18 @@ class LiveHls:
             self.number += 1
 
     def play(
-        self, seconds: float, *, size: tuple[int, int] = (160, 96), clock_ahead_s: float = 0.0
+        self,
+        seconds: float,
+        *,
+        size: tuple[int, int] = (160, 96),
+        clock_ahead_s: float = 0.0,
+        sign: bool = False,
     ) -> None:
         """Show pieces in real time, each when it has ended."""
         start = time.time()
         for i in range(round(seconds / self.seconds)):
             begin = start + i * self.seconds
-            data = encode_piece(self.number, seconds=self.seconds, size=size)
+            data = encode_piece(self.number, seconds=self.seconds, size=size, sign=sign)
             time.sleep(max(0.0, begin + self.seconds - time.time()))
             self.add(data, begin + clock_ahead_s)
 
