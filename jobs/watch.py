@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -71,12 +72,15 @@ def watch(
     connections are made again; what is missing is a gap (`marc status --gaps`). watch.keep_days and
     watch.keep_bytes limit what is kept.
 
+    What is said and written follows the events (text.speech, text.writing); a slow machine does
+    that in idle time, and `marc index --only texts` the rest.
+
     Ctrl-C closes segments and indexes them. What is left is taken up by the next start.
 
     Example: marc watch gate=rtsp://10.0.0.7/stream1 yard=~/recorder --memory runs/memory
     watch.keep_days=14
     """
-    with clear_errors():
+    with clear_errors(lambda: "What is recorded and not indexed is taken up by the next start."):
         resolved = resolve(arguments or [], memory, preset, config or [])
         if dry_run:
             sys.stdout.write(config_to_yaml(_shown(resolved)))
@@ -105,7 +109,11 @@ def resolve(
     names = [name for name, _ in pairs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ConfigError(f"Two sources have the id '{twice[0]}'. Name them: gate={pairs[0][1]}")
+        first, second, *_ = (shown(address) for name, address in pairs if name == twice[0])
+        raise ConfigError(
+            f"Two sources have the id '{twice[0]}'. Give each a name of its own: "
+            f"{twice[0]}-1={first} {twice[0]}-2={second}"
+        )
     given = [f"watch.sources.{name}.address={quoted(address)}" for name, address in pairs]
     overrides = [*given, *memory_override(memory), *overrides]
     return load_config(WatchJobConfig, preset=preset or "tiny", files=files, overrides=overrides)
@@ -121,11 +129,14 @@ def _shown(config: WatchJobConfig) -> WatchJobConfig:
 
 
 def _run(config: WatchJobConfig, on_ray: bool, seconds: float | None) -> dict[str, Any]:
-    from pipelines.live import Hooks, Watch
+    from pipelines.live import Watch
+    from pipelines.live_state import Hooks
 
     watch = Watch(config, on_ray=on_ray, hooks=Hooks(say=say))
     for name, source in watch.sources.items():
         say(f"{name}: {kind_of(source)} {shown(source.address)}")
+    for line in watch.texts.left_out:
+        say(line)
     with _stopping() as stop:
         timers = [threading.Thread(target=_say_now_and_then, args=(watch, stop), daemon=True)]
         if seconds is not None:
@@ -172,6 +183,11 @@ def _say_now_and_then(watch: Watch, stop: threading.Event) -> None:
                 f"{name}: {state.state}, {state.indexed:,} of {counted(state.segments, 'video')} "
                 f"indexed, {counted(state.events, 'event')}{upto}"
             )
+        if watch.texts.put_off:
+            say(
+                f"texts of {counted(watch.texts.put_off, 'video')} are put off until there is "
+                "nothing else to do"
+            )
 
 
 def last_lines(report: dict[str, Any], config: WatchJobConfig) -> Iterator[str]:
@@ -184,11 +200,27 @@ def last_lines(report: dict[str, Any], config: WatchJobConfig) -> Iterator[str]:
         )
     if report["left"]:
         yield f"Not indexed yet: {counted(report['left'], 'video')}, which the next start takes up."
+    texts = report["texts"]
+    if texts["failed"]:
+        yield f"Texts failed of {counted(texts['failed'], 'video')}: see marc status --warnings."
+    if texts["left"]:
+        yield (
+            f"No texts yet: {counted(texts['left'], 'video')}. The next start makes them in idle "
+            f"time, or: marc index {_places(config)} --only texts --memory {config.memory.uri}"
+        )
     memory = report["memory"]
     yield (
         f"The memory {config.memory.uri} holds {counted(memory['videos'], 'video')}, "
         f"{counted(memory['events'], 'event')}, {memory['hours']:.2f} hours."
     )
+
+
+def _places(config: WatchJobConfig) -> str:
+    """Return where the videos of the sources lie, as words of a command."""
+    sources = config.watch.sources.values()
+    places = [config.watch.folder] if any(kind_of(s) != "folder" for s in sources) else []
+    places += [source.address for source in sources if kind_of(source) == "folder"]
+    return shlex.join(places)
 
 
 def main() -> None:

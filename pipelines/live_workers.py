@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
+import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
 from marc_core.config import IndexConfig
 from marc_core.fingerprints import Fingerprints
+from marc_core.part_indexing import PartWork, failed_part
+from marc_core.recorded.sources import TAG_MTIME
 from marc_core.types import VideoSource
 from marc_core.video_rows import failure_row
 from pipelines.plan import LOST
@@ -26,17 +31,22 @@ _AHEAD = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """A video to index. camera, tags: of its source, where no file beside it names a camera.
+    """A video to index, or a part of one (PartWork as JSON).
 
-    until: its end on the wall clock, where the recorder told it.
+    camera, tags: of its source, where no file beside it names a camera. mtime: what its time of
+    change means, where nothing else says when it was recorded. is_live: recorded by us, just now or
+    by an earlier run. until: its end on the wall clock, where the recorder told it.
     """
 
     source: str
     video: VideoSource
     camera: str
     tags: tuple[str, ...]
+    mtime: Literal["ignore", "start", "end"] = "ignore"
+    is_live: bool = False
     until: dt.datetime | None = None
     attempts: int = 1
+    part: str | None = None
 
 
 class Workers(Protocol):
@@ -60,8 +70,8 @@ class Workers(Protocol):
         """Return jobs that are done, with their rows; wait `timeout_s` for the first."""
         ...
 
-    def close(self) -> None:
-        """End the workers."""
+    def close(self, wait_s: float) -> None:
+        """End the workers; what they have in hand may take so much longer, and is lost then."""
         ...
 
 
@@ -76,12 +86,19 @@ class VideoIndexer:
         """Return the INDEXED row of a video; a failure is a row, too."""
         row = {
             "video_id": job.video.video_id, "source": job.video.to_json(),
-            "attempts": job.attempts,
+            "attempts": job.attempts, "part": job.part,
         }  # fmt: skip
         decoded = self.decode.one(pa.Table.from_pylist([row], schema=WORK))
-        decoded = _with_source(decoded, job)
+        decoded = _with_clock(_with_source(decoded, job), job)
         indexed: dict[str, Any] = self.encode.one(decoded).to_pylist()[0]
         return indexed
+
+    def kill(self) -> None:
+        """End the decoding child under the hands of another thread, whose video fails then."""
+        pid = self.decode.decoder.child_pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End the decoding child."""
@@ -96,8 +113,23 @@ def _with_source(decoded: pa.Table, job: Job) -> pa.Table:
     said = json.loads(text)
     said["camera"] = said["camera"] or job.camera
     said["tags"] = list(dict.fromkeys([*said["tags"], *job.tags]))
-    at = decoded.schema.get_field_index("sidecar")
-    return decoded.set_column(at, decoded.schema.field(at), pa.array([json.dumps(said)]))
+    return _with_cell(decoded, "sidecar", said)
+
+
+def _with_clock(decoded: pa.Table, job: Job) -> pa.Table:
+    """Add what the time of change means to what the container says of its clock."""
+    for name in ("summary", "layout"):
+        text = decoded[name][0].as_py()
+        if text is not None and job.mtime != "ignore":
+            found = json.loads(text)
+            found["info"]["clock_tags"][TAG_MTIME] = job.mtime
+            decoded = _with_cell(decoded, name, found)
+    return decoded
+
+
+def _with_cell(decoded: pa.Table, name: str, value: dict[str, Any]) -> pa.Table:
+    at = decoded.schema.get_field_index(name)
+    return decoded.set_column(at, decoded.schema.field(at), pa.array([json.dumps(value)]))
 
 
 class LocalWorkers:
@@ -108,7 +140,7 @@ class LocalWorkers:
         self._done: queue.SimpleQueue[tuple[Job, dict[str, Any] | BaseException]] = (
             queue.SimpleQueue()
         )
-        self.running = 0
+        self.running, self._closing = 0, False
         self._indexer = VideoIndexer(config, fingerprints)
         self._thread = threading.Thread(target=self._run, name="marc-indexer", daemon=True)
         self._thread.start()
@@ -137,14 +169,23 @@ class LocalWorkers:
             pass
         return found
 
-    def close(self) -> None:
-        """End the thread after its present job."""
+    def close(self, wait_s: float) -> None:
+        """End the thread; a job that takes longer loses its decoder. Where it may take no time at
+        all, the thread is left to the end of the process."""
+        self._closing = True
         self._jobs.put(None)
-        self._thread.join(60)
+        self._thread.join(wait_s)
+        while self._thread.is_alive():
+            self._indexer.kill()
+            self._thread.join(1.0)
+            if not wait_s:
+                return
         self._indexer.close()
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
+            if self._closing:
+                continue
             try:
                 self._done.put((job, self._indexer.index(job)))
             except BaseException as error:  # noqa: BLE001 - raised again in the thread that asks
@@ -168,7 +209,7 @@ class RayWorkers:
         self._config, self._fingerprints = config, fingerprints
         self._make: Callable[[], Any] = lambda: actor.remote(config, fingerprints)
         pool = pools.encoders if pools.encode_gpus else pools.decoders
-        self._most = max(1, config.decode_workers or pool.most)
+        self.most = max(1, config.decode_workers or pool.most)
         self._load: dict[Any, int] = {self._make(): 0}
         self._running: dict[Any, tuple[Any, Job]] = {}
 
@@ -180,12 +221,12 @@ class RayWorkers:
     @property
     def is_free(self) -> bool:
         """Whether another job may be started."""
-        return self.running < _AHEAD * self._most
+        return self.running < _AHEAD * self.most
 
     def start(self, job: Job) -> None:
         """Begin a job on the actor with least to do; on a new one where all are busy."""
         actor = min(self._load, key=lambda one: self._load[one])
-        if self._load[actor] and len(self._load) < self._most:
+        if self._load[actor] and len(self._load) < self.most:
             actor = self._make()
             self._load[actor] = 0
         self._load[actor] += 1
@@ -216,14 +257,21 @@ class RayWorkers:
 
     def _lost(self, job: Job) -> dict[str, Any]:
         """Return the INDEXED row of a video that took its actors along."""
-        row = failure_row(
-            job.video, attempts=job.attempts, max_attempts=self._config.max_attempts,
-            fingerprints=self._fingerprints, kind="worker_lost", message=LOST,
-        )  # fmt: skip
+        common: dict[str, Any] = {
+            "attempts": job.attempts, "max_attempts": self._config.max_attempts,
+            "fingerprints": self._fingerprints,
+        }  # fmt: skip
+        failure = {"kind": "worker_lost", "message": LOST}
+        if job.part is None:
+            tables = {"videos": failure_row(job.video, **failure, **common)}
+        else:
+            part = PartWork.from_json(job.part)
+            tables = {"parts": failed_part(job.video, part, failure, **common)}
+        cells = {name: to_ipc(table) for name, table in tables.items()}
         plain: dict[str, Any] = dict.fromkeys(INDEXED.names)
-        return plain | {"video_id": job.video.video_id, "failed": True, "videos": to_ipc(row)}
+        return plain | {"video_id": job.video.video_id, "failed": True, **cells}
 
-    def close(self) -> None:
+    def close(self, wait_s: float) -> None:
         """End the actors."""
         import ray
 

@@ -18,7 +18,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import ray
@@ -27,6 +27,9 @@ from marc_core.config import IndexConfig
 from marc_core.errors import MarcError, MemoryStoreError
 from pipelines.parcels import unwrap
 from pipelines.stages import from_ipc
+
+if TYPE_CHECKING:
+    from marc_core.memory import MemoryStore
 
 MOST_WRITERS = 4
 """Writers of one job (our choice): commits to a table take turns, so more would only wait."""
@@ -59,10 +62,13 @@ class Writer:
     It makes thousands of commits, so it compacts on the way, and its caches are small.
     """
 
-    def __init__(self, config: IndexConfig, embedding_dim: int) -> None:
+    def __init__(
+        self, config: IndexConfig, embedding_dim: int, store: MemoryStore | None = None
+    ) -> None:
+        """store: the memory where it is open already."""
         from marc_core.memory import MemoryStore
 
-        self.store = MemoryStore.open(
+        self.store = store or MemoryStore.open(
             config.memory, embedding_dim=embedding_dim, cache_bytes=WRITER_CACHE_BYTES
         )
         self.most_videos = config.write_videos

@@ -22,6 +22,9 @@ class SourceConfig:
     """Tags of all its videos, beside `source:<id>`."""
     kind: Literal["auto", "hls", "stream", "folder"] = "auto"
     """How it is read. auto: `.m3u8` is hls, paths and buckets are folders, all else is a stream."""
+    mtime: Literal["ignore", "start", "end"] = "end"
+    """What the time of change of a folder's files means, where nothing else says when they were
+    recorded (docs/footage.md, the wall clock). end: a recorder writes last when it ends."""
     options: dict[str, str] = field(default_factory=dict)
     """Options of FFmpeg for a stream (rtsp_transport, ...), and `format` where it cannot tell."""
 
@@ -62,6 +65,9 @@ class WatchConfig:
     jump_s: float = number(2.0, above=0)
     """Timestamps, or the source's clock, that move so much more or less than the pictures begin a
     new segment (our choice)."""
+    texts_waiting: int = number(32, least=1)
+    """Videos that wait for their texts at most (our choice). Events never wait for texts: where the
+    recogniser is too slow, the oldest are put off until there is nothing else to do."""
     stable_s: float = number(5.0, least=0)
     """A file in a watched folder is taken when size and time of change have stayed so long."""
     poll_s: float = number(1.0, above=0)

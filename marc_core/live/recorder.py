@@ -1,7 +1,8 @@
 """The recording child: `python -m marc_core.live.recorder`, one process a source.
 
     stdin:  one JSON line (what to record); `stop` or its end closes the segment and ends
-    stdout: a JSON line for everything that happened: closed, gap, state, alive
+    stdout: a JSON line for everything that happened: locked (nobody else writes here now), closed,
+            gap, state, alive
 
 A camera that sends what crashes or stalls FFmpeg costs its own recorder only. The child never
 outlives its parent, and closes its segment first.
@@ -54,6 +55,7 @@ def main() -> None:
     except SourceError as error:
         told.tell({"what": "state", "state": "refused", "reason": str(error)})
         os._exit(3)
+    told.tell({"what": "locked"})
     recording = _Locked(Recording(spool, config, told.tell))
     stop = threading.Event()
     ended = threading.Event()

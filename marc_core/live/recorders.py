@@ -7,7 +7,6 @@ RecorderProcess --stdin: request, `stop`--> marc_core.live.recorder
 from __future__ import annotations
 
 import json
-import os
 import queue
 import random
 import subprocess
@@ -16,12 +15,11 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from marc_core import errors
 from marc_core.live.config import SourceConfig, WatchConfig
 from marc_core.live.recorder import request_of
+from marc_core.video.process import child_environment
 
 COMMAND = (sys.executable, "-P", "-m", "marc_core.live.recorder")
 Inbox = queue.SimpleQueue[tuple[str, dict[str, Any]]]
@@ -96,7 +94,7 @@ class RecorderProcess:
         """Run a child until it ends; return its exit code and the last line of its stderr."""
         process = self._process = subprocess.Popen(
             COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env=_environment(), start_new_session=True,  # Ctrl-C is for the parent
+            text=True, env=child_environment(), start_new_session=True,  # Ctrl-C is for the parent
         )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
@@ -131,10 +129,3 @@ def _drain(stream: Any, lines: deque[str]) -> None:
     for line in stream:
         if line.strip():
             lines.append(line.strip())
-
-
-def _environment() -> dict[str, str]:
-    """Return the child's environment, in which it finds this very package."""
-    root = str(Path(errors.__file__).parents[1])
-    known = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": root if not known else root + os.pathsep + known}

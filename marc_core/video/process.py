@@ -44,7 +44,7 @@ class Child:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=[write_fd],
-                env=_environment(),
+                env=child_environment(),
             )
         except OSError:
             os.close(read_fd)
@@ -137,8 +137,8 @@ class Child:
         os.close(self._fd)
 
 
-def _environment() -> dict[str, str]:
-    """Return the child's environment: finds this very package, keeps libraries single-threaded."""
+def child_environment() -> dict[str, str]:
+    """Return a child's environment: finds this very package, keeps libraries single-threaded."""
     root = str(Path(errors.__file__).parents[1])
     known = os.environ.get("PYTHONPATH")
     return {
