@@ -25,7 +25,10 @@ def setting(example: str) -> Any:
 
 AddressOption = Annotated[
     str | None,
-    typer.Option(help="Ray cluster to join, or local; default: RAY_ADDRESS, or a local Ray."),
+    typer.Option(
+        help="Ray cluster to join, or local, which starts one; default: RAY_ADDRESS, else the one "
+        "that runs on this machine, else local."
+    ),
 ]
 MemoryOption = Annotated[
     str | None,

@@ -14,11 +14,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jobs.terminal import say
-from marc_core.errors import ClusterError
+from marc_core.errors import ClusterError, MarcError
 
 REACH_S = 10.0
 """Seconds for the first answer of a cluster's address (our choice)."""
@@ -28,39 +29,100 @@ _RAY_LINE = re.compile(rb"\[[^\]]* [IW] \d+ \d+\] ")
 """A line of Ray's C++ side below the level of an error."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The Ray that this process is connected to. head: HOST:PORT, empty where it is not known.
+    joined: whether others may have started it, and may end it."""
+
+    head: str
+    joined: bool
+
+    def answers(self) -> bool:
+        """Return whether its head still takes connections, or was never known."""
+        host, _, port = self.head.rpartition(":")
+        try:
+            if host:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+        except OSError:
+            return False
+        return True
+
+    def ended(self) -> ClusterError:
+        """Return the error of whoever needed it when it ended."""
+        how = "joined" if self.joined else "started"
+        return ClusterError(
+            f"The Ray that MARC had {how} ({self.head}) has ended, and with it this command. "
+            "`--address local` starts one that no other command ends."
+        )
+
+
 @contextmanager
-def ray_session(address: str | None = None, *, min_cpus: int = 0) -> Iterator[None]:
+def ray_session(address: str | None = None, *, min_cpus: int = 0) -> Iterator[Cluster]:
     """Connect to a cluster, or start a local one for this process.
 
     The cluster is that of `address`, else of RAY_ADDRESS, else one that runs on this machine;
     `local` always starts one. It has as many CPUs as the machine, in its books at least `min_cpus`.
-    Raises ClusterError where an address leads nowhere.
+    Raises ClusterError where an address leads nowhere, and in place of whatever goes wrong because
+    the cluster has ended.
     """
     import ray
 
     # Ray starts its processes by fork and immediate exec, which LanceDB's threads survive.
     warnings.filterwarnings("ignore", message="lancedb fork support", category=RuntimeWarning)
     address = address or os.environ.get("RAY_ADDRESS")
-    started = not ray.is_initialized()
-    if started:
+    connects, joined = not ray.is_initialized(), True
+    if connects:
         logging.getLogger("ray").setLevel(logging.ERROR)
         if address in (None, "local"):
+            noted = _running() if address is None else None
+            joined = noted is not None
             say(
-                "starting Ray on this machine"
-                if address == "local"
-                else "joining the Ray that runs on this machine, or starting one"
+                f"joining the Ray that runs on this machine ({noted}); `--address local` starts "
+                "one of its own"
+                if joined
+                else "starting Ray on this machine"
             )
             with _without_ray_lines():
-                _join_or_start(address, min_cpus)
+                _join_or_start(noted or "local", min_cpus)
         else:
             _join(str(address))
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    cluster = Cluster(_head(), joined)
     try:
-        yield
+        yield cluster
+    except Exception as error:
+        if isinstance(error, MarcError) or cluster.answers():
+            raise
+        raise cluster.ended() from error
     finally:
-        if started:
+        if connects:
             ray.shutdown()
+
+
+def _running() -> str | None:
+    """Return the address of the Ray that runs on this machine, as Ray has noted it, if it answers.
+
+    A head that was killed leaves its note, and Ray would wait for it for minutes.
+    """
+    from ray._private.utils import read_ray_address
+
+    noted: str | None = read_ray_address()
+    try:
+        if noted is not None:
+            _check_reachable(noted, "")
+    except ClusterError:
+        return None
+    return noted
+
+
+def _head() -> str:
+    """Return HOST:PORT of the head of the cluster that this process is connected to."""
+    import ray
+
+    if not ray.is_initialized() or ray.util.client.ray.is_connected():
+        return ""
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _join(address: str) -> None:
@@ -110,12 +172,10 @@ def _check_reachable(address: str, nowhere: str) -> None:
         raise ClusterError(nowhere) from error
 
 
-def _join_or_start(address: str | None, min_cpus: int) -> None:
+def _join_or_start(address: str, min_cpus: int) -> None:
+    """Join the Ray of this machine at `address`, or start one: `local`. Raises ClusterError."""
     import ray
-    from ray._private.utils import read_ray_address
 
-    if address is None and _is_stale(read_ray_address()):
-        address = "local"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {
         "include_dashboard": False,
@@ -123,24 +183,15 @@ def _join_or_start(address: str | None, min_cpus: int) -> None:
         "logging_level": logging.ERROR,
         "runtime_env": _worker_environment(),
     }
-    if min_cpus <= (os.cpu_count() or 1):
-        ray.init(address=address, **options)
-        return
+    if address == "local" and min_cpus > (os.cpu_count() or 1):
+        options["num_cpus"] = min_cpus
     try:
-        ray.init(address=address, num_cpus=min_cpus, **options)
-    except ValueError:  # Ray refuses num_cpus where it joins a cluster of `ray start`.
         ray.init(address=address, **options)
-
-
-def _is_stale(address: str | None) -> bool:
-    """Return whether nothing answers where Ray has noted this machine's cluster: a head that was
-    killed leaves its note, and Ray would wait for it for minutes."""
-    try:
-        if address is not None:
-            _check_reachable(address, "")
-    except ClusterError:
-        return True
-    return False
+    except ConnectionError as error:
+        raise ClusterError(
+            f"The Ray of this machine ({address}) could not be joined: it ended, or is too busy. "
+            "`--address local` starts one."
+        ) from error
 
 
 def _worker_environment() -> dict[str, Any]:

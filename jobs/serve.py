@@ -16,7 +16,6 @@ import typer
 
 from jobs.common import clear_errors, ray_session
 from jobs.options import (
-    AddressOption,
     ConfigOption,
     DryRunOption,
     MemoryOption,
@@ -28,11 +27,16 @@ from marc_core.config import config_to_yaml
 from marc_core.errors import ClusterError, ConfigError
 
 if TYPE_CHECKING:
+    from jobs.ray_session import Cluster
     from marc_core.config import AnswerConfig
     from serving.config import ServeConfig
 
 UPLOADS = "runs/uploads"
 WEIGHTS = "runs/weights.json"
+NAME = "marc"
+"""Of the application."""
+LOOK_S = 2.0
+"""Between two looks whether the Ray that it runs on is still there (our choice)."""
 
 
 def serve(
@@ -49,12 +53,19 @@ def serve(
         typer.Option(help="Folder of uploads and their queue.", show_default=UPLOADS),
     ] = None,
     config: ConfigOption = None,
-    address: AddressOption = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster to join (HOST:PORT, or auto: the one of this machine); default: "
+            "RAY_ADDRESS, or a Ray of its own."
+        ),
+    ] = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Serve a memory: an OpenAI-compatible API, search, MCP, and a page for people.
 
     Without keys it answers this machine only. Ctrl-C ends it once what is under way is answered.
+    It starts a Ray of its own, which ends with it and with nothing else, unless told to join one.
 
     Example: marc serve --memory runs/memory --port 8000
     """
@@ -72,10 +83,11 @@ def serve(
             out.print(config_to_yaml(resolved), markup=False, highlight=False)
             return
         method = method_of(resolved)  # says what is wrong with the memory before Ray takes its time
-        if (address or os.environ.get("RAY_ADDRESS", "local")) == "local":
+        address = address or os.environ.get("RAY_ADDRESS") or "local"
+        if address == "local":
             check_port(resolved.host, resolved.port)
-        with ExitStack() as ending, ray_session(address):
-            _run(resolved, method, ending)
+        with ExitStack() as ending, ray_session(address) as cluster:
+            _run(resolved, method, cluster, ending)
 
 
 def with_places(config: ServeConfig) -> ServeConfig:
@@ -90,8 +102,9 @@ def with_places(config: ServeConfig) -> ServeConfig:
     )
 
 
-def _run(config: ServeConfig, method: AnswerConfig, ending: ExitStack) -> None:
-    """Serve until Ctrl-C. `ending` lasts until Ray has ended, too."""
+def _run(config: ServeConfig, method: AnswerConfig, cluster: Cluster, ending: ExitStack) -> None:
+    """Serve until Ctrl-C. `ending` lasts until Ray has ended, too. Raises ClusterError where the
+    application cannot start, and when the cluster ends before."""
     from ray import serve as ray_serve
 
     from serving.app import application
@@ -99,6 +112,7 @@ def _run(config: ServeConfig, method: AnswerConfig, ending: ExitStack) -> None:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     started, done = threading.Event(), threading.Event()
     _on_signals(started, done)
+    shares = _shared_serve(config.host, config.port)
     say("starting: opens the memory, loads the models")
     options: Any = {"host": config.host, "port": config.port}
     try:
@@ -108,7 +122,7 @@ def _run(config: ServeConfig, method: AnswerConfig, ending: ExitStack) -> None:
             logging_config={"log_level": "WARNING", "encoding": "JSON"},
         )
         try:
-            ray_serve.run(application(config), name="marc", route_prefix="/")
+            ray_serve.run(application(config), name=NAME, route_prefix="/")
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ClusterError(
@@ -118,13 +132,38 @@ def _run(config: ServeConfig, method: AnswerConfig, ending: ExitStack) -> None:
         for line in greeting(config, method):
             say(line)
         started.set()
-        done.wait()
+        while not done.wait(LOOK_S):
+            if not cluster.answers():
+                raise cluster.ended()
         say("ending: answers what is under way (Ctrl-C again: at once)")
     finally:
         # What Ray says of its own end is nobody's concern.
         ending.enter_context(redirect_stdout(io.StringIO()))
         logging.getLogger("ray").setLevel(logging.CRITICAL)
-        ray_serve.shutdown()
+        if cluster.answers():
+            ray_serve.delete(NAME) if shares else ray_serve.shutdown()
+
+
+def _shared_serve(host: str, port: int) -> bool:
+    """Return whether Serve runs on the joined Ray already. Raises ClusterError where it listens
+    elsewhere than at `host` and `port`: a Ray has one Serve."""
+    from ray.serve.context import _get_global_client
+
+    running = _get_global_client(raise_if_no_controller_running=False)
+    if running is not None:
+        check_same_place(running.http_config.host, running.http_config.port, host, port)
+    return running is not None
+
+
+def check_same_place(its_host: str, its_port: int, host: str, port: int) -> None:
+    """Raise ClusterError unless the Serve that runs listens where this one shall."""
+    if (its_host, its_port) != (host, port):
+        raise ClusterError(
+            f"On the joined Ray, Serve runs already and listens at {its_host}:{its_port}; a Ray "
+            f"has one Serve, so {host}:{port} would be ignored. Start a Ray for this server "
+            f"(--address local), share that place (--host {its_host} --port {its_port}), or end "
+            "that Serve (`serve shutdown`)."
+        )
 
 
 def greeting(config: ServeConfig, method: AnswerConfig) -> list[str]:

@@ -52,10 +52,16 @@ def test_a_host_without_a_name_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "said"), [("local", "starting Ray"), (None, "or starting one")]
+    ("address", "noted", "said"),
+    [
+        ("local", "10.0.0.1:6379", "starting Ray on this machine"),
+        (None, None, "starting Ray on this machine"),
+        (None, "10.0.0.1:6379", "joining the Ray that runs on this machine (10.0.0.1:6379); "),
+    ],
 )
-def test_what_takes_long_is_said_before(
+def test_whether_it_joins_or_starts_is_said_before_it_takes_its_time(
     address: str | None,
+    noted: str | None,
     said: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -64,10 +70,28 @@ def test_what_takes_long_is_said_before(
         raise ClusterError("stop here")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("jobs.ray_session._running", lambda: noted)
     monkeypatch.setattr("jobs.ray_session._join_or_start", stop)
     with pytest.raises(ClusterError, match="stop here"), ray_session(address):
         pytest.fail("started")
-    assert said in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(said)
+
+
+def test_what_goes_wrong_when_the_cluster_has_ended_is_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ray.init", lambda **_: None)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        place = f"127.0.0.1:{head.getsockname()[1]}"
+        monkeypatch.setattr("jobs.ray_session._running", lambda: place)
+        monkeypatch.setattr("jobs.ray_session._head", lambda: place)
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        with pytest.raises(ValueError, match="its own"), ray_session():
+            raise ValueError("its own")
+    with pytest.raises(ClusterError, match=f"had joined .{place}. has ended"), ray_session():
+        raise RuntimeError("The actor died")
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])

@@ -16,8 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.serve import check_port, greeting
-from marc_core.errors import ConfigError
+from jobs.serve import check_port, check_same_place, greeting
+from marc_core.errors import ClusterError, ConfigError
 from serving.config import ServeConfig, UploadConfig, WeightsConfig, method_of
 from serving.weights import WeightsFile
 from tests.conftest import ROOT
@@ -59,6 +59,14 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(small_memory: Path)
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
     check_port("127.0.0.1", free_port())
+
+
+def test_a_serve_that_listens_elsewhere_is_named_with_what_to_do() -> None:
+    with pytest.raises(ClusterError, match=r"127.0.0.1:8000;.*127.0.0.1:8003 would") as caught:
+        check_same_place("127.0.0.1", 8000, "127.0.0.1", 8003)
+    assert "--address local" in str(caught.value)
+    assert "--port 8000" in str(caught.value)
+    check_same_place("::1", 8000, "::1", 8000)
 
 
 @pytest.mark.slow
