@@ -12,6 +12,7 @@ from rich.table import Table
 
 from jobs.common import clear_errors, print_json
 from jobs.options import ConfigOption, JsonOption, MemoryOption, memory_override, setting
+from jobs.places import below_root
 from jobs.progress import counting_bar
 from jobs.terminal import counted, out, plain, say
 from marc_core.display import clock
@@ -38,7 +39,7 @@ def dedup(
     ] = None,
     video: Annotated[
         list[str] | None,
-        typer.Option("--video", help="Only copies that are this video (id or address)."),
+        typer.Option("--video", help="Only copies that are this video (id, address or file name)."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -103,10 +104,9 @@ def _hide(store: MemoryStore, found: Sequence[Duplicate]) -> int:
 
 
 def _id_of(store: MemoryStore, name: str) -> str:
-    row = store.get_video(name)
-    if row is None:
-        raise ConfigError(f"The memory has no video '{name}'. Name it by its id or address.")
-    return str(row["video_id"])
+    from marc_core.named import named_video
+
+    return str(named_video(store, name)["video_id"])
 
 
 def _plain(one: Duplicate) -> dict[str, Any]:
@@ -117,14 +117,21 @@ def _print(found: Sequence[Duplicate], applied: bool, hidden: int) -> None:
     if not found:
         out.print("Nothing that is shown is the same as anything else.")
         return
-    table = Table("video", "same as", "what", "events", "shifted by")
+    root, names = below_root(uri for one in found for uri in (one.uri, one.of_uri))
+    table = Table()
+    for title in ("video", "same as"):
+        table.add_column(title, overflow="fold")
+    for title in ("what", "events", "shifted by"):
+        table.add_column(title)
     for one in found:
         kind = "the same bytes" if one.kind == "bytes" else "looks the same"
         what = f"{kind}, {'all of it' if one.whole else 'a part'}"
         shift = clock(one.offset_s) if abs(one.offset_s) >= 0.05 else ""
-        cells = (one.uri, one.of_uri, what, f"{len(one.events):,}", shift)
+        cells = (names[one.uri], names[one.of_uri], what, f"{len(one.events):,}", shift)
         table.add_row(*(plain(cell) for cell in cells))
     out.print(table)
+    if root:
+        say(f"All are below {root}.")
     events = sum(len(one.events) for one in found)
     whole = sum(one.whole for one in found)
     said = f"{counted(events, 'event')}, {counted(whole, 'video')} as a whole"

@@ -14,7 +14,7 @@ from jobs.index_report import print_report
 from jobs.options import JsonOption, quoted
 from jobs.progress import progress_bar
 from jobs.query import answer_to_json, out, print_answer, save_thumbnails
-from jobs.terminal import say
+from jobs.terminal import counted, say
 from marc_core.config import IndexConfig, load_config
 
 if TYPE_CHECKING:
@@ -79,6 +79,9 @@ def _render(archive: Path, num_videos: int, seed: int) -> list[WorldVideo]:
     archive.mkdir(parents=True, exist_ok=True)
     config = archive_config()
     videos = [sample_video(seed * 1000 + i, config) for i in range(num_videos)]
+    missing = sum(not (archive / f"{video.name}.mp4").exists() for video in videos)
+    if missing:
+        say(f"rendering {counted(missing, 'video')} into {archive}")
     for video in track(videos, description="rendering", console=console, transient=True):
         path = archive / f"{video.name}.mp4"
         if path.exists():

@@ -15,6 +15,7 @@ from jobs.index import progress_bar
 from jobs.index_report import print_report
 from jobs.options import quoted
 from jobs.query import out, print_pictures, save_thumbnails
+from jobs.terminal import counted, say
 from marc_core.config import IndexConfig, load_config
 from marc_core.display import clock, video_name
 
@@ -101,6 +102,9 @@ def spoken_folder() -> Path:
 
 def _render(archive: Path) -> None:
     archive.mkdir(parents=True, exist_ok=True)
+    missing = sum(not (archive / f"{clip.name}.mp4").exists() for clip in CLIPS)
+    if missing:
+        say(f"rendering {counted(missing, 'clip')} into {archive}")
     for clip in track(CLIPS, description="rendering", console=console, transient=True):
         path = archive / f"{clip.name}.mp4"
         if not path.exists():

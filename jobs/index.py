@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,7 +28,8 @@ from jobs.progress import progress_bar
 from jobs.prune import YesOption, check_can_ask, remove_vanished
 from jobs.terminal import counted, say
 from marc_core.config import IndexConfig, config_to_yaml, load_config
-from marc_core.errors import ConfigError, MarcError
+from marc_core.errors import ConfigError, MarcError, SourceError
+from marc_core.filenames import looks_like_video
 from marc_core.footage import index_line
 from marc_core.text.stages import switched_on
 from marc_core.video import list_videos
@@ -87,8 +89,9 @@ def index(
     with clear_errors(bar.how_far):
         resolved = _resolve(arguments or [], memory, preset, config or [], only)
         if dry_run:
-            sys.stdout.writelines(f"# {line}\n" for line in dry_lines(resolved))
+            lines = [*dry_lines(resolved)]  # what is wrong is said before anything else
             sys.stdout.write(config_to_yaml(resolved))
+            sys.stdout.writelines(f"# {line}\n" for line in lines)
             return
         if not resolved.archive and (prune or resolved.only != "embeddings"):
             raise ConfigError("No archive given. Name a folder: marc index ~/videos")
@@ -141,15 +144,17 @@ def _of_memory(
 
 
 def dry_lines(config: IndexConfig) -> Iterator[str]:
-    """Yield what `--dry-run` says before it lists the settings."""
+    """Yield what `--dry-run` says below the settings: what models need, what would be done.
+
+    Raises SourceError for an archive that is not there.
+    """
+    yield from needs_lines(config)
     if config.archive or config.only == "embeddings":
         yield from plan_lines(config)
-    yield from needs_lines(config)
-    yield "Settings:"
 
 
 def plan_lines(config: IndexConfig) -> Iterator[str]:
-    """Yield what a run with this configuration would do, and why."""
+    """Yield what a run with this configuration would do, and why. Raises SourceError."""
     from pipelines.index import preview
 
     try:
@@ -157,11 +162,16 @@ def plan_lines(config: IndexConfig) -> Iterator[str]:
             yield from _embeddings_lines(config)
             return
         plan = preview(config)
-    except MarcError as error:  # an archive that only the cluster sees, a model not here yet
+    except SourceError:
+        raise
+    except MarcError as error:  # a model that is not here yet
         yield f"What would be done cannot be told from here: {' '.join(str(error).split())}"
         return
     found, work, redo = (rows.num_rows for rows in (plan.found, plan.work, plan.redo))
     yield f"{counted(found, 'video')} found; {work or 'none'} would be indexed."
+    for path in config.archive:
+        if os.path.isfile(path) and not looks_like_video(path):
+            yield f"'{path}' does not look like a video, but is named itself and would be tried."
     if redo:
         yield f"{counted(redo, 'video')} would get new features without a new cut."
     if plan.moved:
@@ -202,7 +212,7 @@ def _run(config: IndexConfig, address: str | None, bar: progress_bar, as_json: b
     from pipelines.index import index_archive
 
     with ray_session(address), bar as progress:
-        report = index_archive(config, progress, lambda line: say(line, "dim"))
+        report = index_archive(config, progress, lambda line: say(line, "dim"), bar.update_texts)
     if as_json:
         print_json(report.to_json())
     else:

@@ -49,15 +49,23 @@ def report_lines(report: IndexReport, memory: str) -> Iterator[tuple[str, str]]:
         yield line, "red"
     if report.failures:
         yield f"         reasons: {_counts(report.failures)}", "red"
+        yield f"         which and why: marc status -m {memory} --failures", ""
     if report.moved:
         yield f"{report.moved:>8,} moved, events kept without decoding", ""
     if report.copied:
-        line = f"{report.copied:>8,} of them copies of the same bytes, not decoded (marc dedup)"
+        line = (
+            f"{report.copied:>8,} of the indexed have the same bytes as another and were not "
+            "decoded twice (marc dedup lists them)"
+        )
         yield line, ""
     if report.texts_updated:
-        yield f"{report.texts_updated:>8,} whose files beside them or clocks were read again", ""
+        line = (
+            f"{report.texts_updated:>8,} with new or changed captions, camera, tags or clock, "
+            "read without decoding"
+        )
+        yield line, ""
     for kind, count in report.texts_made.items():
-        yield f"{count:>8,} looked at for {_TEXTS_OF[kind]}, without a new cut", "green"
+        yield f"{count:>8,} searched for {_TEXTS_OF[kind]}", "green"
     if report.features_redone:
         yield f"{report.features_redone:>8,} with new features, without a new cut", "green"
     if report.features_kept:
@@ -68,8 +76,6 @@ def report_lines(report: IndexReport, memory: str) -> Iterator[tuple[str, str]]:
     yield from _left_out(report)
     if report.warnings:
         yield f"{report.warnings:>8,} with warnings: marc status -m {memory} --warnings", "yellow"
-    if report.failures:
-        yield f"         which and why: marc status -m {memory} --failures", ""
 
 
 def _embeddings(report: IndexReport) -> Iterator[tuple[str, str]]:

@@ -12,8 +12,9 @@ import typer
 if TYPE_CHECKING:
     from marc_core.memory import MemoryStore
 
-from marc_core.config import IndexConfig, load_config
+from marc_core.config import IndexConfig, MemoryConfig, load_config
 from marc_core.configure import quoted
+from marc_core.errors import ConfigError
 
 
 def setting(example: str) -> Any:
@@ -30,9 +31,16 @@ AddressOption = Annotated[
         "that runs on this machine, else local."
     ),
 ]
+MEMORY = MemoryConfig().uri
+"""Where a memory lies unless one is named, seen from the working directory."""
 MemoryOption = Annotated[
     str | None,
-    typer.Option("--memory", "-m", help="Folder or bucket address of the memory."),
+    typer.Option(
+        "--memory",
+        "-m",
+        help="Folder or bucket address of the memory.",
+        show_default=MEMORY,
+    ),
 ]
 PresetOption = Annotated[
     str | None, typer.Option("--preset", "-p", help="Preset: tiny, footage, qwen2.5-vl-3b.")
@@ -43,8 +51,16 @@ CONFIGS_DIR = Path(__file__).parent / "configs"
 
 
 def config_file(given: str) -> Path:
-    """Return the file that `--config` names: a path, or one of jobs/configs without its ending."""
+    """Return the file that `--config` names: a path, or one of jobs/configs without its ending.
+
+    Raises ConfigError for a name that is neither.
+    """
     shipped = CONFIGS_DIR / f"{given}.yaml"
+    if not (shipped.is_file() or Path(given).exists() or Path(given).name != given or "." in given):
+        names = ", ".join(sorted(path.stem for path in CONFIGS_DIR.glob("*.yaml")))
+        raise ConfigError(
+            f"The configuration '{given}' does not exist, as a file or as a shipped one: {names}."
+        )
     return shipped if shipped.is_file() and not Path(given).exists() else Path(given)
 
 

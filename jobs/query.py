@@ -177,6 +177,8 @@ def print_answer(answer: Answer, pictures: Sequence[Path | None], zone: str = ""
     steps = ", ".join(f"{name} {s * 1000:.0f} ms" for name, s in answer.timings_s.items())
     out.print(saving(answer))
     out.print(plain(steps, "dim"))
+    if answer.warning:
+        say(answer.warning, "yellow")
 
 
 def answer_to_json(answer: Answer, pictures: Sequence[Path | None]) -> dict[str, Any]:

@@ -55,8 +55,10 @@ def reload(
         asked = {"memory": memory, "preset": preset}
         given = {name: value for name, value in asked.items() if value is not None}
         resolved = with_places(load_serve_config(given, files=config or (), overrides=overrides))
-        student = method_of(resolved).student
         path = "" if base else os.path.abspath(named[0])
+        if path and not os.path.isdir(path):
+            raise ConfigError(f"The folder '{path}' does not exist. Name that of a checkpoint.")
+        student = method_of(resolved).student
         if path:
             check_checkpoint(path, student, whole=True)
         wanted = WeightsFile(resolved.weights.file, student).want(path)

@@ -79,10 +79,10 @@ def serve(
         resolved = with_places(
             load_serve_config(given, files=config or (), overrides=settings or ())
         )
+        method = method_of(resolved)  # says what is wrong with the memory before Ray takes its time
         if dry_run:
             out.print(config_to_yaml(resolved), markup=False, highlight=False)
             return
-        method = method_of(resolved)  # says what is wrong with the memory before Ray takes its time
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         if address == "local":
             check_port(resolved.host, resolved.port)

@@ -50,7 +50,7 @@ def train(
     """
     bar = StepBar()
     from jobs.training.cgrpo_config import CGrpoJobConfig
-    from jobs.training.cgrpo_run import cpus_asked, forget
+    from jobs.training.cgrpo_run import check, cpus_asked, forget
     from jobs.training.cgrpo_run import train as run
 
     with clear_errors(bar.how_far):
@@ -61,6 +61,7 @@ def train(
             sys.stdout.write(config_to_yaml(resolved))
             sys.stdout.writelines(f"# {line}\n" for line in plan_lines(resolved))
             return
+        check(resolved)  # says what is wrong before Ray takes its time, and before a file is made
         output = Path(resolved.output)
         output.mkdir(parents=True, exist_ok=True)
         if fresh:
@@ -77,13 +78,13 @@ def train(
 
 def plan_lines(config: CGrpoJobConfig) -> list[str]:
     """Return what a run would do and what it would ask Ray for, as far as it is known here."""
-    from jobs.training.cgrpo_run import check, demand
+    from jobs.training.cgrpo_run import demand
     from marc_core.errors import MarcError
 
-    try:
-        rows = f"{counted(len(check(config)), 'question')} in {config.train_set}"
-    except MarcError as error:  # a set that only the cluster sees, or is still to be written
-        rows = f"The training set cannot be read from here: {' '.join(str(error).split())}"
+    if not config.train_set:
+        rows = "No training set is named yet: train_set=runs/train-set"
+    else:
+        rows = _rows_line(config)
     rollout, asked = config.rollout, demand(config)
     cpus, gpus = (
         sum(b.get(kind, 0.0) for own in asked.values() for b in own) for kind in ("CPU", "GPU")
@@ -102,6 +103,16 @@ def plan_lines(config: CGrpoJobConfig) -> list[str]:
         return [*lines, *needs_lines(config)]
     except MarcError as error:
         return [*lines, f"What the models need cannot be told from here: {error}"]
+
+
+def _rows_line(config: CGrpoJobConfig) -> str:
+    from jobs.training.cgrpo_run import check
+    from marc_core.errors import MarcError
+
+    try:
+        return f"{counted(len(check(config)), 'question')} in {config.train_set}"
+    except MarcError as error:  # a set that only the cluster sees, or is still to be written
+        return f"The training set cannot be read from here: {' '.join(str(error).split())}"
 
 
 def _bundles(own: list[dict[str, float]]) -> str:

@@ -8,36 +8,55 @@ import typer
 
 from jobs.common import clear_errors, print_json
 from jobs.options import BucketSettings, ConfigOption, JsonOption, MemoryOption, open_memory
-from jobs.terminal import out, say
+from jobs.prune import YesOption, check_can_ask
+from jobs.terminal import counted, out, say
 
 PURGES = "Purging takes a minute: readers that are under way get time to end."
 
 
 def delete(
-    video: Annotated[str, typer.Argument(help="video_id or uri of the video.")],
+    video: Annotated[str, typer.Argument(help="Id, address or file name of the video.")],
     settings: BucketSettings = None,
     memory: MemoryOption = None,
     config: ConfigOption = None,
     purge: Annotated[
         bool, typer.Option("--purge", help="Take its bytes off the disk now.")
     ] = False,
+    yes: YesOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it is.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete a video and everything derived from it from the memory (never the video file).
 
-    Its bytes leave the disk with --purge, now or in a later `marc optimize --purge`.
+    Shows it and asks first. Its bytes leave the disk with --purge, now or in a later
+    `marc optimize --purge`.
 
-    Example: marc delete /videos/door.mp4 --memory runs/memory
+    Example: marc delete door.mp4 --memory runs/memory
     """
     with clear_errors():
+        from marc_core.named import named_video
+
         store = open_memory(memory, config, settings)
-        if purge:
-            say(PURGES)
-        counts = store.delete_video(video, purge=purge)
+        row = named_video(store, video)
+        say(f"{row['uri']}: {row['status']}, {counted(row['num_events'] or 0, 'event')}")
+        counts: dict[str, int] = {}
+        if not dry_run and (yes or _may_delete()):
+            if purge:
+                say(PURGES)
+            own_id = video == row["video_id"]
+            counts = store.delete_video(video if own_id else row["uri"], purge=purge)
     if as_json:
         print_json(counts)
-    else:
+    elif counts:
         out.print("deleted " + ", ".join(f"{n} {table}" for table, n in counts.items()))
+    else:
+        say("Nothing was deleted.")
+
+
+def _may_delete() -> bool:
+    """Ask. Raises ConfigError where there is nobody to ask."""
+    check_can_ask()
+    return typer.confirm("Delete it from the memory?", err=True)
 
 
 def optimize(
@@ -72,4 +91,5 @@ def optimize(
     elif orphans:
         out.print("deleted " + ", ".join(f"{n} orphaned {table}" for table, n in counts.items()))
     else:
-        out.print("optimized")
+        done = "compacted, indexes extended, old versions removed"
+        out.print(f"optimized: {done}{', deleted videos purged' if purge else ''}")

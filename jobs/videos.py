@@ -11,9 +11,9 @@ from rich.table import Table
 
 from jobs.common import clear_errors, print_json
 from jobs.options import BucketSettings, ConfigOption, JsonOption, MemoryOption, open_memory
-from jobs.status import short_names
+from jobs.places import below_root
 from jobs.terminal import counted, out, plain, say
-from marc_core.display import clock
+from marc_core.display import clock, video_name
 
 if TYPE_CHECKING:
     from serving.ports import Row
@@ -58,19 +58,31 @@ def videos(
             print_json({"total": total, "videos": rows})
             return
         if rows:
-            out.print(video_table(rows))
+            root, table = video_table(rows)
+            out.print(table)
+            if root:
+                say(f"Folders are below {root}.")
         last = offset + len(rows)
         more = f" Shown: {offset + 1:,} to {last:,}; --offset {last} goes on." if rows else ""
         say(f"{counted(total, 'video')}.{more if len(rows) < total else ''}")
 
 
-def video_table(rows: Sequence[Row]) -> Table:
-    """Return videos as a table: a name that occurs twice as its whole address."""
-    table = Table("video", "status", "length", "events", "recorded", "camera", "tags")
-    names = short_names(row["uri"] for row in rows)
-    for row in rows:
+def video_table(rows: Sequence[Row]) -> tuple[str, Table]:
+    """Return videos as a table, where names occur twice with a column of folders, and the folder
+    that those lie in."""
+    names = [video_name(row["uri"]) for row in rows]
+    root, places = below_root(row["uri"] for row in rows)
+    repeats = len(set(names)) < len(names)
+    table = Table("video")
+    if repeats:
+        table.add_column("folder", overflow="fold")
+    for title in ("status", "length", "events", "recorded", "camera", "tags"):
+        table.add_column(title)
+    for name, row in zip(names, rows, strict=True):
+        folder = places[row["uri"]].rstrip("/").rpartition("/")[0] or "."
         cells: tuple[Any, ...] = (
-            names[row["uri"]],
+            name,
+            *([folder] if repeats else []),
             row["status"],
             "" if row["duration_s"] is None else clock(row["duration_s"]),
             row["num_events"],
@@ -79,4 +91,4 @@ def video_table(rows: Sequence[Row]) -> Table:
             ", ".join(row["tags"]),
         )
         table.add_row(*map(plain, cells))
-    return table
+    return root if repeats else "", table

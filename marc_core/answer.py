@@ -48,8 +48,8 @@ class Answer:
 
     text, finish_reason: of the first sample. samples: all n. citations: the events that the student
     saw, in the order in which it saw them; their pictures are fetched apart
-    (`Answerer.thumbnails`). timings_s: wall-clock seconds by step, of the whole call where several
-    questions shared it.
+    (`Answerer.thumbnails`). warning: why it is not to be trusted, where that is known. timings_s:
+    wall-clock seconds by step, of the whole call where several questions shared it.
     """
 
     question: Question
@@ -61,6 +61,7 @@ class Answer:
     features: Origin
     usage: Usage
     timings_s: dict[str, float]
+    warning: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -78,6 +79,7 @@ class Answer:
             "features": self.features,
             "usage": dataclasses.asdict(self.usage),
             "timings_s": self.timings_s,
+            "warning": self.warning,
         }  # fmt: skip
 
 
@@ -186,4 +188,5 @@ def make_answer(
             generated_tokens=sum(len(s.token_ids) for s in samples),
         ),
         timings_s=uncut.chosen.timings_s | uncut.timings_s | timings_s,
+        warning=uncut.warning,
     )

@@ -170,9 +170,9 @@ class Reply:
         return self.answer.citations
 
     def __repr__(self) -> str:
-        return "\n".join(
-            [*map(visible, self.texts), *(_line(cited, self.zone) for cited in self.citations)]
-        )
+        warned = [self.answer.warning] if self.answer.warning else []
+        cited = [_line(cited, self.zone) for cited in self.citations]
+        return "\n".join([*map(visible, self.texts), *cited, *warned])
 
     def _repr_html_(self) -> str:
         pictures = self._thumbnails([c.event_id for c in self.citations])
@@ -184,7 +184,8 @@ class Reply:
         ]
         titles = _RECORDED[: max(map(len, clocks), default=0)]
         table = _table(["", "video", "from", "to", "score", *titles], rows)
-        return f"{said}{table}<p><small>{escape(saving(self.answer))}</small></p>"
+        warned = f"<p>{escape(self.answer.warning)}</p>" if self.answer.warning else ""
+        return f"{said}{table}<p><small>{escape(saving(self.answer))}</small></p>{warned}"
 
 
 def saving(answer: Answer) -> str:

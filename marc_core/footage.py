@@ -31,6 +31,14 @@ def search_note(memory: str) -> str:
     )
 
 
+ANSWER_WARNING = (
+    "This answer rests on footage, and the student knows only the synthetic world: what it says of "
+    "footage means nothing. A real student takes its place by: marc index ARCHIVE --preset "
+    "qwen2.5-vl-3b"
+)
+"""What stands below an answer about footage of a student that was not trained on any."""
+
+
 def nothing_said(memory: str) -> str:
     """Return why a search by words found nothing in footage that the encoder does not know."""
     return (

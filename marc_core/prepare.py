@@ -38,6 +38,7 @@ from marc_core.compress.share import BESIDE_SHARE, MAIN_SHARE
 from marc_core.compress.timeline import Span, is_shortened, placed_starts
 from marc_core.errors import MissingFeaturesError
 from marc_core.evidence import Citation, Evidence, clock_time
+from marc_core.footage import ANSWER_WARNING
 from marc_core.frame_cap import cap_frames
 from marc_core.models.prompt import Prompt, direct_prompt, event_facts
 from marc_core.prepared import (
@@ -176,7 +177,13 @@ class Preparer:
             origin="decoded" if any(h.event_id in decoded for h in chosen.hits) else "cached",
             source_tokens=sum(e.num_source_groups * e.grid_hw[0] * e.grid_hw[1] for e in own),
             timings_s=timings,
+            warning=self._warning(chosen.hits),
         )
+
+    def _warning(self, hits: Sequence[SearchHit]) -> str | None:
+        """Return what is said of an answer about footage, where the student knows none."""
+        blind = not self.settings.knows_footage and any(hit.synthetic is False for hit in hits)
+        return ANSWER_WARNING if blind else None
 
     def _encode(self, hit: SearchHit) -> StoredFeatures:
         """Return an event's features from its frames, as indexing makes them."""

@@ -37,7 +37,8 @@ class PrepareSettings:
     trained_s: the longest video that it was trained on. facts: whether it is told in words where
     the events that a question names lie in their video. times_in_words: whether that is said of
     all events, because positions do not tell. frame_interval_s: between sampled frames.
-    text_in_prompt: tokens of the events' text in the prompt at most.
+    text_in_prompt: tokens of the events' text in the prompt at most. knows_footage: whether the
+    student was trained on footage.
     """
 
     retrieve: RetrieveConfig
@@ -49,6 +50,7 @@ class PrepareSettings:
     times_in_words: bool = False
     frame_interval_s: float = 1.0
     text_in_prompt: int = 0
+    knows_footage: bool = True
 
     @classmethod
     def of(cls, config: MethodConfig, student: ModelSettings) -> PrepareSettings:
@@ -63,6 +65,7 @@ class PrepareSettings:
             times_in_words=config.student.temporal_positions == "grid",
             frame_interval_s=1.0 / config.video.sample_fps,
             text_in_prompt=config.answer.text_in_prompt,
+            knows_footage=student.footage,
         )
 
 
@@ -87,7 +90,8 @@ class Uncut:
     """A question's events with their features, before any budget: what can be cut to any budget.
 
     features: of `chosen.hits`, in order; events that `capped` left without a group have none.
-    source_tokens: visual tokens of these events without any compression.
+    source_tokens: visual tokens of these events without any compression. warning: why the answer
+    is not to be trusted, where that is known before.
     """
 
     chosen: Chosen
@@ -95,6 +99,7 @@ class Uncut:
     origin: Origin
     source_tokens: int
     timings_s: dict[str, float] = field(default_factory=dict)
+    warning: str | None = None
 
     @property
     def groups(self) -> list[EventFeatures]:

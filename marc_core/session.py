@@ -24,8 +24,8 @@ from marc_core.config import AnswerConfig
 from marc_core.configure import load_config, quoted
 from marc_core.display import Reply, Results
 from marc_core.errors import AnswerError, ConfigError, ModelLoadError
-from marc_core.filenames import file_names
 from marc_core.footage import nothing_said, search_note
+from marc_core.named import named_video
 from marc_core.question import EventFilter, Question, Sampling, SearchQuery, Turn
 from marc_core.recorded.moments import parse_moment
 from marc_core.searching import Searcher, picture_of
@@ -183,23 +183,7 @@ class Session:
 
     def video_id(self, name: str) -> str:
         """Return the id of a video named by id, address, path or file name. Raises AnswerError."""
-        for candidate in (name, os.path.abspath(name)):
-            row = self.store.get_video(candidate)
-            if row is not None:
-                return str(row["video_id"])
-        rows = self.store.videos(columns=["video_id", "uri"]).to_pylist()
-        same = [row for row in rows if name in file_names(row["uri"])]
-        if len(same) == 1:
-            return str(same[0]["video_id"])
-        if same:
-            raise AnswerError(
-                f"The memory has {len(same)} videos called '{name}', such as "
-                f"{same[0]['uri']} and {same[1]['uri']}. Name one by its id or uri."
-            )
-        raise AnswerError(
-            f"The memory has no video '{name}'. `marc videos` lists what it holds; name a video "
-            "by its id or uri."
-        )
+        return str(named_video(self.store, name)["video_id"])
 
     def __enter__(self) -> Session:
         return self

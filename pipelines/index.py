@@ -74,13 +74,15 @@ def index_archive(
     config: IndexConfig,
     progress: Progress = lambda *_: None,
     tell: Callable[[str], object] = lambda _: None,
+    texts_progress: Progress | None = None,
 ) -> IndexReport:
     """Index every video of `config.archive` that the memory does not hold as configured, then make
     the texts of the stages that are on.
 
-    tell: called with a line for people about what is to come. Needs an initialised Ray. Raises
-    SourceError (archive), MemoryStoreError, ModelLoadError; what is wrong with a single video
-    becomes its row instead.
+    tell: called with a line for people about what is to come. texts_progress: called with how far
+    the texts are; without it they count as videos to do, like those to index. Needs an initialised
+    Ray. Raises SourceError (archive), MemoryStoreError, ModelLoadError; what is wrong with a single
+    video becomes its row instead.
     """
     if config.only == "embeddings":
         return redo_embeddings(config, progress)
@@ -104,8 +106,11 @@ def index_archive(
         without_outcome=lambda left: without_features(left, store.video_states(), fingerprints),
     )
     texts_updated = read_texts_again(store, new.found, config)
+    if texts_progress is not None:
+        shared["count"] = Counter(texts_progress, 0)
+        shared["run"] = partial(run, count=shared["count"])
     made, lacking = _make_texts(new.found, tell=tell, **shared)
-    if count.total:
+    if count.total or shared["count"].total:
         store.optimize()
     return make_report(
         store,

@@ -24,7 +24,8 @@ class MarcReply(Reply):
     citations: in the order in which the student saw them. retrieval: bypassed where all events of
     one video fitted. timings: wall-clock seconds by step (embed, retrieve, features, compress,
     first_token, generate, total). weights_version: of the student's weights; 0, or what `marc
-    reload` said.
+    reload` said. warning: why the answer is not to be trusted, in a sentence, where that is known:
+    it is about footage, and the student was not trained on any.
     """
 
     citations: list[Event]
@@ -32,6 +33,7 @@ class MarcReply(Reply):
     retrieval: Literal["retrieved", "bypassed"]
     timings: dict[str, float]
     weights_version: int
+    warning: str | None = None
 
 
 class Usage(Reply):

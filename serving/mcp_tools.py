@@ -103,6 +103,7 @@ def _add_questions(server: MCPServer[Any], api: Api) -> None:
                 "answer": found["choices"][0]["message"]["content"],
                 "citations": [_event(client, e) for e in found["marc"]["citations"]],
                 "tokens": found["marc"]["tokens"],
+                "warning": found["marc"]["warning"],
             }
 
 

@@ -22,7 +22,7 @@ class Prepared:
 
     evidence: `Evidence.to_bytes`. citations: the events, in the order in which they are shown.
     source_tokens, visual_tokens: before and after compression. timings_s: seconds by step.
-    together: questions that were prepared at once.
+    together: questions that were prepared at once. warning: why the answer is not to be trusted.
     """
 
     evidence: bytes
@@ -32,6 +32,7 @@ class Prepared:
     retrieval: Literal["retrieved", "bypassed"]
     timings_s: dict[str, float]
     together: int = 1
+    warning: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -224,6 +224,7 @@ def _prepare(now: _Open, questions: Sequence[Question]) -> list[Prepared]:
             retrieval=found.retrieval,
             timings_s=u.chosen.timings_s | u.timings_s | {"compress": compress_s},
             together=len(questions),
+            warning=u.warning,
         )
         for u, found in zip(uncut, evidence, strict=True)
     ]

@@ -36,6 +36,8 @@ class ModelSettings:
     video (`prompt.event_facts`): of students that were trained so."""
     prose: bool = True
     """Whether it can be asked to read texts and write prose of its own (`marc summarize`)."""
+    footage: bool = True
+    """Whether it was trained on footage; one that was not says nothing about it."""
 
     @property
     def is_small(self) -> bool:
@@ -81,7 +83,7 @@ def _wrong_field(settings: ModelSettings) -> str | None:
             return f"{name} must be one of {', '.join(values)}. Got {value!r}."
     if type(settings.threads) is not int or settings.threads < 0:
         return f"threads must be a whole number, 0 or more. Got {settings.threads!r}."
-    for name in ("event_facts", "prose"):
+    for name in ("event_facts", "prose", "footage"):
         if type(getattr(settings, name)) is not bool:
             return f"{name} must be true or false. Got {getattr(settings, name)!r}."
     longest = settings.max_seconds

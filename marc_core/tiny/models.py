@@ -154,7 +154,12 @@ def build_encoder(tokenizer: Any, size: EncoderSize) -> Any:
 
 
 STUDENT_SETTINGS = ModelSettings(
-    options_prompt="choice", evaluation_prompt="direct", threads=1, max_seconds=54.0, prose=False
+    options_prompt="choice",
+    evaluation_prompt="direct",
+    threads=1,
+    max_seconds=54.0,
+    prose=False,
+    footage=False,
 )
 """How the tiny student wants to be used. It never learned to match words with letters; its videos
 had up to six scenes of up to 9 s."""

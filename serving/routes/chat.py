@@ -199,6 +199,7 @@ class _Answer:
             retrieval=prepared.retrieval,
             timings=steps | {"total": now - self.started},
             weights_version=samples[0].weights_version,
+            warning=prepared.warning,
         )
 
 

@@ -14,11 +14,12 @@ import typer
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.options import quoted, split_arguments
+from jobs.options import config_file, quoted, split_arguments
 from jobs.progress import progress_bar
 from jobs.training.cgrpo_config import CGrpoJobConfig
 from marc_core.config import AnswerConfig, IndexConfig, load_config
 from marc_core.duplicates.config import DedupConfig
+from marc_core.errors import ConfigError
 from marc_core.evaluation.config import EvaluateConfig
 from marc_core.train_set.config import TrainSetConfig
 from serving.config import ServeConfig
@@ -76,6 +77,7 @@ def test_the_setting_in_a_help_is_one_that_the_command_takes(command: tuple[str,
 
 def test_dry_run_prints_a_loadable_configuration(tmp_path: Path) -> None:
     odd = tmp_path / "a, b: [c]"
+    odd.mkdir()
     result = runner.invoke(app, ["index", str(odd), "events.max_event_s=30", "--dry-run"])
     assert result.exit_code == 0
     file = tmp_path / "resolved.yaml"
@@ -85,16 +87,26 @@ def test_dry_run_prints_a_loadable_configuration(tmp_path: Path) -> None:
     assert config.events.max_event_s == 30
 
 
-def test_a_dry_run_says_first_what_would_be_done(tmp_path: Path) -> None:
+def test_a_dry_run_says_last_what_would_be_done(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"1")
+    (tmp_path / "notes.txt").write_bytes(b"1")
     memory = tmp_path / "memory"
     said = runner.invoke(app, ["index", str(tmp_path), "-m", str(memory), "--dry-run"]).stdout
     lines = said.splitlines()
-    assert lines[0] == "# 1 video found; 1 would be indexed."
-    assert lines[1].split() == ["#", "1", "new"]
-    settings = lines.index("# Settings:")
-    assert all(line.startswith("# ") for line in lines[:settings])
-    assert not any(line.startswith("#") for line in lines[settings + 1 :])
+    plan = lines.index("# 1 video found; 1 would be indexed.")
+    assert lines[plan + 1].split() == ["#", "1", "new"]
+    first = next(i for i, line in enumerate(lines) if line.startswith("#"))
+    assert first > 0
+    assert all(line.startswith("# ") for line in lines[first:])
+    command = ["index", str(tmp_path / "notes.txt"), "-m", str(memory), "--dry-run"]
+    assert "notes.txt' does not look like a video" in runner.invoke(app, command).stdout
+
+
+def test_a_shipped_configuration_that_does_not_exist_names_those_that_do() -> None:
+    assert config_file("train_cgrpo").is_file()
+    assert config_file("mine.yaml") == Path("mine.yaml")
+    with pytest.raises(ConfigError, match=r"'nope' does not exist.* train_cgrpo, "):
+        config_file("nope")
 
 
 def test_what_was_done_is_said_when_the_user_stops() -> None:
@@ -120,6 +132,10 @@ def test_split_arguments() -> None:
     ("arguments", "words"),
     [
         (["index"], ["No archive", "marc index"]),
+        (["index", "NOWHERE", "--dry-run"], ["NOWHERE", "does not exist"]),
+        (["serve", "--memory", "NOWHERE", "--dry-run"], ["NOWHERE", "marc index"]),
+        (["train", "train_set=NOWHERE"], ["NOWHERE"]),
+        (["reload", "NOWHERE"], ["NOWHERE", "does not exist"]),
         (["index", "x", "evnts.max_event_s=3"], ["'evnts'", "Keys there: ", "events"]),
         (
             ["index", "x", "events.max=3", "--dry-run"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,8 @@ from jobs import query
 from jobs.cli import app
 from jobs.query import save_thumbnails
 from marc_core.answer import Answerer
+from marc_core.config import MemoryConfig
+from marc_core.memory import MemoryStore
 from marc_core.question import Question
 from tests.encoders import save_encoder
 from tests.marc_core.engines import EchoEngine
@@ -67,6 +70,21 @@ def test_an_answer_shows_names_as_they_are(memory: Path, small_memory: Path) -> 
     output = run("ask", "Which way?", "--video", video, "--memory", str(memory)).output
     assert ODD_NAME in output
     assert "visual tokens instead of" in output
+
+
+def test_an_answer_about_footage_warns_where_the_student_knows_none(
+    memory: Path, tmp_path: Path
+) -> None:
+    asked = ["ask", "Which way?", "-k", "1", "--max-tokens", "2", "--json", "--memory"]
+    assert json.loads(run(*asked, str(memory)).stdout)["warning"] is None
+    film = tmp_path / "film"
+    shutil.copytree(memory, film)
+    store = MemoryStore.open(MemoryConfig(uri=str(film)))
+    store.tables.events.update(where="true", values={"synthetic": False})
+    warning = json.loads(run(*asked, str(film)).stdout)["warning"]
+    assert "the student knows only the synthetic world" in warning
+    asked.remove("--json")
+    assert warning in run(*asked, str(film)).stderr.splitlines()
 
 
 def test_an_answer_that_looks_like_markup_is_shown_as_it_is(

@@ -63,10 +63,10 @@ def holds(store: MemoryStore, data: bytes) -> bool:
 
 def test_delete_purges_where_told_to(memory: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "MIN_KEEP_S", 0.2)
-    counts = json.loads(marc(memory, "delete", "/archive/a.mp4", "--json"))
+    counts = json.loads(marc(memory, "delete", "/archive/a.mp4", "--yes", "--json"))
     assert counts == {"videos": 1, "events": 1, "texts": 0, "features": 0}
     assert holds(memory, b"picture-of-a")
-    assert "deleted 1 events" in marc(memory, "delete", "/archive/b.mp4", "--purge")
+    assert "deleted 1 events" in marc(memory, "delete", "b.mp4", "--purge", "-y")
     assert not holds(memory, b"picture-of-a")
     assert not holds(memory, b"picture-of-b")
 
@@ -82,6 +82,29 @@ def test_optimize_purges_and_removes_orphans(
     assert not holds(memory, b"picture-of-a")
     assert holds(memory, b"picture-of-b")
     assert json.loads(marc(memory, "optimize", "--json"))["orphans"] == {}
+
+
+def test_nothing_is_deleted_unasked(memory: MemoryStore) -> None:
+    assert json.loads(marc(memory, "delete", "a.mp4", "--dry-run", "--json")) == {}
+    result = CliRunner().invoke(app, ["delete", "a.mp4", "--memory", memory.config.uri])
+    assert result.exit_code == 2
+    assert "--yes" in result.stderr
+    assert memory.get_video("a") is not None
+
+
+def test_of_two_videos_of_one_name_none_is_deleted(memory: MemoryStore) -> None:
+    other = video("d", uri="/other/a.mp4", folder="/other", num_events=0)
+    memory.publish(
+        pa.Table.from_pylist([other], schema=schemas.VIDEOS),
+        pa.Table.from_pylist([], schema=schemas.events_schema(4)),
+    )
+    command = ["delete", "a.mp4", "--yes", "--memory", memory.config.uri]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.split())
+    assert "2 videos called 'a.mp4'" in said
+    assert "/archive/a.mp4" in said
+    assert "/other/a.mp4" in said
 
 
 def test_what_cannot_be_deleted_is_told_where_names_are_listed(memory: MemoryStore) -> None:

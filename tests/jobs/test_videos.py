@@ -39,6 +39,9 @@ def test_every_video_is_listed_by_name(memory: Path, monkeypatch: pytest.MonkeyP
     assert "video1.mp4" in result.output
     assert result.output.count(ODD_NAME) == 2  # with their folders: the name alone says not which
     assert "3 videos." in result.stderr
+    assert f"Folders are below {memory.parents[1] / 'archive'}." in result.stderr
+    cells = [[c.strip() for c in line.split("│")] for line in result.output.splitlines()]
+    assert [row[2] for row in cells if row[1:2] == [ODD_NAME]] == ["a", "b"]
 
 
 def test_filters_and_pages_narrow_the_list(memory: Path) -> None:

@@ -104,10 +104,10 @@ def test_lines_say_what_is_and_what_to_do(store: MemoryStore, tmp_path: Path) ->
         "1 still failing since an earlier run, not tried again (retry_failed=true tries)",
         "2 quarantined: stalled or killed the decoder too often (retry_failed=true tries again)",
         "reasons: 1 decoder_crash, 1 source, 1 timeout, 1 unreadable",
+        "which and why: marc status -m runs/m --failures",
         "2 moved, events kept without decoding",
         f"3 {LEFT_OUT} (NAMES): patterns=[...] takes them",
         "1 with warnings: marc status -m runs/m --warnings",
-        "which and why: marc status -m runs/m --failures",
     ]
 
 

@@ -58,6 +58,16 @@ def test_a_stream_says_what_the_whole_answer_says(ai: openai.OpenAI) -> None:
     assert not any("marc" in c.model_extra for c in told[:-1])
 
 
+def test_a_warning_reaches_the_client(
+    ai: openai.OpenAI, retriever: MemoryRetriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask(ai).model_extra["marc"]["warning"] is None
+    monkeypatch.setattr(retriever.preparer, "_warning", lambda _: "not to be trusted")
+    assert ask(ai).model_extra["marc"]["warning"] == "not to be trusted"
+    *_, last = ask(ai, stream=True)
+    assert last.model_extra["marc"]["warning"] == "not to be trusted"
+
+
 def test_samples_with_a_seed_repeat_and_each_ends_once(ai: openai.OpenAI) -> None:
     given = {"n": 3, "temperature": 1.0, "seed": 5, "max_tokens": 6}
     whole = [c.message.content for c in ask(ai, **given).choices]

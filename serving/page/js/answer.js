@@ -57,7 +57,7 @@ export function makeTurn(question) {
 }
 
 function evidence(marc) {
-  return [marc.citations.length ? clips(marc.citations) : h("p", { class: "muted" }, "No event of the archive was used."), facts(marc)];
+  return [...(marc.warning ? [h("p", { class: "notice", role: "note" }, marc.warning)] : []), marc.citations.length ? clips(marc.citations) : h("p", { class: "muted" }, "No event of the archive was used."), facts(marc)];
 }
 
 function clips(citations) {

@@ -21,6 +21,7 @@ def test_the_shipped_student_keeps_its_settings_when_copied(tmp_path):
     assert settings.evaluation_prompt == "direct"
     assert settings.is_small
     assert settings.max_seconds is not None
+    assert not settings.footage
 
 
 def test_a_checkpoint_without_the_file_is_a_general_one(tmp_path):
@@ -37,7 +38,8 @@ def test_settings_are_written_and_read(tmp_path):
 @pytest.mark.parametrize(
     "stored",
     [{"options_prompt": "words"}, {"threads": -1}, {"threads": 1.5}, {"max_seconds": 0},
-     {"max_seconds": "long"}, {"unknown": 1}, ["threads"], {"evaluation_prompt": "auto"}],
+     {"max_seconds": "long"}, {"unknown": 1}, ["threads"], {"evaluation_prompt": "auto"},
+     {"footage": "no"}],
 )  # fmt: skip
 def test_wrong_settings_are_refused(tmp_path, stored):
     (tmp_path / "marc.json").write_text(json.dumps(stored))
