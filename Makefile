@@ -22,7 +22,7 @@ help:  ## list the targets
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "MARC needs Python 3.11 or newer. Name one: make PYTHON=python3.12 ..."; exit 2; }
-	@echo "Installing MARC into $(VENV): some minutes, once." >&2
+	@echo "Installing MARC into $(VENV), once: 1/2 torch, some minutes (200 MB and more) ..." >&2
 	@$(PYTHON) -m venv $(VENV)
 ifneq ($(TORCH_INDEX),)
 	@$(PIP) --retries 0 --timeout 15 install --constraint constraints.txt --no-deps \
@@ -31,6 +31,7 @@ ifneq ($(TORCH_INDEX),)
 	    $(PIP) install --constraint constraints.txt --no-deps torch; } || \
 	  { echo "No torch from pip's own index either. Name one that has it: make TORCH_INDEX=URL ..."; exit 2; }
 endif
+	@echo "2/2 everything else: 5 to 15 minutes on two cores ..." >&2
 	@$(PIP) install --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +63,9 @@ def demo(
     taught = sum(a["teacher"]["correct"] for a in answers)
     out.print(f"[bold]{right} of {len(answers)} answers are right; the teacher's: {taught}.[/bold]")
     out.print("Next:")
+    activate = Path(sys.executable).parent / "activate"
     for line in (
+        *([f"source {activate}"] if shutil.which("marc") is None and activate.exists() else []),
         f'marc search "a red circle" --memory {memory}',
         f'marc ask "Which way does the red circle move?" -o left -o right --memory {memory}',
         f"marc serve --memory {memory}      # the page, at http://127.0.0.1:8000",

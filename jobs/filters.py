@@ -9,7 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-_TIMES = "2026-05-01T08:00+02:00, 2h (ago), and with clock.zone yesterday, 2026-05-01 08:00"
+_TIMES = (
+    "2026-05-01T08:00+02:00, 2h (ago), and with clock.zone=Europe/Berlin yesterday, "
+    "2026-05-01 08:00"
+)
 _OPTIONS: dict[str, tuple[str, Any, str]] = {
     "video": ("--video", list[str], "Only this video (id, address or file name)."),
     "folder": ("--folder", str, "Only videos in or below this folder."),

@@ -14,7 +14,11 @@ from jobs.options import JsonOption
 from jobs.terminal import out, plain, say
 from marc_core.errors import ConfigError
 
-app = typer.Typer(name="keys", help="API keys of `marc serve`.", no_args_is_help=True)
+app = typer.Typer(
+    name="keys",
+    help="API keys of `marc serve`.\n\nExample: marc keys create alice --days 90",
+    no_args_is_help=True,
+)
 
 KeysOption = Annotated[Path, typer.Option("--keys", help="The file of keys.")]
 DEFAULT = Path("runs/keys.json")

@@ -43,7 +43,12 @@ MemoryOption = Annotated[
     ),
 ]
 PresetOption = Annotated[
-    str | None, typer.Option("--preset", "-p", help="Preset: tiny, footage, qwen2.5-vl-3b.")
+    str | None,
+    typer.Option(
+        "--preset",
+        "-p",
+        help="Preset: tiny, qwen2.5-vl-3b, or footage, which searches and has no student.",
+    ),
 ]
 BucketSettings = Annotated[list[str] | None, setting("memory.storage_options.region=eu-west-1")]
 """Settings of a command that opens a memory and needs nothing else of a configuration."""

@@ -35,6 +35,7 @@ from marc_core.display import (
     span,
     video_name,
 )
+from marc_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from marc_core.answer import Answer
@@ -89,6 +90,8 @@ def search(
     """Find the events that fit a description, a picture or another event, best first.
 
     Where words are found in what is said or written, the lines are shown with their own times.
+    The score is the cosine between query and event (1 is equal, 0 unrelated); "by text" was found
+    by its words alone.
 
     Example: marc search "a red circle moves left" --memory runs/memory -k 5
 
@@ -100,6 +103,11 @@ def search(
     if query is not None and "=" in query and (image or like):  # no words, but a setting
         query, overrides = None, [*overrides, query]
     with clear_errors():
+        if [query, image, like].count(None) != 2:
+            raise ConfigError(
+                'A search looks for one of: words (marc search "a red circle"), a picture '
+                "(--image FILE), an event (--like ID)."
+            )
         session = open_session(preset=preset, files=config or (), overrides=overrides)
         hits = session.search(query, image=image, like=like, limit=limit, offset=offset, **where)
         pictures = save_thumbnails(hits, thumbnails, session.archive.thumbnails)

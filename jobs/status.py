@@ -92,9 +92,17 @@ def describe(store: MemoryStore) -> dict[str, Any]:
 
 
 def warned(store: MemoryStore) -> list[dict[str, Any]]:
-    """Return (uri, warnings) of the videos that have some."""
-    rows = store.videos(columns=["uri", "warnings"]).to_pylist()
-    return [row for row in rows if row["warnings"]]
+    """Return (uri, warnings) of the videos that have some, or of which damaged packets were left
+    out."""
+    rows = store.videos(columns=["uri", "warnings", "num_decode_errors"]).to_pylist()
+    found = []
+    for row in rows:
+        errors = row["num_decode_errors"] or 0
+        damage = [f"{counted(errors, 'damaged packet')} could not be decoded and were left out"]
+        warnings = [*(row["warnings"] or ()), *(damage if errors else ())]
+        if warnings:
+            found.append({"uri": row["uri"], "warnings": warnings})
+    return found
 
 
 def gap_counts(store: MemoryStore) -> dict[str, dict[str, float]]:

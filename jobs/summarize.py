@@ -42,7 +42,7 @@ def summarize(
     *,
     where: dict[str, Any],
 ) -> None:
-    """Summarise a video, or part of one, from its captions, speech and writing.
+    """Summarise a video, part of one, or the whole memory, from captions, speech and writing.
 
     Each sentence cites the time that it rests on. Captions come from `marc index ...
     text.captions=on`. The tiny preset's student writes no prose: it gives the notes themselves.
@@ -67,6 +67,9 @@ def summarize(
             video=video,
             **where,
         )
+    if video is None:
+        whole = "all that passes the filter" if any(where.values()) else "the whole memory"
+        say(f"No video is named: this is of {whole}.")
     if as_json:
         print_json(dataclasses.asdict(summary))
     else:

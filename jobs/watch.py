@@ -52,7 +52,9 @@ def watch(
     memory: MemoryOption = None,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", "-p", help="Preset: tiny, qwen2.5-vl-3b.", show_default="tiny"),
+        typer.Option(
+            "--preset", "-p", help="Preset: tiny, footage, qwen2.5-vl-3b.", show_default="tiny"
+        ),
     ] = None,
     config: ConfigOption = None,
     address: Annotated[

@@ -199,15 +199,16 @@ def saving(answer: Answer) -> str:
 
 
 def score_text(item: SearchHit | Citation) -> str:
-    """Return the cosine, or what ranked the event where there is none.
+    """Return the cosine; nothing for an event that nothing ranked, such as a neighbour of one.
 
     A cosine that means nothing is left out where the event's text was found, else it is said.
     """
-    value = item.score if item.cosine is None else item.cosine
+    if item.cosine is None:
+        return ""
     if getattr(item, "encoder_knows", True):
-        return "" if value is None else f"{value:.3f}"
+        return f"{item.cosine:.3f}"
     by_text = getattr(item, "text_score", None) is not None
-    return "by text" if by_text else f"{value:.3f}, means nothing"
+    return "by text" if by_text else f"{item.cosine:.3f}, means nothing"
 
 
 def line_head(hit: SearchHit, line: TextLine) -> str:

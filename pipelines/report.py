@@ -16,6 +16,7 @@ from marc_core.video.listing import Listing
 
 _COLUMNS = [
     "video_id", "status", "error_class", "warnings", "num_events", "duration_s", "num_streams",
+    "num_decode_errors",
 ]  # fmt: skip
 
 
@@ -28,8 +29,8 @@ class IndexReport:
     indexed, failed: tried by this run. already: indexed by an earlier one. still_failing: failed in
     an earlier run and not tried again, because nothing that could help has changed. quarantined:
     left alone after stalling or killing the decoder. failures: reasons of all that are not indexed.
-    warnings: videos that have some. ignored: files that look like videos and fit no pattern.
-    more_streams: files with video streams that were left out.
+    warnings: videos that have some, or lost packets in decoding. ignored: files that look like
+    videos and fit no pattern. more_streams: files with video streams that were left out.
     copied: indexed without decoding, because another file has the same bytes. texts_updated:
     videos whose sidecars, or the settings of whose clocks, changed. texts_made: videos that text
     stages looked at, by kind. features_redone, embeddings_redone: videos with new ones, without a
@@ -114,7 +115,12 @@ def make_report(
         still_failing=ends[schemas.FAILED, False],
         quarantined=ends[schemas.QUARANTINED, True] + ends[schemas.QUARANTINED, False],
         failures=dict(Counter(bad["error_class"].to_pylist())),
-        warnings=_count(pc.greater(pc.list_value_length(rows["warnings"]), 0)),
+        warnings=_count(
+            pc.or_(
+                pc.greater(pc.fill_null(pc.list_value_length(rows["warnings"]), 0), 0),
+                pc.greater(pc.fill_null(rows["num_decode_errors"], 0), 0),
+            )
+        ),
         ignored=listing.ignored if listing else 0,
         ignored_names=tuple(listing.ignored_names) if listing else (),
         more_streams=0 if every_stream else _count(pc.greater(rows["num_streams"], 1)),

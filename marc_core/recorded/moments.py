@@ -19,7 +19,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])(?:\s+ago)?")
 _DAY = re.compile(r"(today|yesterday|\d{4}-\d{2}-\d{2})(?:[ ]+(\d{1,2}:\d{2}(?::\d{2})?))?")
 _EXAMPLES = (
-    "2026-05-01T08:00:00+02:00, 2h (so long ago), yesterday, or, with clock.zone, 2026-05-01 08:00"
+    "2026-05-01T08:00:00+02:00, or 2h (so long ago), or, with clock.zone=Europe/Berlin, "
+    "yesterday or 2026-05-01 08:00"
 )
 
 
@@ -98,6 +99,7 @@ def _no_time(name: str, value: object) -> AnswerError:
 
 def _zoneless(name: str, value: object) -> AnswerError:
     return AnswerError(
-        f"{name} must have an offset from UTC, like 2026-05-01T08:00:00+02:00 or ...Z. Got "
-        f"'{value}': whose clock it is cannot be known. Write it, or set clock.zone=Europe/Berlin."
+        f"{name} must have an offset from UTC, like 2026-05-01T08:00:00+02:00 or ...Z, or "
+        f"be so long ago, like 2h. Got '{value}': whose clock it is cannot be known. Set "
+        "clock.zone=Europe/Berlin for that."
     )

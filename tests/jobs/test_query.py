@@ -184,7 +184,7 @@ def test_where_nothing_is_found_one_sentence_says_why(
     ("arguments", "words"),
     [
         (["search", "x", "--since", "2026-05-01T08:00"], "offset from UTC"),
-        (["search"], "exactly one of text, image and event_id"),
+        (["search"], "--image FILE"),
         (["search", "--image", "nowhere.jpg"], "nowhere.jpg"),
         (["ask", "x", "--video", ODD_NAME], "2 videos called"),
         (["ask", "x", "--video", "none.mp4"], "no video 'none.mp4'"),

@@ -71,6 +71,14 @@ def test_delete_purges_where_told_to(memory: MemoryStore, monkeypatch: pytest.Mo
     assert not holds(memory, b"picture-of-b")
 
 
+def test_damage_that_decoding_went_round_is_a_warning(memory: MemoryStore) -> None:
+    memory.tables.videos.update(where="video_id = 'b'", values={"num_decode_errors": 2})
+    listed = json.loads(marc(memory, "status", "--warnings", "--json"))["videos_with_warnings"]
+    said = {row["uri"]: row["warnings"] for row in listed}
+    assert said["/archive/b.mp4"] == ["2 damaged packets could not be decoded and were left out"]
+    assert said["/archive/a.mp4"] == ["[red]a clock seam[/red]"]
+
+
 def test_optimize_purges_and_removes_orphans(
     memory: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

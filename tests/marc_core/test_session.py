@@ -15,13 +15,18 @@ import pytest
 
 import marc_core
 from marc_core.archive import SearchHit
-from marc_core.display import Reply, Results, clock, escape
+from marc_core.display import Reply, Results, clock, escape, score_text
 from marc_core.errors import AnswerError, MarcError
 from marc_core.session import Session
 from tests.marc_core.memories import CAPTION, ODD_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
-CELLS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "notebook.md").read_text(), re.DOTALL)
+NOTEBOOK = (ROOT / "docs" / "notebook.md").read_text()
+"""About the archive of `make demo`; here another takes its place."""
+CELLS = [
+    cell.replace("runs/demo/memory", "runs/memory").replace("world-0-00007000.mp4", "video1.mp4")
+    for cell in re.findall(r"```python\n(.*?)```", NOTEBOOK, re.DOTALL)
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,13 @@ def test_the_documented_notebook_runs(small_memory: Path, monkeypatch: pytest.Mo
     assert isinstance(tables, list)
     assert len(tables) == 3  # events, hits, reply
     assert all("<table>" in html and "data:image/jpeg;base64," in html for html in tables)
+
+
+def test_a_list_of_events_ranks_nothing_and_shows_no_score(session: Session) -> None:
+    events = session.events("video1.mp4", limit=2)
+    assert [score_text(event) for event in events] == ["", ""]
+    (hit,) = session.search("a red circle", limit=1)
+    assert score_text(hit) == f"{hit.cosine:.3f}"
 
 
 def test_a_list_loads_no_model_a_search_no_student_and_nothing_draws_a_bar(
