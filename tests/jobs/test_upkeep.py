@@ -101,10 +101,10 @@ def test_nothing_is_deleted_unasked(memory: MemoryStore) -> None:
 
 
 def test_of_two_videos_of_one_name_none_is_deleted(memory: MemoryStore) -> None:
-    other = video("d", uri="/other/a.mp4", folder="/other", num_events=0)
+    other = video("d", uri="/other/a.mp4", folder="/other")
     memory.publish(
         pa.Table.from_pylist([other], schema=schemas.VIDEOS),
-        pa.Table.from_pylist([], schema=schemas.events_schema(4)),
+        pa.Table.from_pylist([event("d", b"")], schema=schemas.events_schema(4)),
     )
     command = ["delete", "a.mp4", "--yes", "--memory", memory.config.uri]
     result = CliRunner().invoke(app, command)
