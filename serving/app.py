@@ -225,6 +225,7 @@ def application(config: ServeConfig, make: MakeEngine | None = None) -> serve.Ap
     make: builds the engine; measurements put one of known cost here. Raises MemoryStoreError,
     ConfigError.
     """
+    config.check_retention()
     method = method_of(config)
     again_s = config.limits.retry_after_s
     retriever = _sized(RetrieverReplica, config.retriever, again_s).bind(config, method)

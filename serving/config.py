@@ -231,7 +231,7 @@ class ServeConfig:
     """Where features are missing, decode and encode at query time in the retriever instead of
     answering 409: needs the vision tower's memory there."""
 
-    def __post_init__(self) -> None:
+    def check_retention(self) -> None:
         """Raise ConfigError where something should go and nobody is there to take it away."""
         if self.retention.is_limited and not self.uploads.folder:
             raise ConfigError(

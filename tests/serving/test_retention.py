@@ -20,12 +20,14 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from jobs.cli import app as marc
+from jobs.serve import with_places
 from marc_core import schemas
 from marc_core.config import AnswerConfig, MemoryConfig, load_config
 from marc_core.errors import ConfigError
 from marc_core.memory import MemoryStore
 from marc_core.memory.retention import Kept, to_go
 from serving import indexer as module
+from serving.app import application
 from serving.config import MediaConfig, RetentionConfig, ServeConfig, UploadConfig
 from serving.gateway import Gateway, build_app
 from serving.indexer import Indexer
@@ -166,8 +168,10 @@ def test_uploads_that_were_broken_off_go_and_others_do_not(place: Place) -> None
 
 
 def test_limits_need_somebody_who_keeps_them() -> None:
+    limited = ServeConfig(retention=RetentionConfig(memory_days=1))
     with pytest.raises(ConfigError, match=r"uploads\.folder"):
-        ServeConfig(retention=RetentionConfig(memory_days=1))
+        application(limited)
+    with_places(limited).check_retention()  # `marc serve` names a folder by itself
 
 
 @pytest.mark.slow
