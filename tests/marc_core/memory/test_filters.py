@@ -86,15 +86,17 @@ def random_filter(rng):
     def maybe(value):
         return value if rng.random() < 0.4 else None
 
+    begin, end = sorted(rng.randint(0, 20) for _ in range(2))
+    first_s, last_s = sorted((rng.uniform(-1, 6), float(rng.randint(0, 6))))
     return EventFilter(
         video_ids=maybe(tuple(f"v{rng.randrange(7)}" for _ in range(rng.randint(0, 4)))),
         camera=maybe(rng.choice(CAMERAS[1:])),
         tags=maybe(tuple(rng.sample(TAGS, rng.randint(1, 2)))) or (),
         folder=maybe(rng.choice([*FOLDERS, *WRITTEN, "/a/", "/", "/nowhere"])),
-        recorded_from=maybe(DAY + dt.timedelta(minutes=30 * rng.randint(0, 20))),
-        recorded_to=maybe(moscow(DAY + dt.timedelta(minutes=30 * rng.randint(0, 20)))),
-        start_s=maybe(rng.uniform(-1, 6)),
-        end_s=maybe(float(rng.randint(0, 6))),
+        recorded_from=maybe(DAY + dt.timedelta(minutes=30 * begin)),
+        recorded_to=maybe(moscow(DAY + dt.timedelta(minutes=30 * end))),
+        start_s=maybe(first_s),
+        end_s=maybe(last_s),
     )
 
 
