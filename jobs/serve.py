@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import threading
-from contextlib import ExitStack, redirect_stdout
+import time
+from contextlib import ExitStack, redirect_stdout, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -136,12 +137,30 @@ def _run(config: ServeConfig, method: AnswerConfig, cluster: Cluster, ending: Ex
             if not cluster.answers():
                 raise cluster.ended()
         say("ending: answers what is under way (Ctrl-C again: at once)")
+        until_answered(ray_serve.get_app_handle(NAME), config.gateway.drain_s)
     finally:
         # What Ray says of its own end is nobody's concern.
         ending.enter_context(redirect_stdout(io.StringIO()))
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         if cluster.answers():
             ray_serve.delete(NAME) if shares else ray_serve.shutdown()
+
+
+def until_answered(gateway: Any, seconds: float) -> None:
+    """Return when the gateway is answering nothing any more, or after so many seconds.
+
+    Serve ends its HTTP proxies at once, with what they are sending. A gateway that cannot be asked
+    has ended.
+    """
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    deadline = time.monotonic() + seconds
+    with suppress(RayError, RayServeException, TimeoutError):
+        while time.monotonic() < deadline:
+            if not gateway.under_way.remote().result(timeout_s=5):
+                return
+            time.sleep(0.1)
 
 
 def _shared_serve(host: str, port: int) -> bool:

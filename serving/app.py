@@ -188,6 +188,11 @@ class GatewayReplica:
         check_anonymous(config, _proxy_host())
         self._config, self._options = config, options
         self._retriever, self._student = retriever, student
+        self._metrics: Metrics | None = None
+
+    async def under_way(self) -> int:
+        """Return how many requests this replica is answering."""
+        return 0 if self._metrics is None else self._metrics.now_under_way
 
     def __serve_build_asgi_app__(self) -> Any:
         from serving.gateway import Gateway, build_app
@@ -196,6 +201,7 @@ class GatewayReplica:
 
         several = self._config.gateway.max_replicas > 1
         metrics = Metrics(serve.get_replica_context().replica_id.unique_id if several else "")
+        self._metrics = metrics
         retry_s = self._config.limits.retry_after_s
         gateway = Gateway(
             config=self._config,

@@ -24,6 +24,7 @@ class Metrics:
 
     def __init__(self, replica: str = "") -> None:
         self.replica = replica
+        self.now_under_way = 0
         self.registry = registry = CollectorRegistry()
         self._requests = Counter(
             "marc_requests", "Requests by route, method and status.",
@@ -70,11 +71,13 @@ class Metrics:
     @contextmanager
     def under_way(self) -> Iterator[None]:
         """Count a request as under way."""
-        self._under_way.inc()
+        self.now_under_way += 1
+        self._under_way.set(self.now_under_way)
         try:
             yield
         finally:
-            self._under_way.dec()
+            self.now_under_way -= 1
+            self._under_way.set(self.now_under_way)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request that is over."""

@@ -8,15 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import httpx2
 import pytest
+from ray.exceptions import RayActorError
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.serve import check_port, check_same_place, greeting
+from jobs.serve import check_port, check_same_place, greeting, until_answered
 from marc_core.errors import ClusterError, ConfigError
 from serving.config import ServeConfig, UploadConfig, WeightsConfig, method_of
 from serving.weights import WeightsFile
@@ -69,6 +71,42 @@ def test_a_serve_that_listens_elsewhere_is_named_with_what_to_do() -> None:
     check_same_place("::1", 8000, "::1", 8000)
 
 
+def test_it_ends_when_nothing_is_under_way_or_the_time_is_over() -> None:
+    class Gateway:
+        def __init__(self, *counts: int) -> None:
+            self.counts = list(counts)
+            self.under_way = self
+
+        def remote(self) -> Gateway:
+            return self
+
+        def result(self, timeout_s: float) -> int:
+            if not self.counts:
+                raise RayActorError
+            return self.counts.pop(0)
+
+    answering = Gateway(2, 1, 0, 5)
+    until_answered(answering, 60)
+    assert answering.counts == [5]
+    until_answered(Gateway(1), 60)  # it has died
+    busy = Gateway(*[1] * 99)
+    until_answered(busy, 0.15)
+    assert len(busy.counts) >= 97
+
+
+def read_stream(port: int, lines: list[str], begun: threading.Event) -> None:
+    """Read the answer to a question of many samples, line by line."""
+    messages = [{"role": "user", "content": "What colour is it?"}]
+    more = {"n": 16, "temperature": 1.0, "seed": 1, "stream": True}
+    body = {"model": "marc", "messages": messages} | more
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    with httpx2.stream("POST", url, json=body, timeout=60) as response:
+        for line in response.iter_lines():
+            if line:
+                lines.append(line)
+                begun.set()
+
+
 @pytest.mark.slow
 def test_it_starts_and_ends_without_noise(small_memory: Path, tmp_path: Path) -> None:
     shutil.copytree(small_memory / "runs" / "memory", tmp_path / "memory")
@@ -92,7 +130,13 @@ def test_it_starts_and_ends_without_noise(small_memory: Path, tmp_path: Path) ->
                 assert server.poll() is None
                 time.sleep(0.2)
             assert httpx2.get(f"http://127.0.0.1:{port}/ready", timeout=60).status_code == 200
+            lines, begun = [], threading.Event()
+            reader = threading.Thread(target=read_stream, args=(port, lines, begun))
+            reader.start()
+            assert begun.wait(60)
             os.killpg(server.pid, signal.SIGINT)  # as a terminal does
+            reader.join(60)
+            assert lines[-1] == "data: [DONE]"
             assert server.wait(timeout=90) == 0
         finally:
             if server.poll() is None:
@@ -100,5 +144,5 @@ def test_it_starts_and_ends_without_noise(small_memory: Path, tmp_path: Path) ->
     assert (tmp_path / "out").read_text() == ""
     lines = (tmp_path / "err").read_text().splitlines()
     assert [line.split(":")[0].split()[0] for line in lines] == [
-        "starting", "serving", "page", "API", "agents", "uploads", "Ctrl-C", "ending"
+        "starting", "starting", "serving", "page", "API", "agents", "uploads", "Ctrl-C", "ending"
     ]  # fmt: skip
