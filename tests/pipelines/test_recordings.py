@@ -107,6 +107,7 @@ def job(films, tmp_path):
 
 
 def events_of(store: MemoryStore):
+    store.refresh()
     (video,) = store.videos().to_pylist()
     columns = ["event_id", "part", "start_s", "end_s", "boundary_kind", "video_start_s"]
     return video, store.events_of(video["video_id"], columns=columns).to_pylist()

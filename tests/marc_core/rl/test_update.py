@@ -97,7 +97,7 @@ def test_how_a_batch_is_divided_changes_nothing(name, batch):
     whole = step_of(policy, groups, settings(**LOSSES[name]), reference=reference)
     divided = step_of(policy, groups, settings(**LOSSES[name], micro_tokens=1), reference=reference)
     assert max(g.abs().max() for g in whole[1][0].values()) > 1e-3
-    assert_close(divided[1], whole[1])
+    assert_close(divided[1], whole[1], atol=3e-6)  # sums in another order
     for metric, value in whole[0].items():
         assert divided[0][metric] == pytest.approx(value, rel=1e-4, abs=1e-6), metric
     policy.row_tokens = 1
