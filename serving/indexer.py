@@ -2,19 +2,21 @@
 
     Uploads.next_job --> index_archive (Ray Data: its own actors, its own CPUs) --> the memory
 
-It holds no CPU itself and takes one job at a time, so that answering keeps its share. A job that
-was under way when it died is taken up again, and finds done what its commits hold. Between jobs it
-takes away what has expired (serving.retention).
+It holds no CPU itself and takes one job at a time, so that answering keeps its share; of several
+that share a folder of uploads, one works and the others wait for its end. A job that was under way
+when it died is taken up again, and finds done what its commits hold. Between jobs it takes away
+what has expired (serving.retention).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import fcntl
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from marc_core.config import IndexConfig, MethodConfig
 from marc_core.errors import MarcError
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("marc.serving")
 
+LOCK = "indexer.lock"
+"""Held by the indexer that works on a folder of uploads."""
 LOOK_S = 0.5
 """Between two looks at an empty queue (our choice)."""
 TELL_S = 0.5
@@ -43,7 +47,6 @@ class Indexer:
 
     def __init__(self, config: ServeConfig, method: AnswerConfig) -> None:
         self.config, self.uploads, self.method = config, Uploads(config.uploads), method
-        self.uploads.take_up_again()
         self._purger: Purger | None = None
         self._collect_at = 0.0
         self._closing = threading.Event()
@@ -61,6 +64,28 @@ class Indexer:
         self._thread.join()
 
     def _run(self) -> None:
+        with open(self.uploads.jobs.parent / LOCK, "w") as file:
+            if self._has(file):
+                self.uploads.take_up_again()
+                self._work_on_queue()
+
+    def _has(self, file: IO[str]) -> bool:
+        """Return True once no other indexer works on this queue, False where this one is to end
+        before: two servers may share a folder, and a new replica may start before the old one has
+        ended."""
+        told = False
+        while not self._closing.is_set():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if not told:
+                    log.warning("another indexer works on %s; this one waits", file.name)
+                told = True
+                self._closing.wait(LOOK_S)
+        return False
+
+    def _work_on_queue(self) -> None:
         while not self._closing.is_set():
             job = self.uploads.next_job()
             if job is not None:

@@ -14,6 +14,7 @@ from serving.schemas import Deleted, Job, JobPage
 from serving.uploads import Uploads
 
 router = APIRouter(prefix="/v1")
+_deleting: set[asyncio.Task[Deleted]] = set()
 _FILE = {"type": "string", "format": "binary", "minLength": 1}
 _BODY = {
     "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _FILE}}}
@@ -74,8 +75,15 @@ async def delete(
     row = await gateway.soon(gateway.retriever.source(video_id, caller.bound))
     if row is None:
         raise not_found("video", video_id)
+    deleting = asyncio.create_task(_delete(gateway, video_id, row["uri"]))
+    _deleting.add(deleting)
+    deleting.add_done_callback(_deleting.discard)
+    return await asyncio.shield(deleting)  # to its end, also where the client leaves
+
+
+async def _delete(gateway: Gateway, video_id: str, uri: str) -> Deleted:
     counts = await gateway.retriever.delete(video_id)
     gateway.media.forget(video_id)
     uploads = gateway.uploads
-    gone = uploads is not None and await asyncio.to_thread(uploads.delete_file, row["uri"])
+    gone = uploads is not None and await asyncio.to_thread(uploads.delete_file, uri)
     return Deleted(video_id=video_id, rows=counts, file_deleted=gone)

@@ -217,6 +217,38 @@ def test_the_indexer_collects_between_jobs(place: Place, monkeypatch: pytest.Mon
     assert len(purged) == 1
 
 
+def test_of_two_indexers_of_one_folder_the_second_waits(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, uploads, config = place
+    done: list[tuple[Any, str]] = []
+
+    def work(self: Indexer, job: dict[str, Any]) -> None:
+        self.uploads.update(job["job_id"], status="done")
+        done.append((self, job["job_id"]))
+
+    monkeypatch.setattr(Indexer, "_work", work)
+    method = load_config(AnswerConfig, preset="tiny", overrides=[f"memory.uri={config.memory}"])
+
+    def until(condition: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    with logged() as lines:
+        first = Indexer(config, method)
+        until(lambda: done)
+        uploads.update("3" * 32, status="running")
+        second = Indexer(config, method)
+        until(lambda: any("another indexer" in line["message"] for line in lines()))
+        assert uploads.job("3" * 32).status == "running"
+        first.close()
+        until(lambda: (second, "3" * 32) in done)
+        second.close()
+    assert {worker for worker, _ in done[:-1]} == {first}
+
+
 def test_gateways_drop_copies_that_are_old_or_of_no_video(
     serve_config: ServeConfig, retriever: MemoryRetriever, student: EngineStudent, tmp_path: Path,
     clip_writer: Callable[..., Path],
