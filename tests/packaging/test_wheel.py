@@ -37,6 +37,8 @@ def test_one_version(installed: Installed, wheel: Path) -> None:
 def test_every_preset_resolves_as_in_the_checkout(
     installed: Installed, preset: str, tmp_path: Path
 ) -> None:
+    (installed.home / "videos").mkdir(exist_ok=True)
+    (installed.home / "videos" / "a.mp4").touch()
     printed = installed.marc("index", "videos", "--preset", preset, "--dry-run").stdout
     (tmp_path / "resolved.yaml").write_text(printed)
     resolved = load_config(IndexConfig, files=[tmp_path / "resolved.yaml"])
