@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from marc_core.choosing import POOL, Selection, chronological, select
 from marc_core.errors import AnswerError, NothingFoundError
+from marc_core.models.prompt import question_text
 from marc_core.option_choice import Unnamed, narrow
 from marc_core.prepared import Chosen, timed
 from marc_core.question import SearchQuery
@@ -52,8 +53,7 @@ class Chooser:
         ]
 
     def _check(self, question: Question) -> None:
-        if not question.text.strip():
-            raise AnswerError("A question must not be empty. Got only white space.")
+        question_text(question.text, question.options)  # refuses what no prompt can be made of
         most = self.settings.retrieve.max_k
         if question.k is not None and not 1 <= question.k <= most:
             raise AnswerError(

@@ -113,9 +113,7 @@ def _seconds(seconds: float) -> str:
 def choices_of(options: Sequence[str]) -> list[str]:
     """Return the options without their letters: "B. blue" -> "blue"."""
     texts = (text.strip() for text in options)
-    return [
-        re.sub(_lettered(re.escape(chr(ord("A") + i))), "", text) for i, text in enumerate(texts)
-    ]
+    return [re.sub(_lettered(chr(ord("A") + i)), "", text) for i, text in enumerate(texts)]
 
 
 def chat_text(
