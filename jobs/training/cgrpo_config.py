@@ -168,9 +168,5 @@ class CGrpoJobConfig(CGrpoConfig, MethodConfig):
 
 
 def _placed(model: StudentConfig, pool: PoolConfig) -> StudentConfig:
-    """Return the model with the device and precision that an actor of this pool has."""
-    device = "cuda" if pool.gpus else "cpu"
-    dtype = model.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if pool.gpus else "float32"
-    return dataclasses.replace(model, device=device, dtype=dtype)
+    """Return the model with the device that an actor of this pool has."""
+    return dataclasses.replace(model, device="cuda" if pool.gpus else "cpu")

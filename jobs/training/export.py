@@ -11,16 +11,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from jobs.training.learner import load_trained
 from jobs.training.lora import merge
 from jobs.training.run_log import curve
 from marc_core.models.checkpoints import local_directory
 from marc_core.models.loading import load_model
-from marc_core.models.weights import stored_tensors
+from marc_core.models.weights import stored_dtype
 
 if TYPE_CHECKING:
+    import torch
+
     from jobs.training.cgrpo_config import CGrpoJobConfig
 
 CARD = "README.md"
@@ -58,15 +58,15 @@ def export_student(
 ) -> Path:
     """Write the student with a checkpoint's weights; return its directory."""
     start = local_directory("student", config.student.model, config.student.revision)
-    plain = dataclasses.replace(config.learner_model, dtype="float32", device="cpu")
-    model, _, _ = load_model(plain)
+    on_cpu = dataclasses.replace(config.student, device="cpu")
+    model, _, _ = load_model(on_cpu, dtype=stored_dtype(start))
     if config.learner.lora_rank:
         merge(model, weights, config.learner)
     else:
         load_trained(model, weights)
     fresh = directory.with_name(directory.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
-    model.to(_stored_dtype(start)).save_pretrained(fresh)
+    model.save_pretrained(fresh)
     for file in start.iterdir():  # tokenizer, pixels, marc.json: all that is no weight
         kept = file.suffix in (".json", ".jinja", ".txt", ".model") and "index" not in file.name
         if kept and not (fresh / file.name).exists():
@@ -97,12 +97,3 @@ def model_card(config: CGrpoJobConfig, num_questions: int) -> str:
 
 def _at(points: list[dict[str, Any]], place: int, name: str) -> str:
     return f"{points[place][name]:.3f}" if points and name in points[place] else "-"
-
-
-def _stored_dtype(directory: Path) -> torch.dtype:
-    """Return the precision of most of the checkpoint's tensors."""
-    names = [str(t.dtype) for t in stored_tensors(directory)]
-    common = max(set(names), key=names.count).removeprefix("torch.").lower()
-    short = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
-    found: torch.dtype = getattr(torch, short.get(common, common))
-    return found

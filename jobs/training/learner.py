@@ -23,6 +23,7 @@ from marc_core.errors import TrainingError
 from marc_core.models.loading import load_model
 from marc_core.models.policy import Policy, freeze_vision
 from marc_core.models.student_files import StudentFiles
+from marc_core.models.vision_tower import dtype_of
 from marc_core.rl.guard import Guard
 from marc_core.rl.update import Scorer, make_optimizer, train_step
 from marc_core.training.peers import Peers, ProcessPeers
@@ -65,6 +66,7 @@ class Learner:
     def __init__(self, config: CGrpoJobConfig, session: Any, line: Line) -> None:
         self.config, self.session, self.line = config, session, line
         files = StudentFiles(config.learner_model)
+        self.directory = files.directory
         if session.device.type == "cpu":
             torch.set_num_threads(files.settings.threads or max(1, int(config.learner.cpus)))
         torch.manual_seed(config.seed)
@@ -139,7 +141,7 @@ class Learner:
         first = self.session.rank == 0
         if not (first or self.config.learner.sharded):
             return []
-        dtype = getattr(torch, self.config.rollout_model.dtype)
+        dtype = dtype_of(self.config.rollout_model, self.directory)
         found = packed(self.policy.model, dtype, keep=first)
         return [self.line.put(found)] if first else []
 

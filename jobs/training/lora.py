@@ -68,7 +68,8 @@ def merge(model: Any, tensors: Mapping[str, torch.Tensor], config: LearnerConfig
             base, _, end = name.partition(".lora_A.")
             if end:
                 b = tensors[name.replace(".lora_A.", ".lora_B.")]
-                own[f"{base}.weight"] += scale * (b.float() @ a.float()).to(own[f"{base}.weight"])
+                weight = own[f"{base}.weight"]  # rounded once, where it is stored in bfloat16
+                weight.copy_(weight.float() + scale * (b.float() @ a.float()))
 
 
 class WithoutAdapter:

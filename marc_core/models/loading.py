@@ -16,16 +16,20 @@ from marc_core.models.preprocess import pixel_settings
 from marc_core.models.vision_tower import device_of, dtype_of, load_model_config
 
 
-def load_model(config: StudentConfig) -> tuple[Any, torch.device, torch.dtype]:
+def load_model(
+    config: StudentConfig, *, dtype: torch.dtype | None = None
+) -> tuple[Any, torch.device, torch.dtype]:
     """Return (the whole model in eval mode, its device, its precision).
 
+    dtype: in place of the configured precision. In the stored one (`weights.stored_dtype`), weights
+    on a CPU are the files' own pages: processes share them, and only what is used is read.
     Raises ModelLoadError when the directory or hub id cannot be loaded, or is of another family.
     """
     from transformers import AutoModelForImageTextToText
 
     directory = local_directory("student", config.model, config.revision)
     load_model_config(directory, config.model)  # refuses other families before weights are read
-    device, dtype = device_of(config), dtype_of(config, directory)
+    device, dtype = device_of(config), dtype or dtype_of(config, directory)
     try:
         with without_bar():
             model: Any = AutoModelForImageTextToText.from_pretrained(

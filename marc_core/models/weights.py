@@ -102,6 +102,15 @@ def is_large(directory: Path) -> bool:
     return sum(t.num_parameters for t in stored_tensors(directory)) > LARGE_PARAMETERS
 
 
+def stored_dtype(directory: Path) -> torch.dtype:
+    """Return the precision in which most of the checkpoint's numbers are stored."""
+    counted: dict[torch.dtype, int] = {}
+    for tensor in stored_tensors(directory):
+        dtype = _torch_dtype(tensor)
+        counted[dtype] = counted.get(dtype, 0) + tensor.num_parameters
+    return max(counted, key=lambda dtype: counted[dtype])
+
+
 def read_tensor(tensor: StoredTensor) -> torch.Tensor:
     """Return a stored tensor on the CPU in the precision in which it is stored.
 

@@ -19,9 +19,11 @@ from jobs.training.run_report import render_run
 from jobs.training.teacher_cache import FLUSH, TeacherCache, key_of
 from jobs.training.train_rows import TrainRows
 from jobs.training.weights import packed, unpacked
-from marc_core.config import StudentConfig, load_config
+from marc_core.config import PRESETS_DIR, StudentConfig, load_config
 from marc_core.errors import ConfigError, TrainingError
 from marc_core.evidence import Evidence
+from marc_core.models import weights
+from marc_core.models.vision_tower import dtype_of
 from tests.jobs.training.plain_sets import completion, sample, write_plain_set
 
 
@@ -199,9 +201,19 @@ def test_a_run_asks_for_every_actor_and_worker():
         "rollout": [{"CPU": 0.5}],
         "learner": [{"CPU": 1.0, "GPU": 1.0}] * 2,
     }
-    assert config.rollout_model.dtype == "float32"
-    assert config.teacher_reader.dtype == "bfloat16"
-    assert config.teacher_reader.device == "cuda"
+    assert (config.rollout_model.device, config.teacher_reader.device) == ("cpu", "cuda")
+
+
+def test_pools_compute_large_checkpoints_in_bfloat16_on_a_cpu(monkeypatch):
+    """A 3B student in float32 takes 15 GB an actor."""
+    config = load_config(CGrpoJobConfig, preset="tiny", overrides=["student.device=cpu"])
+    directory = PRESETS_DIR / "tiny" / "student"
+    assert dtype_of(config.rollout_model, directory) == torch.float32
+    monkeypatch.setattr(weights, "LARGE_PARAMETERS", 1000)
+    assert dtype_of(config.rollout_model, directory) == torch.bfloat16
+    assert dtype_of(config.teacher_reader, directory) == torch.bfloat16
+    own = load_config(CGrpoJobConfig, preset="tiny", overrides=["student.dtype=float32"])
+    assert dtype_of(own.rollout_model, directory) == torch.float32
 
 
 def test_a_set_of_another_tower_and_one_without_teacher_are_refused(tmp_path):

@@ -116,4 +116,10 @@ def test_lora_trains_sends_and_saves_thin_matrices_alone(tmp_path, train_set):
     assert before.keys() == after.keys()
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     assert changed
+    assert {after[name].dtype for name in after} == {torch.bfloat16}, "the precision of the start"
+    layer = "language_model.layers.0.mlp.up_proj"
+    a, b = (weights[f"model.{layer}.lora_{x}.marc.weight"].float() for x in "AB")
+    (name,) = (n for n in after if n.endswith(f"{layer}.weight"[15:]) and "visual" not in n)
+    exact = before[name].float() + config.learner.lora_alpha / 4 * (b @ a)
+    assert torch.equal(after[name], exact.bfloat16()), "rounded once"
     assert all("proj" in name and "visual" not in name for name in changed)

@@ -7,11 +7,13 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from marc_core.config import StudentConfig
 from marc_core.errors import ModelLoadError
 from marc_core.models.loading import load_model, student_fingerprint
 from marc_core.models.student_files import StudentFiles
+from marc_core.models.weights import stored_dtype
 
 
 def config_for(directory, **settings):
@@ -35,6 +37,20 @@ def test_the_fingerprint_follows_weights_and_pixels_only(checkpoint):
         next(model.parameters()).add_(1e-3)
     model.save_pretrained(directory)
     assert student_fingerprint(config_for(directory)) != base
+
+
+def test_stored_precision_is_that_of_most_numbers(checkpoint):
+    """And a model loaded in it leaves the files' pages where they are."""
+    directory = checkpoint("qwen2_5_vl", copy=True)
+    (file,) = directory.glob("*.safetensors")
+    tensors = load_file(file)
+    mixed = {n: t if t.ndim == 1 else t.bfloat16() for n, t in tensors.items()}
+    assert sum(t.ndim == 1 for t in tensors.values()) > len(tensors) / 3
+    save_file(mixed, file, metadata={"format": "pt"})
+    assert stored_dtype(directory) == torch.bfloat16
+    model, _, dtype = load_model(config_for(directory), dtype=stored_dtype(directory))
+    assert dtype == torch.bfloat16
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 
 
 def test_chat_template_json_is_found(checkpoint):
