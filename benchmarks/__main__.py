@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 HELPERS = {"__init__", "__main__", "clips", "curves", "joined", "odd_files", "processes"}
 # int8_ranges measures constants, from real clips
 HELPERS |= {"rl_cells", "world_memory", "int8_ranges", "odd_media", "sound_media"}
-HELPERS |= {"questions", "serve_empty", "serve_users", "timed_engine"}
+HELPERS |= {"questions", "serve_empty", "serve_users", "timed_engine", "true_steps", "true_work"}
 
 
 def main() -> None:

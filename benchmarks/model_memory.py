@@ -47,15 +47,18 @@ VISION = {
 }  # fmt: skip
 
 
-def write_checkpoint(directory: Path) -> int:
-    """Write the checkpoint without ever holding more than a shard; return its parameters."""
+def write_checkpoint(directory: Path, *, layers: int = TEXT["num_hidden_layers"]) -> int:
+    """Write the checkpoint without ever holding more than a shard; return its parameters.
+
+    layers: of the language model.
+    """
     from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
 
     tiny = PRESETS_DIR / "tiny" / "student"
     ids = json.loads((tiny / "config.json").read_text())
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
     config = Qwen2_5_VLConfig(
-        text_config=TEXT,
+        text_config=TEXT | {"num_hidden_layers": layers},
         vision_config=VISION,
         tie_word_embeddings=True,
         dtype="bfloat16",

@@ -108,6 +108,11 @@ def private_mib(pid: int | str) -> float:
     return _kib_field(f"/proc/{pid}/status", "RssAnon:") / 1024
 
 
+def resident_mib(pid: int | str) -> float:
+    """Return the resident memory of a process (VmRSS), pages of files included, in MiB."""
+    return _kib_field(f"/proc/{pid}/status", "VmRSS:") / 1024
+
+
 def _kib_field(path: str, name: str) -> int:
     try:
         lines = Path(path).read_text().splitlines()

@@ -78,11 +78,18 @@ class LocalSession:
         """Append one JSON line to curves.jsonl."""
         append_curve(self.output, stage, step, metrics)
 
-    def save(self, stage: int, step: int, weights: Weights, optimizer: dict[str, Any]) -> None:
+    def save(
+        self,
+        stage: int,
+        step: int,
+        weights: Weights,
+        optimizer: dict[str, Any],
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
         """Replace the folder's checkpoint in one step."""
         fresh, old = self.output / "checkpoint.new", self.output / "checkpoint"
         shutil.rmtree(fresh, ignore_errors=True)
-        write_checkpoint(fresh, stage, step, weights, optimizer)
+        write_checkpoint(fresh, stage, step, weights, optimizer, extra)
         if old.exists():
             shutil.rmtree(self.output / "checkpoint.old", ignore_errors=True)
             os.replace(old, self.output / "checkpoint.old")

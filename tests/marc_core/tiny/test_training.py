@@ -60,6 +60,13 @@ class _Interrupted(Exception):
     pass
 
 
+def test_a_checkpoint_keeps_what_else_a_run_must_know(tmp_path):
+    session = LocalSession(tmp_path, CPU)
+    session.save(0, 3, {"w": torch.ones(2)}, {}, {"position": 7})
+    restored = session.restore()
+    assert (restored.step, restored.extra) == (3, {"position": 7})
+
+
 class _DiesAfter(LocalSession):
     """Raises once a given checkpoint is safely written."""
 
