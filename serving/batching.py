@@ -51,16 +51,14 @@ class Batcher(Generic[Asked, Given]):
 
     def _next(self) -> list[tuple[Asked, asyncio.Future[Given]]]:
         with self._changed:
-            while True:
-                while self._waiting and self._waiting[0][1].cancelled():
-                    self._waiting.popleft()
-                if self._closing or self._waiting:
-                    break
+            while not self._closing:
+                here = [one for one in self._waiting if not one[1].cancelled()]
+                if here:
+                    self._waiting = deque(here[self._most :])
+                    return here[: self._most]
+                self._waiting.clear()
                 self._changed.wait()
-            if self._closing:
-                return []
-            count = min(self._most, len(self._waiting))
-            return [self._waiting.popleft() for _ in range(count)]
+            return []
 
     def _answer(self, batch: list[tuple[Asked, asyncio.Future[Given]]]) -> None:
         try:

@@ -70,11 +70,12 @@ class Media:
                 raise ApiError(503, "overloaded", message, retry_after_s=2)
             task = asyncio.create_task(self._make(source))
             self._under_way[source.video_id] = task
-            task.add_done_callback(lambda _: self._under_way.pop(source.video_id, None))
+            task.add_done_callback(lambda _: self._ended(source.video_id, task))
         return await asyncio.shield(task)
 
     def forget(self, video_id: str) -> None:
-        """Delete the copy of a video."""
+        """Delete the copy of a video, and one that is being made when it is made."""
+        self._under_way.pop(video_id, None)
         self._types.pop(video_id, None)
         self._cached(video_id).unlink(missing_ok=True)
 
@@ -95,6 +96,10 @@ class Media:
         """Delete a cache of the process's own."""
         if self._own is not None:
             shutil.rmtree(self._own, ignore_errors=True)
+
+    def _ended(self, video_id: str, task: asyncio.Task[Playable]) -> None:
+        if self._under_way.get(video_id) is task:
+            del self._under_way[video_id]
 
     def _cached(self, video_id: str) -> Path:
         return self.folder / f"{video_id}.video"
@@ -121,6 +126,8 @@ class Media:
             with contextlib.ExitStack() as stack:
                 path = await asyncio.to_thread(self._fetch, stack, source)
                 answer = await self._convert(path, part, source.stream)
+                if self._under_way.get(source.video_id) is not asyncio.current_task():
+                    raise ApiError(404, "media_not_found", "The video was deleted meanwhile.")
                 copy = self._cached(source.video_id)
                 if answer["made"]:
                     os.replace(part, copy)

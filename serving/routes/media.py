@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+
 from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
@@ -34,8 +37,13 @@ async def media(
     if row is None:
         raise not_found("video", video_id)
     found = await gateway.media.playable(row)
+    try:
+        state = await asyncio.to_thread(os.stat, found.path)
+    except FileNotFoundError:  # deleted a moment ago
+        raise ApiError(404, "media_not_found", "The video's file is gone.") from None
     response = _VideoFile(
         found.path,
+        stat_result=state,
         media_type=found.type,
         headers={"Cache-Control": "private, max-age=3600", "Accept-Ranges": "bytes"},
     )

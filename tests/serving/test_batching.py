@@ -56,21 +56,23 @@ def test_a_wrong_item_fails_alone() -> None:
         raise wrong  # type: ignore[misc]
 
 
-def test_who_has_left_is_left_out() -> None:
+@pytest.mark.parametrize("leaving", [0, 1, 2])
+def test_who_has_left_is_left_out_wherever_it_waits(leaving: int) -> None:
     work = Doubling()
-    batcher = Batcher(work, most=8)
+    batcher = Batcher(work, most=2)
 
-    async def leave() -> int:
+    async def leave() -> list[int]:
         first = asyncio.create_task(batcher.submit(1))
         await asyncio.sleep(0.05)
-        gone = asyncio.create_task(batcher.submit(2))
+        waiting = [asyncio.create_task(batcher.submit(item)) for item in (2, 3, 4)]
         await asyncio.sleep(0.02)
+        gone = waiting.pop(leaving)
         gone.cancel()
         await asyncio.wait({gone})
         work.gate.set()
-        await first
-        return await batcher.submit(3)
+        return await asyncio.gather(first, *waiting)
 
-    assert asyncio.run(leave()) == 6
+    stay = [item for item in (2, 3, 4) if item != leaving + 2]
+    assert asyncio.run(leave()) == [2, *(2 * item for item in stay)]
     batcher.close()
-    assert work.batches == [[1], [3]]
+    assert work.batches == [[1], stay]

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from marc_core.video.source import local_source
@@ -90,6 +91,26 @@ def test_requests_for_one_video_share_its_copy_and_others_wait(
     assert (refused.status, refused.retry_after_s) == (503, 2)
 
 
+def test_a_copy_that_is_made_while_its_video_is_deleted_is_not_kept(
+    media: Media, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.mkv", "libx264")
+    row = row_of(path)
+
+    async def run() -> Any:
+        making = asyncio.create_task(media.playable(row))
+        while not media._under_way:
+            await asyncio.sleep(0.01)
+        media.forget(row["video_id"])
+        return (await asyncio.gather(making, return_exceptions=True))[0]
+
+    refused = asyncio.run(run())
+    assert isinstance(refused, ApiError)
+    assert (refused.status, refused.code) == (404, "media_not_found")
+    assert list(media.folder.iterdir()) == []
+    assert Path(asyncio.run(media.playable(row)).path).exists()  # one that is there again is played
+
+
 def test_what_was_played_longest_ago_goes_first(tmp_path: Path) -> None:
     media = Media(MediaConfig(cache_folder=str(tmp_path / "cache"), cache_bytes=1), {})
     found = [
@@ -111,6 +132,19 @@ def test_a_file_that_is_gone_changed_or_no_video(media: Media, tmp_path: Path) -
     path.unlink()
     with pytest.raises(ApiError, match="no longer exists"):
         asyncio.run(media.playable(row))
+
+
+def test_a_file_that_goes_just_before_it_is_sent_is_a_404(
+    app: FastAPI, client: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def gone(row: dict[str, Any]) -> Playable:
+        return Playable(str(tmp_path / f"{row['video_id']}.mp4"), "video/mp4")
+
+    monkeypatch.setattr(app.state.gateway.media, "playable", gone)
+    video = client.get("/v1/videos").json()["data"][0]
+    for headers in ({}, {"Range": "bytes=0-9"}):
+        found = client.get(video["media_url"], headers=headers)
+        assert (found.status_code, found.json()["error"]["code"]) == (404, "media_not_found")
 
 
 def test_parts_of_a_video(client: TestClient) -> None:
