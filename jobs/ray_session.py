@@ -137,11 +137,34 @@ def _join(address: str) -> None:
     if address != "auto":
         _check_reachable(address, nowhere)
     say(f"joining the Ray cluster at {address}")
+    use_token()
     try:
         with _without_ray_lines(), _deadline(JOIN_S):
             ray.init(address=address, logging_level=logging.WARNING)
     except (ConnectionError, TimeoutError, RuntimeError) as error:
-        raise ClusterError(nowhere) from error
+        if address == "auto":
+            raise ClusterError(nowhere) from error
+        raise ClusterError(
+            f"What answers at '{address}' could not be joined: {' '.join(str(error).split())} If "
+            "it asks for a token, export RAY_AUTH_TOKEN or put the cluster's token into "
+            "~/.ray/auth_token; `--address local` starts a Ray on this machine."
+        ) from error
+
+
+def use_token() -> None:
+    """Let Ray's clients send the token that this user has, unless RAY_AUTH_MODE says otherwise.
+
+    Ray 2.60 gives new clusters token authentication, but sends none to an address that is named.
+    """
+    from ray._private.authentication import authentication_token_setup as ray_tokens
+
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # what Ray says of it is meant for whoever starts a cluster
+    try:
+        ray_tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    finally:
+        logger.setLevel(level)
 
 
 def _check_reachable(address: str, nowhere: str) -> None:
@@ -183,7 +206,9 @@ def _join_or_start(address: str, min_cpus: int) -> None:
         "logging_level": logging.ERROR,
         "runtime_env": _worker_environment(),
     }
-    if address == "local" and min_cpus > (os.cpu_count() or 1):
+    if address != "local":
+        use_token()
+    elif min_cpus > (os.cpu_count() or 1):
         options["num_cpus"] = min_cpus
     try:
         ray.init(address=address, **options)

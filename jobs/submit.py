@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 import time
 import tomllib
@@ -15,6 +14,7 @@ import typer
 import marc_core
 from jobs.common import clear_errors, console, print_json
 from jobs.options import JsonOption
+from jobs.ray_session import use_token
 from jobs.terminal import say
 from marc_core.errors import ConfigError, MarcError
 
@@ -135,7 +135,7 @@ def submit_when_ready(client: Any, *, wait_s: float = AGENT_WAIT_S, **job: Any) 
 
 
 def _client(address: str):
-    _use_token()
+    use_token()
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
@@ -151,16 +151,6 @@ def _client(address: str):
             f"No Ray head answers at '{address}'. Start one with `ray start --head`, or name "
             "its dashboard with --address."
         ) from error
-
-
-def _use_token() -> None:
-    """Let Ray's client send the token that this user has.
-
-    Ray 2.60 gives new clusters token authentication, but its job client sends none unless told.
-    """
-    has_token = "RAY_AUTH_TOKEN" in os.environ or (Path.home() / ".ray" / "auth_token").is_file()
-    if has_token:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 async def _follow(client, job_id: str) -> str:

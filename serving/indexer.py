@@ -16,6 +16,7 @@ import fcntl
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from marc_core.config import IndexConfig, MethodConfig
@@ -39,6 +40,8 @@ LOOK_S = 0.5
 """Between two looks at an empty queue (our choice)."""
 TELL_S = 0.5
 """Between two reports of a job's progress (our choice)."""
+UNWRITTEN_S = 5.0
+"""Between two attempts where the queue cannot be written (our choice)."""
 MOST_IDS = 100
 
 
@@ -66,7 +69,6 @@ class Indexer:
     def _run(self) -> None:
         with open(self.uploads.jobs.parent / LOCK, "w") as file:
             if self._has(file):
-                self.uploads.take_up_again()
                 self._work_on_queue()
 
     def _has(self, file: IO[str]) -> bool:
@@ -86,6 +88,16 @@ class Indexer:
         return False
 
     def _work_on_queue(self) -> None:
+        """Work until it is to end; where the folder cannot be written, begin anew after a while."""
+        while not self._closing.is_set():
+            try:
+                self.uploads.take_up_again()
+                self._take_jobs()
+            except OSError as error:  # such as a full disk: the jobs wait
+                log.error("the queue cannot be written: %s", error)
+                self._closing.wait(UNWRITTEN_S)
+
+    def _take_jobs(self) -> None:
         while not self._closing.is_set():
             job = self.uploads.next_job()
             if job is not None:
@@ -154,7 +166,8 @@ class Indexer:
             if time.monotonic() >= told_at + TELL_S:
                 told_at = time.monotonic()
                 progress = {"done": done, "failed": failed, "total": total}
-                self.uploads.update(job["job_id"], progress=progress)
+                with suppress(OSError):  # a full disk: the job goes on, its end is what counts
+                    self.uploads.update(job["job_id"], progress=progress)
 
         report = index_archive(index_config(self.method, job["uri"]), tell)
         failed = report.failed + report.still_failing + report.quarantined

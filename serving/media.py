@@ -32,6 +32,7 @@ from serving.ports import Row
 CHILD_BYTES = 4 * 1024**3
 """Address space of a conversion (our choice, as for decoding)."""
 _KEPT_VERDICTS = 10_000
+_UNPLAYABLE = "Browsers cannot play this video, and no copy could be made:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,11 @@ class Media:
             with contextlib.ExitStack() as stack:
                 path = await asyncio.to_thread(self._fetch, stack, source)
                 answer = await self._convert(path, part, source.stream)
-                if self._under_way.get(source.video_id) is not asyncio.current_task():
+                forgotten = self._under_way.get(source.video_id) is not asyncio.current_task()
+                if forgotten or not os.path.exists(path):
                     raise ApiError(404, "media_not_found", "The video was deleted meanwhile.")
+                if "error" in answer:
+                    raise ApiError(415, "unsupported_type", f"{_UNPLAYABLE} {answer['error']}")
                 copy = self._cached(source.video_id)
                 if answer["made"]:
                     os.replace(part, copy)
@@ -167,15 +171,7 @@ class Media:
             if child.returncode is None:
                 child.kill()
                 await child.wait()
-        answer: dict[str, Any] = (
-            json.loads(said) if said else {"error": "it took too long, or died"}
-        )
-        if "error" in answer:
-            message = (
-                f"Browsers cannot play this video, and no copy could be made: {answer['error']}"
-            )
-            raise ApiError(415, "unsupported_type", message)
-        return answer
+        return dict(json.loads(said) if said else {"error": "it took too long, or died"})
 
     def _trim(self, newest: Path) -> None:
         """Delete what was played longest ago until the cache fits; never what was just made."""

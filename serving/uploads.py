@@ -36,7 +36,7 @@ _WRITE_BYTES = 1 << 20
 """Gathered before it is written (our choice)."""
 _KEPT_JOBS = 1000
 """Finished jobs that are remembered (our choice)."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 ENDED = ("done", "failed")
 
 
@@ -56,7 +56,7 @@ class Uploads:
         return "://" not in uri and is_below(canonical(uri), canonical(str(self.files)))
 
     def delete_file(self, uri: str) -> bool:
-        """Delete an upload's file; return whether there was one of ours."""
+        """Delete an upload's file; return whether there was one of ours and it is gone."""
         path, files = os.path.realpath(canonical(uri)), os.path.realpath(self.files)
         job_id, _, name = path.removeprefix(f"{files}/").partition("/")
         if not (
@@ -65,7 +65,7 @@ class Uploads:
             return False
         found = os.path.exists(path)
         shutil.rmtree(self.files / job_id, ignore_errors=True)
-        return found
+        return found and not os.path.exists(path)
 
     async def receive(
         self, name: str, said_bytes: int | None, body: AsyncIterator[bytes], stall_s: float
@@ -81,26 +81,22 @@ class Uploads:
         job_id = uuid.uuid4().hex
         folder = self.files / job_id
         try:
-            await asyncio.to_thread(folder.mkdir)
-            part = folder / f".{job_id}{PART}"
-            with open(part, "xb") as file:
-                await self._write(file, said_bytes or 0, body, stall_s)
-            os.rename(part, folder / name)
-            return await asyncio.to_thread(self._queue, job_id, "upload", name, folder / name)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            message = f"The upload could not be kept: {error.strerror}."
-            raise ApiError(507, "storage_full", message) from error
+            with _kept():
+                await asyncio.to_thread(folder.mkdir)
+                part = folder / f".{job_id}{PART}"
+                with open(part, "xb") as file:
+                    await self._write(file, said_bytes or 0, body, stall_s)
+                os.rename(part, folder / name)
+                return await asyncio.to_thread(self._queue, job_id, "upload", name, folder / name)
         finally:
             if not (self.jobs / f"{job_id}.json").exists():
                 shutil.rmtree(folder, ignore_errors=True)
 
     def register(self, uri: str) -> Job:
-        """Queue an address below a root. Raises a 403 for any other."""
+        """Queue an address below a root. Raises a 403 for any other, a 507 of a full disk."""
         address = self._allowed(uri)
         name = address.rstrip("/").rpartition("/")[2] or address
-        with self.room.alone():
+        with _kept(), self.room.alone():
             self._check_waiting(self.room.under_way())
             return self._queue(uuid.uuid4().hex, "register", name, address)
 
@@ -206,11 +202,15 @@ class Uploads:
 
     def _put(self, job: dict[str, Any]) -> None:
         handle, part = tempfile.mkstemp(dir=self.jobs, suffix=".part")
-        with os.fdopen(handle, "w") as file:
-            json.dump(job, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, self.jobs / f"{job['job_id']}.json")
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump(job, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, self.jobs / f"{job['job_id']}.json")
+        except OSError:
+            os.unlink(part)
+            raise
 
     def _read(self, job_id: str) -> dict[str, Any]:
         if _JOB.fullmatch(job_id):
@@ -225,6 +225,18 @@ class Uploads:
             with contextlib.suppress(FileNotFoundError):
                 found.append(json.loads(path.read_text()))
         return sorted(found, key=lambda job: (job["created_at"], job["job_id"]))
+
+
+@contextlib.contextmanager
+def _kept() -> Iterator[None]:
+    """Raise a 507 where what this block writes cannot be kept."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        message = f"It could not be kept: {error.strerror}. Whoever runs this server can mend it."
+        raise ApiError(507, "storage_full", message) from error
 
 
 async def _in_time(

@@ -97,6 +97,11 @@ def check_checkpoint(path: str, student: StudentConfig, *, whole: bool) -> None:
     from marc_core.models.student_files import StudentFiles
     from marc_core.models.weight_update import check_weights
 
+    if Path(path, "adapter_config.json").is_file():
+        raise ModelLoadError(
+            f"'{path}' is a LoRA adapter. Merge it into its student first (peft: "
+            "merge_and_unload, then save_pretrained), and name the merged checkpoint."
+        )
     files = StudentFiles(student)
     tied = bool(getattr(files.model_config, "tie_word_embeddings", False))
     check_weights(Path(path), directory=files.directory, tied=tied, whole=whole)

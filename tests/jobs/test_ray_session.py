@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +139,62 @@ def test_rays_notes_are_dropped_and_all_else_stays(capfd: pytest.CaptureFixture[
         sys.stderr.write("a warning\n")
     seen = capfd.readouterr().err.splitlines()
     assert sorted(seen) == [fault.decode().strip(), "a warning"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:6379", "auto", None])
+def test_whoever_joins_sends_the_users_token(
+    address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("jobs.ray_session._running", lambda: "127.0.0.1:6379")
+    monkeypatch.setattr("jobs.ray_session._check_reachable", lambda *_: None)
+    monkeypatch.setattr("jobs.ray_session.use_token", lambda: done.append("token"))
+    monkeypatch.setattr("ray.init", lambda **_: done.append("joined"))
+    with ray_session(address):
+        assert done == ["token", "joined"]
+
+
+@pytest.mark.slow
+def test_a_cluster_that_asks_for_a_token_is_joined_with_the_users(tmp_path: Path) -> None:
+    """As Ray 2.60 starts one where a token is known: its own client would send none."""
+    (tmp_path / ".ray").mkdir()
+    token = tmp_path / ".ray" / "auth_token"
+    token.write_text("a" * 32)
+    address = f"127.0.0.1:{free_port()}"
+    hidden = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ADDRESS")
+    env = {n: v for n, v in os.environ.items() if n not in hidden} | {"HOME": str(tmp_path)}
+    code = f"from jobs.ray_session import ray_session\nwith ray_session({address!r}): print('in')"
+    start = [
+        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=1",
+        f"--port={address.split(':')[1]}", "--include-dashboard=false", "--disable-usage-stats",
+    ]  # fmt: skip
+
+    def joined() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=180)
+
+    with open(tmp_path / "head.txt", "w") as said:
+        head = subprocess.Popen(start, env=env, stdout=said, stderr=said)
+    try:
+        until_listening(address)
+        assert joined().stdout == "in\n"
+        token.write_text("b" * 32)
+        refused = joined()
+        assert refused.stdout == ""
+        assert "RAY_AUTH_TOKEN" in refused.stderr
+    finally:
+        head.terminate()
+        head.wait(60)
+
+
+def until_listening(address: str) -> None:
+    host, _, port = address.partition(":")
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, "the head has not started"
+            time.sleep(0.2)

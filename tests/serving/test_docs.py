@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from fastapi import FastAPI
 
-from serving.config import load_serve_config
+from serving.config import ServeConfig, load_serve_config
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "serving.md").read_text()
@@ -42,3 +42,14 @@ def test_the_manifest_of_kuberay_fits_the_builder() -> None:
     manifest = yaml.safe_load(block)
     (application,) = yaml.safe_load(manifest["spec"]["serveConfigV2"])["applications"]
     assert load_serve_config(application["args"]).student.num_gpus == 1
+
+
+def test_the_table_of_deployments_shows_the_defaults() -> None:
+    config = ServeConfig()
+    for name in ("gateway", "retriever", "student"):
+        own = getattr(config, name)
+        (row,) = re.findall(rf"^\| {name} \| ([\d.]+) \| ([\d,]+).*? \| (\d[\d,]*) \| (\d+) \|$",
+                            TEXT, re.MULTILINE)  # fmt: skip
+        told = [float(cell.replace(",", "")) for cell in row]
+        assert told == [own.num_cpus, own.max_ongoing, own.max_queued, own.max_replicas], name
+    assert f"{config.uploads.max_waiting} jobs |" in TEXT

@@ -48,6 +48,8 @@ def other(config: StudentConfig, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def damaged(folder: Path, other: Path, how: str) -> Path:
     """A checkpoint that must be refused."""
     shutil.copytree(other, folder)
+    if how == "an adapter":
+        (folder / "adapter_config.json").write_text("{}")
     file = next(folder.glob("*.safetensors"))
     if how == "cut off":
         file.write_bytes(file.read_bytes()[:-5000])
@@ -127,7 +129,7 @@ def test_answers_under_way_end_on_the_old_weights_and_none_fails(
         "not finite",
         *(
             pytest.param(how, marks=pytest.mark.slow)
-            for how in ("cut off", "another shape", "a tensor misses")
+            for how in ("cut off", "another shape", "a tensor misses", "an adapter")
         ),
     ],
 )

@@ -6,7 +6,8 @@ import asyncio
 import dataclasses
 import errno
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from marc_core.config import AnswerConfig, IndexConfig, load_config
 from marc_core.question import EventFilter
 from serving.config import LimitConfig, ServeConfig, UploadConfig
 from serving.errors import ApiError
-from serving.indexer import index_config
+from serving.indexer import Indexer, index_config
 from serving.keys import KeyFile, new_key
 from serving.retriever import MemoryRetriever
 from serving.student import EngineStudent
 from serving.uploads import Uploads, file_name
-from tests.serving.conftest import BASE, make_app
+from tests.serving.conftest import BASE, logged, make_app
 
 CLIP = b"not decoded here" * 100
 
@@ -193,6 +194,39 @@ def test_a_full_disk_is_said(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) 
         asyncio.run(receive())
     assert (caught.value.status, caught.value.code) == (507, "storage_full")
     assert list(uploads.files.iterdir()) == []
+    with pytest.raises(ApiError, match="No space left"):
+        uploads.register("s3://bucket/cams/1")
+    assert list(uploads.jobs.iterdir()) == []
+
+
+def test_jobs_wait_where_the_disk_is_full_and_go_on_when_it_is_not(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, full = uploads.register("s3://bucket/cams/1"), [True]
+
+    def fsync(_: int) -> None:
+        if full[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("serving.uploads.os.fsync", fsync)
+    monkeypatch.setattr("serving.indexer.UNWRITTEN_S", 0.02)
+    monkeypatch.setattr(Indexer, "_index", lambda *_: {"status": "done"})
+    monkeypatch.setattr(Indexer, "_collect", lambda _: None)
+    with logged() as lines:
+        worker = Indexer(ServeConfig(uploads=uploads.config), AnswerConfig())
+        until(lambda: sum("cannot be written" in line["message"] for line in lines()) >= 2)
+        worker.health()
+        assert [path.suffix for path in uploads.jobs.iterdir()] == [".json"]
+        full[0] = False
+        until(lambda: uploads.job(job.job_id).status == "done")
+    worker.close()
+
+
+def until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_uploads_under_way_wait_for_the_indexer_too(uploads: Uploads) -> None:
