@@ -140,7 +140,11 @@ def _join(address: str) -> None:
     use_token()
     try:
         with _without_ray_lines(), _deadline(JOIN_S):
-            ray.init(address=address, logging_level=logging.WARNING)
+            ray.init(
+                address=address,
+                logging_level=logging.WARNING,
+                log_to_driver=_shows_worker_logs(),
+            )
     except (ConnectionError, TimeoutError, RuntimeError) as error:
         if address == "auto":
             raise ClusterError(nowhere) from error
@@ -149,6 +153,11 @@ def _join(address: str) -> None:
             "it asks for a token, export RAY_AUTH_TOKEN or put the cluster's token into "
             "~/.ray/auth_token; `--address local` starts a Ray on this machine."
         ) from error
+
+
+def _shows_worker_logs() -> bool:
+    """Return whether what workers log is shown here, too; Ray keeps it in its session's logs."""
+    return bool(os.environ.get("MARC_WORKER_LOGS"))
 
 
 def use_token() -> None:
@@ -202,7 +211,7 @@ def _join_or_start(address: str, min_cpus: int) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {
         "include_dashboard": False,
-        "log_to_driver": bool(os.environ.get("MARC_WORKER_LOGS")),
+        "log_to_driver": _shows_worker_logs(),
         "logging_level": logging.ERROR,
         "runtime_env": _worker_environment(),
     }

@@ -92,15 +92,28 @@ def serve(
 
 
 def with_places(config: ServeConfig) -> ServeConfig:
-    """Return the configuration with a folder of uploads and a file of weights, as absolute paths:
-    replicas have other working directories."""
-    uploads = os.path.abspath(config.uploads.folder or UPLOADS)
-    weights = os.path.abspath(config.weights.file or WEIGHTS)
+    """Return the configuration with a folder of uploads and a file of weights, and all paths
+    absolute: the replicas of a Ray that somebody else has started have other working directories.
+    """
+    uploads, media = config.uploads, config.media
     return replace(
         config,
-        uploads=replace(config.uploads, folder=uploads),
-        weights=replace(config.weights, file=weights),
+        memory=_absolute(config.memory),
+        keys=_absolute(config.keys),
+        files=tuple(map(_absolute, config.files)),
+        uploads=replace(
+            uploads,
+            folder=_absolute(uploads.folder or UPLOADS),
+            roots=tuple(map(_absolute, uploads.roots)),
+        ),
+        media=replace(media, cache_folder=_absolute(media.cache_folder)),
+        weights=replace(config.weights, file=_absolute(config.weights.file or WEIGHTS)),
     )
+
+
+def _absolute(path: str) -> str:
+    """Return a path from the root; a bucket's address, and an empty one, as they are."""
+    return os.path.abspath(path) if path and "://" not in path else path
 
 
 def _run(config: ServeConfig, method: AnswerConfig, cluster: Cluster, ending: ExitStack) -> None:

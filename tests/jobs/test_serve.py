@@ -18,9 +18,9 @@ from ray.exceptions import RayActorError
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.serve import check_port, check_same_place, greeting, until_answered
+from jobs.serve import check_port, check_same_place, greeting, until_answered, with_places
 from marc_core.errors import ClusterError, ConfigError
-from serving.config import ServeConfig, UploadConfig, WeightsConfig, method_of
+from serving.config import MediaConfig, ServeConfig, UploadConfig, WeightsConfig, method_of
 from serving.weights import WeightsFile
 from tests.conftest import ROOT
 
@@ -46,6 +46,28 @@ def test_a_server_says_where_it_is_and_what_it_serves(small_memory: Path, tmp_pa
     assert said.endswith("Ctrl-C ends it.")
     WeightsFile(config.weights.file, method.student).want("/checkpoints/7")
     assert "weights /checkpoints/7" in "\n".join(greeting(config, method))
+
+
+def test_every_place_is_named_from_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replicas of a Ray that somebody else has started work in other directories."""
+    monkeypatch.chdir(tmp_path)
+    config = with_places(
+        ServeConfig(
+            memory="runs/memory", keys="keys.json", files=("a.yaml",),
+            uploads=UploadConfig(roots=("in", "s3://bucket/in")),
+            media=MediaConfig(cache_folder="cache"),
+        )
+    )  # fmt: skip
+    found = [
+        config.memory, config.keys, *config.files, config.uploads.folder, config.uploads.roots[0],
+        config.media.cache_folder, config.weights.file,
+    ]  # fmt: skip
+    assert all(path.startswith(f"{tmp_path}/") for path in found), found
+    assert config.uploads.roots[1] == "s3://bucket/in"
+    plain = with_places(ServeConfig(memory="s3://bucket/memory"))
+    assert (plain.memory, plain.keys, plain.media.cache_folder) == ("s3://bucket/memory", "", "")
 
 
 def test_a_port_that_is_taken_is_said_before_anything_starts(small_memory: Path) -> None:
