@@ -178,12 +178,14 @@ def until_answered(gateway: Any, seconds: float) -> None:
 
 def _shared_serve(host: str, port: int) -> bool:
     """Return whether Serve runs on the joined Ray already. Raises ClusterError where it listens
-    elsewhere than at `host` and `port`: a Ray has one Serve."""
+    elsewhere than at `host` and `port`: a Ray has one Serve; and where MARC runs there already."""
+    from ray import serve as ray_serve
     from ray.serve.context import _get_global_client
 
     running = _get_global_client(raise_if_no_controller_running=False)
     if running is not None:
         check_same_place(running.http_config.host, running.http_config.port, host, port)
+        check_nobody_serves(list(ray_serve.status().applications), host, port)
     return running is not None
 
 
@@ -195,6 +197,16 @@ def check_same_place(its_host: str, its_port: int, host: str, port: int) -> None
             f"has one Serve, so {host}:{port} would be ignored. Start a Ray for this server "
             f"(--address local), share that place (--host {its_host} --port {its_port}), or end "
             "that Serve (`serve shutdown`)."
+        )
+
+
+def check_nobody_serves(applications: list[str], host: str, port: int) -> None:
+    """Raise ClusterError where another `marc serve` would be replaced, and its end be this one's."""
+    if NAME in applications:
+        raise ClusterError(
+            f"On the joined Ray, MARC serves already at {host}:{port}. Start a Ray for this server "
+            "(--address local), or end that one: Ctrl-C where it runs, or `serve shutdown` where "
+            "nobody is left to end it."
         )
 
 

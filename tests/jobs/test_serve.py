@@ -18,7 +18,14 @@ from ray.exceptions import RayActorError
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.serve import check_port, check_same_place, greeting, until_answered, with_places
+from jobs.serve import (
+    check_nobody_serves,
+    check_port,
+    check_same_place,
+    greeting,
+    until_answered,
+    with_places,
+)
 from marc_core.errors import ClusterError, ConfigError
 from serving.config import MediaConfig, ServeConfig, UploadConfig, WeightsConfig, method_of
 from serving.weights import WeightsFile
@@ -91,6 +98,13 @@ def test_a_serve_that_listens_elsewhere_is_named_with_what_to_do() -> None:
     assert "--address local" in str(caught.value)
     assert "--port 8000" in str(caught.value)
     check_same_place("::1", 8000, "::1", 8000)
+
+
+def test_a_server_that_runs_on_the_joined_ray_is_not_replaced() -> None:
+    with pytest.raises(ClusterError, match="serves already at 127.0.0.1:8000") as caught:
+        check_nobody_serves(["other", "marc"], "127.0.0.1", 8000)
+    assert "serve shutdown" in str(caught.value)
+    check_nobody_serves(["other"], "127.0.0.1", 8000)
 
 
 def test_it_ends_when_nothing_is_under_way_or_the_time_is_over() -> None:
