@@ -201,7 +201,7 @@ def check_same_place(its_host: str, its_port: int, host: str, port: int) -> None
 
 
 def check_nobody_serves(applications: list[str], host: str, port: int) -> None:
-    """Raise ClusterError where another `marc serve` would be replaced, and its end be this one's."""
+    """Raise ClusterError where another `marc serve` would be replaced and end with this one."""
     if NAME in applications:
         raise ClusterError(
             f"On the joined Ray, MARC serves already at {host}:{port}. Start a Ray for this server "

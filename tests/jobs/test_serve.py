@@ -101,7 +101,7 @@ def test_a_serve_that_listens_elsewhere_is_named_with_what_to_do() -> None:
 
 
 def test_a_server_that_runs_on_the_joined_ray_is_not_replaced() -> None:
-    with pytest.raises(ClusterError, match="serves already at 127.0.0.1:8000") as caught:
+    with pytest.raises(ClusterError, match=r"serves already at 127\.0\.0\.1:8000") as caught:
         check_nobody_serves(["other", "marc"], "127.0.0.1", 8000)
     assert "serve shutdown" in str(caught.value)
     check_nobody_serves(["other"], "127.0.0.1", 8000)
