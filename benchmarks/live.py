@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -102,6 +103,7 @@ class Processes(threading.Thread):
         self.root, self.stop = root, threading.Event()
         self.samples: list[tuple[float, dict[str, float]]] = []
         self.cpu_s: dict[int, float] = {}
+        self.load: list[float] = []
 
     def run(self) -> None:
         """Look until told to stop."""
@@ -113,6 +115,7 @@ class Processes(threading.Thread):
                 found[role] = found.get(role, 0.0) + private_mib(pid)
                 found["all"] += pss_bytes(pid) / 2**20
                 self.cpu_s[pid] = max(cpu_s(pid), self.cpu_s.get(pid, 0.0))
+            self.load.append(os.getloadavg()[0])
             self.samples.append((time.monotonic() - started, found))
 
     def by_minute(self) -> dict[str, list[int]]:
@@ -196,6 +199,7 @@ def figures(
     missing = [m for m in middles if not any(a <= m < b for a, b in spans)]
     return {
         "hardware": hardware(),
+        "load": spread(processes.load),
         "seconds": round(took_s, 1),
         "events": len(delays),
         "segments": len(videos),
@@ -220,9 +224,9 @@ def figures(
     }  # fmt: skip
 
 
-def spread(delays: list[float]) -> dict[str, float]:
-    """Return median, 95th percentile and most of delays, seconds."""
-    p50, p95, most = (round(float(np.percentile(delays, q)), 2) for q in (50, 95, 100))
+def spread(values: list[float]) -> dict[str, float]:
+    """Return median, 95th percentile and most."""
+    p50, p95, most = (round(float(np.percentile(values, q)), 2) for q in (50, 95, 100))
     return {"p50": p50, "p95": p95, "max": most}
 
 

@@ -84,14 +84,14 @@ def watch(
     """
     with clear_errors(lambda: "What is recorded and not indexed is taken up by the next start."):
         resolved = resolve(arguments or [], memory, preset, config or [])
+        for name, source in resolved.watch.sources.items():
+            checked(name, source, resolved.watch.allow)
         if dry_run:
             sys.stdout.write(config_to_yaml(_shown(resolved)))
             sys.stdout.write("".join(f"# {line}\n" for line in needs_lines(resolved)))
             return
         if not resolved.watch.sources:
             raise ConfigError("No source given. Name a camera: marc watch rtsp://camera/stream")
-        for name, source in resolved.watch.sources.items():
-            checked(name, source, resolved.watch.allow)
         on_ray = bool(address or os.environ.get("RAY_ADDRESS"))
         with ray_session(address) if on_ray else nullcontext():
             report = _run(resolved, on_ray, seconds)

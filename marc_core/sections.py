@@ -45,7 +45,8 @@ class VideoConfig:
     """Videos that show more than this are refused as over_limit; neither gaps in the clock count
     nor what the container promises (our choice)."""
     stall_timeout_s: float = number(30.0, above=0)
-    """No frame for this long: the decoder is killed (our choice)."""
+    """No frame for this long: the decoder is killed (our choice). What it waits for a core does not
+    count."""
     deadline_per_video_s: float = number(4 * 3600.0, above=0)
     """Hard limit on the decoding of one video (our choice)."""
     child_memory_bytes: int = number(4 * 1024**3, least=0)

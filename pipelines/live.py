@@ -43,13 +43,13 @@ from marc_core.video.source import local_source
 from marc_core.video_rows import TRANSIENT_KINDS
 from pipelines.live_parts import LongRecordings
 from pipelines.live_state import Hooks, Searchable, SourceState, Waiting
-from pipelines.live_text_makers import LocalTextMaker, RayTextMakers, TextMakers
+from pipelines.live_text_makers import CACHE_BYTES, LocalTextMaker, RayTextMakers, TextMakers
 from pipelines.live_texts import FollowingTexts
 from pipelines.live_workers import Job, LocalWorkers, RayWorkers, Workers
 from pipelines.running import without_credentials
 from pipelines.stages import from_ipc
 from pipelines.texts import StagesOn
-from pipelines.writing import WRITER_CACHE_BYTES, Writer
+from pipelines.writing import Writer
 
 TICK_S = 0.2
 """Between two looks at everything (our choice)."""
@@ -382,7 +382,7 @@ def _open(config: WatchJobConfig) -> tuple[MemoryStore, Fingerprints, int]:
     tower = vision_fingerprint(config.student) if config.memory.store_features else None
     store = MemoryStore.open(
         config.memory, embedding_dim=encoder.dim, encoder_fingerprint=encoder.fingerprint,
-        create=True, cache_bytes=WRITER_CACHE_BYTES,
+        create=True, cache_bytes=CACHE_BYTES,
     )  # fmt: skip
     store.complete_switch()
     plain = replace(config, watch=replace(config.watch, sources={}))  # addresses may hold passwords

@@ -26,10 +26,14 @@ import pyarrow as pa
 from marc_core.config import IndexConfig
 from marc_core.video.process import child_environment
 from pipelines.texts import TEXT_WORK, TextsStage
+from pipelines.writing import WRITER_ENV
 
 COMMAND = (sys.executable, "-P", "-m", "pipelines.live_text_makers")
 NICENESS = 10
 """Of those who make texts (our choice): where a core has both to do, events get nine tenths."""
+CACHE_BYTES = 8 << 20
+"""Of each of LanceDB's caches in a process that lives for months (our choice): commits leave them
+full, whatever the limit, so the limit is what `marc watch` grows by (docs/footage.md)."""
 _STALL_S = 600.0
 """A video's texts may take so long, and twenty times as long as the video (our choice): what takes
 longer hangs. An overloaded core hears a second in 3 s."""
@@ -69,7 +73,7 @@ class LiveTexts:
 
     def __init__(self, config: IndexConfig) -> None:
         os.nice(NICENESS)
-        self._stage = TextsStage(config)
+        self._stage = TextsStage(config, cache_bytes=CACHE_BYTES)
 
     def make(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the INDEXED row of a row of TEXT_WORK; a failure is a row, too."""
@@ -150,7 +154,8 @@ class LocalTextMaker:
         if self._process is None:
             self._process = subprocess.Popen(
                 COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                env=child_environment(), start_new_session=True,  # Ctrl-C is for the parent
+                env=child_environment() | WRITER_ENV,
+                start_new_session=True,  # Ctrl-C is for the parent
             )  # fmt: skip
             self._send(self._config)
         self._send(row)

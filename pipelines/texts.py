@@ -209,12 +209,13 @@ def texts_chain(
 class TextsStage:
     """Holds the open memory, for events and their times, and the text stages."""
 
-    def __init__(self, config: IndexConfig) -> None:
+    def __init__(self, config: IndexConfig, *, cache_bytes: int = 64 << 20) -> None:
+        """cache_bytes: of each of LanceDB's caches."""
         import torch
 
         torch.set_num_threads(1)
         self.config = config
-        self.store = MemoryStore.open(config.memory, cache_bytes=64 * 1024**2)
+        self.store = MemoryStore.open(config.memory, cache_bytes=cache_bytes)
         self.stages: dict[TextKind, TextStage] = {}
 
     def __call__(self, parcels: pa.Table) -> Iterator[pa.Table]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from marc_core.errors import ConfigError, SourceError
 from marc_core.live.config import SourceConfig
@@ -22,6 +22,8 @@ _LISTENING = ("udp", "rtp", "srt", "tcp")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[./~]")
 """How an address begins that is given a name."""
+_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+"""An address in the text of an error."""
 
 
 def source_tags(tags: Sequence[str]) -> list[str]:
@@ -50,7 +52,7 @@ def split_name(argument: str, settings: Iterable[str]) -> tuple[str | None, str]
 
 def id_of(address: str) -> str:
     """Return an id for an address that was not given one: host and path, without credentials."""
-    parts = urlsplit(address)
+    parts = _split(address)
     text = f"{parts.hostname or ''}{parts.path}" if parts.scheme else os.path.abspath(address)
     stem = os.path.splitext(text)[0]
     return re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")[-64:].strip("-") or "source"
@@ -60,7 +62,7 @@ def kind_of(source: SourceConfig) -> Literal["hls", "stream", "folder"]:
     """Return how a source is read."""
     if source.kind != "auto":
         return source.kind
-    parts = urlsplit(source.address)
+    parts = _split(source.address)
     if "://" not in source.address or parts.scheme in STORES:
         return "folder"
     return "hls" if parts.path.lower().endswith((".m3u8", ".m3u")) else "stream"
@@ -86,7 +88,7 @@ def _check_id(source_id: str) -> None:
 def check_allowed(address: str, allow: Iterable[str]) -> None:
     """Raise SourceError unless scheme and host of an address fit a pattern of `watch.allow`, and it
     names a host."""
-    parts = urlsplit(address)
+    parts = _split(address)
     place = f"{parts.scheme}://{parts.hostname or ''}".lower()
     if not any(fnmatchcase(place, pattern.lower()) for pattern in allow):
         raise SourceError(
@@ -95,6 +97,20 @@ def check_allowed(address: str, allow: Iterable[str]) -> None:
         )
     if not (parts.hostname or parts.scheme in _LISTENING):
         raise SourceError(f"An address must name a host. Got '{shown(address)}'.")
+
+
+def _split(address: str) -> SplitResult:
+    """Return the parts of an address. Raises ConfigError for what is none, without repeating it:
+    where its password ends nobody can say."""
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018 - raises where it is no number
+    except ValueError:
+        raise ConfigError(
+            "An address cannot be read. It is written scheme://user:password@host:port/path, with "
+            "%40 for @ and %2F for / in a password."
+        ) from None
+    return parts
 
 
 def shown(address: str) -> str:
@@ -107,9 +123,18 @@ def shown(address: str) -> str:
 
 
 def without_secrets(text: str, address: str) -> str:
-    """Return a text, such as an error's, in which the address is `shown`."""
-    text = text.replace(address, shown(address))
+    """Return the first line of a text, such as an error's, in which the source's address and all
+    others (pieces of a playlist have tokens of their own) are `shown`."""
+    first = (text.replace(address, shown(address)).splitlines() or [""])[0]
+    text = _IN_TEXT.sub(_shown_in_text, first)
     secrets = urlsplit(address)
     for secret in (secrets.password, secrets.query):
         text = text.replace(secret, "***") if secret else text
     return text
+
+
+def _shown_in_text(found: re.Match[str]) -> str:
+    try:
+        return shown(found[0])
+    except ValueError:  # it only looks like an address
+        return "***"

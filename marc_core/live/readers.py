@@ -6,9 +6,12 @@ about the next connection.
 
 from __future__ import annotations
 
+import errno
+import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 from marc_core.live.addresses import without_secrets
 from marc_core.live.config import SourceConfig, WatchConfig
@@ -70,7 +73,7 @@ class StreamReader:
                     wall_s = wall_clock_of(packet)
                     recording.put(packet, wall_s=wall_s, clock=RTCP)
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise SourceDown(without_secrets(_reason(error), address)) from error
+            raise SourceDown(without_secrets(_reason(error, address), address)) from error
         raise SourceDown("the connection ended")
 
     def _options(self) -> dict[str, str]:
@@ -93,6 +96,16 @@ def wall_clock_of(packet: Packet[Any]) -> float | None:
     return wall_s if wall_s > _FIRST_YEAR_S else None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, address: str) -> str:
     text = getattr(error, "strerror", None) or str(error)
+    if getattr(error, "errno", None) == errno.EIO and not _is_known(urlsplit(address).hostname):
+        text = "the host's name is not known"  # FFmpeg says no more than that it cannot read
     return f"{type(error).__name__}: {text}"
+
+
+def _is_known(host: str | None) -> bool:
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return False
+    return True

@@ -9,7 +9,6 @@ memory back after each utterance. An utterance that kills the child twice is giv
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -91,6 +90,5 @@ class Moonshine:
             self.close()
             self._child = Child(self._command)
         child = self._child
-        child.deadline_s = time.monotonic() + _STALL_S
         child.send_message("recognize", {}, {"samples": sound})
         return wire.receive(lambda view: child.read_into(view, _STALL_S))

@@ -83,21 +83,24 @@ class Child:
             wire.send(self._process.stdin.fileno(), kind, fields, arrays)
 
     def read_into(self, view: memoryview, stall_s: float) -> None:
-        """Fill `view`. Raises TimeoutError (no byte for `stall_s`, or deadline), EOFError."""
-        until_s = min(time.monotonic() + stall_s, self.deadline_s)
+        """Fill `view`. Raises TimeoutError (no byte for `stall_s`, or deadline), EOFError.
+
+        Time in which the child waited for a core is no stall: a busy machine is late, not broken.
+        """
+        stall = _Stall(self.pid, stall_s)
         while view:
             try:
                 count = os.readv(self._fd, [view])
             except BlockingIOError:
-                self._wait(until_s)
+                self._wait(stall)
                 continue
             if count == 0:
                 raise EOFError
             view = view[count:]
-            until_s = min(time.monotonic() + stall_s, self.deadline_s)
+            stall = _Stall(self.pid, stall_s)
 
-    def _wait(self, until_s: float) -> None:
-        left_s = until_s - time.monotonic()
+    def _wait(self, stall: _Stall) -> None:
+        left_s = min(stall.left_s(), self.deadline_s - time.monotonic())
         if left_s <= 0:
             raise TimeoutError
         for fd, _ in self._poll.poll(left_s * 1000):
@@ -135,6 +138,35 @@ class Child:
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
         os.close(self._fd)
+
+
+class _Stall:
+    """How long a process that gives nothing may go on so, from its first `left_s` on."""
+
+    def __init__(self, pid: int, stall_s: float) -> None:
+        self._pid, self._until_s = pid, time.monotonic() + stall_s
+        self._queued: dict[str, float] | None = None
+
+    def left_s(self) -> float:
+        """Return the seconds left; when they are over, what it waited for a core is added."""
+        now_s = time.monotonic()
+        if self._queued is None:
+            self._queued = queued_s(self._pid)
+        elif now_s >= self._until_s:
+            before, self._queued = self._queued, queued_s(self._pid)
+            waited = [after_s - before.get(task, 0.0) for task, after_s in self._queued.items()]
+            self._until_s += max(waited, default=0.0)
+        return self._until_s - now_s
+
+
+def queued_s(pid: int) -> dict[str, float]:
+    """Return how long each thread of a process has been ready to run and had no core, by its id;
+    nothing where the system does not tell (Linux does)."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            found[task.parent.name] = int(task.read_text().split()[1]) / 1e9
+    return found
 
 
 def child_environment() -> dict[str, str]:

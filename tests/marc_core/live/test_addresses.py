@@ -46,12 +46,26 @@ def test_secrets_are_not_shown() -> None:
     text = without_secrets(f"401 for {SECRET}, hunter2, token=abc", SECRET)
     assert "hunter2" not in text
     assert "abc" not in text
+    piece = "Client error for url 'http://admin:other@h/piece1.ts?token=own'\nMore: http://x/y"
+    assert without_secrets(piece, SECRET) == "Client error for url 'http://h/piece1.ts'"
+    assert without_secrets("", SECRET) == ""
+    assert without_secrets("no such http://[u:p@h", SECRET) == "no such ***"
 
 
 def test_an_address_names_a_host_where_it_needs_one() -> None:
     with pytest.raises(SourceError, match="must name a host"):
         check_allowed("rtsp:///stream", WatchConfig().allow)
     check_allowed("udp://:1234", WatchConfig().allow)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://u:pa[ss@h/x.m3u8", "rtsp://h:99999/s", "rtsp://u:a/b@h"]
+)
+def test_what_is_no_address_is_said_without_its_password(address: str) -> None:
+    for ask in (id_of, lambda a: kind_of(SourceConfig(address=a)), lambda a: check_allowed(a, ())):
+        with pytest.raises(ConfigError, match="cannot be read") as said:
+            ask(address)
+        assert "pa" not in str(said.value).split("It is")[0]
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "concat:a|b", "gopher://h/", "data:x"])

@@ -84,6 +84,11 @@ def test_ffmpeg_may_open_what_the_scheme_needs_and_no_files() -> None:
         assert not {"file", "concat", "pipe", "subfile", "data"} & set(protocols)
 
 
+def test_a_host_that_nobody_knows_is_said(tmp_path: Path) -> None:
+    said = read("rtsp://admin:hunter2@nobody.invalid/s", Recorded(tmp_path))
+    assert said == "OSError: the host's name is not known"
+
+
 @pytest.mark.slow
 def test_rtsp_has_the_clock_of_its_sender_reports(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:

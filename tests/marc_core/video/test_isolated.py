@@ -38,6 +38,18 @@ while True:
     wire.send(int(sys.argv[1]), "alive", {}, {})
     time.sleep(0.05)
 """
+SHARES_A_CORE = """
+import os, subprocess, sys, time
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+sys.stdin.readline()
+hog = [sys.executable, "-c", "while True: pass"]
+hogs = [subprocess.Popen(hog, close_fds=True) for _ in range(4)]
+time.sleep(0.5)
+while time.process_time() < 0.8:
+    pass
+for hog in hogs:
+    hog.kill()
+"""
 CHATTERS = """
 import sys
 sys.stdin.readline()
@@ -119,6 +131,16 @@ def test_a_silent_decoder_is_killed(odd: Path):
             decoder.open(odd / "h264.mp4")
         assert time.monotonic() - start < 5
         assert decoder.child_pid is None
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_what_a_decoder_waits_for_a_core_is_no_stall(odd: Path):
+    config = replace(CONFIG, stall_timeout_s=1.8)
+    with IsolatedDecoder(config, command=fake(SHARES_A_CORE)) as decoder:
+        start = time.monotonic()
+        with pytest.raises(DecoderCrashError, match="exit code 0"):  # it got to its end
+            decoder.open(odd / "h264.mp4")
+        assert time.monotonic() - start > 1.8
 
 
 def test_a_decoder_that_never_ends_meets_its_deadline(odd: Path):
