@@ -74,15 +74,21 @@ def write_checkpoint(directory: Path, *, layers: int = TEXT["num_hidden_layers"]
     parameters = {n: tuple(p.shape) for n, p in model.named_parameters()}
     generator, shard, where = torch.Generator().manual_seed(0), {}, {}
     for name, shape in parameters.items():
-        shard[name] = torch.empty(shape, dtype=torch.bfloat16).normal_(
-            std=0.02, generator=generator
-        )
+        shard[name] = _drawn(name, shape, generator)
         if sum(t.nbytes for t in shard.values()) > SHARD_BYTES:
             _write_shard(directory, shard, where)
     _write_shard(directory, shard, where)
     index = {"metadata": {}, "weight_map": where}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
     return sum(torch.Size(shape).numel() for shape in parameters.values())
+
+
+def _drawn(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Return what training starts from: norms of 1, biases of 0, matrices of normal numbers."""
+    empty = torch.empty(shape, dtype=torch.bfloat16)
+    if len(shape) == 1:
+        return empty.fill_(0.0 if name.endswith("bias") else 1.0)
+    return empty.normal_(std=0.02, generator=generator)
 
 
 def _write_shard(directory: Path, shard: dict[str, torch.Tensor], where: dict[str, str]) -> None:

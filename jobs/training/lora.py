@@ -39,8 +39,14 @@ def check_peft() -> None:
 
 
 def add_adapter(model: Any, config: LearnerConfig) -> None:
-    """Put fresh adapters into a model and freeze all else; they change nothing at first."""
+    """Put fresh adapters into a model and freeze all else; they change nothing at first.
+
+    They are float32 whatever the model is: in bfloat16 a step of 1e-6 would be rounded away.
+    """
     model.add_adapter(_settings(config), adapter_name=ADAPTER)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def adapter_directory(

@@ -13,6 +13,7 @@ from jobs.training.actors import RolloutActor
 from jobs.training.asked import Asked, answered, can_be_judged, seed_of, shown, student_request
 from jobs.training.cgrpo_config import CGrpoJobConfig, LearnerConfig
 from jobs.training.cgrpo_run import check, demand
+from jobs.training.lora import add_adapter
 from jobs.training.order import Order
 from jobs.training.run_log import RunLog, curve, read_lines
 from jobs.training.run_report import render_run
@@ -23,6 +24,7 @@ from marc_core.config import PRESETS_DIR, StudentConfig, load_config
 from marc_core.errors import ConfigError, TrainingError
 from marc_core.evidence import Evidence
 from marc_core.models import weights
+from marc_core.models.loading import load_model
 from marc_core.models.vision_tower import dtype_of
 from tests.jobs.training.plain_sets import completion, sample, write_plain_set
 
@@ -214,6 +216,24 @@ def test_pools_compute_large_checkpoints_in_bfloat16_on_a_cpu(monkeypatch):
     assert dtype_of(config.teacher_reader, directory) == torch.bfloat16
     own = load_config(CGrpoJobConfig, preset="tiny", overrides=["student.dtype=float32"])
     assert dtype_of(own.rollout_model, directory) == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_adapters_of_a_bfloat16_student_take_the_smallest_steps():
+    """Their weights are about 0.05: bfloat16 knows no number between 0.05 and 0.0502."""
+    model, _, _ = load_model(StudentConfig(model="preset:tiny", dtype="bfloat16", device="cpu"))
+    add_adapter(model, LearnerConfig(lora_rank=4))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert {p.dtype for p in trained} == {torch.float32}
+    before = [p.detach().clone() for p in trained]
+    optimizer = torch.optim.AdamW(trained, lr=1e-6, weight_decay=0.0)
+    for _ in range(2):  # B is 0 at first, and A has no gradient
+        logits = model(input_ids=torch.tensor([[5, 6, 7]])).logits
+        logits.float().logsumexp(-1).sum().backward()
+        optimizer.step()
+    assert logits.dtype == torch.bfloat16
+    moved = [not torch.equal(p, old) for p, old in zip(trained, before, strict=True)]
+    assert sum(moved) > 0.9 * len(moved)
 
 
 def test_a_set_of_another_tower_and_one_without_teacher_are_refused(tmp_path):
