@@ -35,9 +35,25 @@ _SHOWN = (
 )  # fmt: skip
 
 
+class _StrictServer(MCPServer[Any]):
+    """Refuses arguments that a tool does not have; the SDK would leave them out of account, and a
+    filter with a wrong name would find everything."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], *more: Any, **named: Any
+    ) -> Any:
+        known = {t.name: list(t.input_schema["properties"]) for t in await self.list_tools()}
+        unknown = sorted(set(arguments) - set(known.get(name, arguments)))
+        if unknown:
+            raise ToolError(
+                f"'{unknown[0]}' is no argument of {name}. It takes: {', '.join(known[name])}."
+            )
+        return await super().call_tool(name, arguments, *more, **named)
+
+
 def tool_server(api: Api) -> MCPServer[Any]:
     """Return the MCP server whose tools call the API."""
-    server: MCPServer[Any] = MCPServer(
+    server: MCPServer[Any] = _StrictServer(
         "marc", instructions=INSTRUCTIONS, version=marc_core.__version__
     )
     _add_questions(server, api)

@@ -23,6 +23,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from serving.config import ServeConfig
 from serving.keys import KeyFile, new_key
+from serving.mcp_tools import tool_server
 from serving.retriever import MemoryRetriever
 from serving.student import EngineStudent
 from tests.serving.conftest import make_app
@@ -109,6 +110,17 @@ def test_what_goes_wrong_is_said_to_the_agent(url: str) -> None:
         result = call(f"{url}/mcp", "get_clip_link", event_id=elsewhere)
         assert result.is_error
         assert "There is no" in result.content[0].text
+
+
+def test_an_argument_that_a_tool_does_not_have_is_refused_by_name() -> None:
+    def nobody(_: Any) -> Any:
+        raise AssertionError("the archive was asked all the same")
+
+    result = call(tool_server(nobody), "search_events", text="x", video_ids=["a"])
+    assert result.is_error
+    assert "'video_ids' is no argument of search_events" in result.content[0].text
+    assert "video_id, camera" in result.content[0].text
+    assert call(tool_server(nobody), "nothing", x=1).is_error
 
 
 def test_a_key_counts_for_tools_too(
