@@ -36,6 +36,8 @@ DONE = "figures.json"
 class Watched(Sampled):
     """Highest memory of a process and all below it; ends it above a limit."""
 
+    interval_s = 2.0  # a look at 7 GB of mapped weights takes 0.1 s, and steps take minutes
+
     def __init__(self, process: subprocess.Popen[bytes], most_gb: float) -> None:
         self.process, self.most_gb = process, most_gb
         self.all_gb = self.private_gb = 0.0
