@@ -225,7 +225,9 @@ def figures(
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Return median, 95th percentile and most."""
+    """Return median, 95th percentile and most; nothing of nothing."""
+    if not values:
+        return {}
     p50, p95, most = (round(float(np.percentile(values, q)), 2) for q in (50, 95, 100))
     return {"p50": p50, "p95": p95, "max": most}
 
