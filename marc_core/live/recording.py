@@ -77,12 +77,15 @@ class Recording:
         self._why = self._why or reason
 
     def lost(self, reason: str) -> None:
-        """Say that the source gives nothing now; the gap begins where the recording ends."""
+        """Say that the source gives nothing now; the gap begins where the recording ends, and now
+        where there is none yet."""
         self.close()
         self._why = reason
-        if self._until_s is not None:
-            self._tell_gap(self._until_s, None, reason)
-            self._gap_told = True
+        if self._until_s is None:
+            self._remember(time.time())
+        assert self._until_s is not None
+        self._tell_gap(self._until_s, None, reason)
+        self._gap_told = True
 
     def put(self, packet: Packet[Any], *, wall_s: float | None = None, clock: str = "") -> None:
         """Record a packet. wall_s: when it happened, by the source's clock of this name."""

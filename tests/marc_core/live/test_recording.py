@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
+import time
 from pathlib import Path
 
 import av
@@ -126,6 +128,25 @@ def test_a_break_is_a_gap_and_a_clock_that_jumps_is_one_too(tmp_path: Path) -> N
         ("21:26:47", "20:26:47", "the source's clock jumped by -3600.0 s"),
     ]
     assert [pictures(f)[0] for f in made.files] == [10] * 4
+
+
+def test_what_a_source_has_not_given_from_the_start_is_a_gap(tmp_path: Path) -> None:
+    made, before_s = Recorded(tmp_path), time.time()
+    made.recording.lost("ConnectionRefusedError")
+    made.recording.lost("ConnectionRefusedError")
+    (since,) = {m["from"] for m in made.told}
+    assert {m["until"] for m in made.told} == {None}
+    since_s = dt.datetime.fromisoformat(since).timestamp()
+    assert before_s - 0.001 <= since_s <= time.time()
+    again = Recorded(tmp_path)  # another start goes on with the same gap
+    again.recording.lost("OSError")
+    again.recording.connected()
+    again.feed(encode_piece(0), since_s + 60)
+    again.recording.close()
+    gaps = [m for m in again.told if m["what"] == "gap"]
+    assert {gap["from"] for gap in gaps} == {since}
+    ended = dt.datetime.fromisoformat(gaps[-1]["until"]).timestamp()
+    assert ended == pytest.approx(since_s + 60, abs=0.01)
 
 
 def test_a_break_in_which_nothing_was_missed_is_taken_back(tmp_path: Path) -> None:
