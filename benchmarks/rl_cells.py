@@ -14,7 +14,8 @@ import asyncio
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jobs.training.asked import (
+    Answered,
     Asked,
     answered,
     can_be_judged,
@@ -34,17 +36,21 @@ from jobs.training.asked import (
 )
 from jobs.training.train_rows import TrainRows
 from marc_core.config import MethodConfig, StudentConfig, load_config
+from marc_core.evidence import Evidence
 from marc_core.models.answering import answer_all
 from marc_core.models.loading import load_model
-from marc_core.models.policy import Policy, freeze_vision
+from marc_core.models.policy import Drawn, Policy, freeze_vision
 from marc_core.models.sampling import suppressed_ids
 from marc_core.models.student_files import StudentFiles
 from marc_core.models.transformers_engine import TransformersEngine
+from marc_core.question import Sampling
 from marc_core.rl.config import CGrpoConfig
+from marc_core.rl.group import Group, teaches
 from marc_core.rl.guard import Guard
 from marc_core.rl.judging import judge
 from marc_core.rl.samples import TrainSample
 from marc_core.rl.update import make_optimizer, train_step
+from marc_core.scoring.options import ProblemType
 from marc_core.supervised.packed_set import PackedSet, pack_set
 from marc_core.supervised.run import ROWS_AT_ONCE
 from marc_core.supervised.task import SupervisedTask, all_right
@@ -65,7 +71,8 @@ class Cell:
     answers, "pseudo" the teacher's most common ones, all else is C-GRPO with `settings`.
     begin: name of the cell whose weights it starts from; empty: the teacher's. labelled: this many
     questions have a right answer (-1: all); "sft" sees those only, all others are unlabelled. rate:
-    peak learning rate. steps: of `QUESTIONS` each. keep: others start from its weights."""
+    peak learning rate. steps: of `QUESTIONS` each. keep: others start from its weights. free:
+    answers are written freely, and several wordings are right (`freely`)."""
 
     name: str
     set: str
@@ -76,6 +83,7 @@ class Cell:
     begin: str = ""
     labelled: int = -1
     keep: bool = False
+    free: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -105,7 +113,8 @@ class Bench:
         model = self._begin(cell)
         facts = self._train_cell(cell, model)
         cpu_s = time.process_time() - started
-        right, sources = self.measure(model, cell.set)
+        measure = self.measure_free if cell.free else self.measure
+        right, sources = measure(model, cell.set)
         if cell.keep:
             weights = {n: p.detach().contiguous() for n, p in model.named_parameters()}
             save_file(weights, place.with_suffix(".safetensors"))
@@ -134,6 +143,24 @@ class Bench:
                 found += all_right(right_P, batch.question_P, len(batch.sources)).tolist()
                 sources += [s.rsplit("/", 1)[-1] for s in batch.sources]
         return np.array(found), np.array(sources)
+
+    def measure_free(self, model: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same of answers that are written freely, by any of their right wordings."""
+        config = load_config(CGrpoConfig, overrides=[f"rollout.max_tokens={LONGEST}"])
+        greedy = Sampling(temperature=0, max_tokens=LONGEST)
+        samples = [freely(s) for s in read_samples(self.sets[name][1])]
+        right: list[bool] = []
+        with TransformersEngine(self.teacher) as engine:
+            _load(engine, model, 0)
+            for at in range(0, len(samples), 64):
+                part = samples[at : at + 64]
+                given = [(str(i), s.evidence, greedy) for i, s in enumerate(part)]
+                for sample, done in zip(
+                    part, answer_all(engine, engine_requests(given)), strict=True
+                ):
+                    verdict = judge(sample, [done.text], config.reward)
+                    right.append(verdict is not None and verdict.right[0])
+        return np.array(right), np.array([s.source.rsplit("/", 1)[-1] for s in samples])
 
     def row_of(self, name: str) -> np.ndarray:
         """Return of each held-out question the row it stands in: questions about one video."""
@@ -192,6 +219,8 @@ class Bench:
         """Return a cell's questions in the order of its seed; those beyond `labelled` lose their
         right answers."""
         samples = self.samples(cell.set)
+        if cell.free:
+            samples = [freely(s) for s in samples]
         order = np.random.default_rng([cell.seed, 7]).permutation(len(samples))
         if cell.labelled < 0:
             return [samples[i] for i in order]
@@ -242,16 +271,39 @@ class Bench:
         optimizer, guard = make_optimizer(policy, base), Guard(base.guard)
         asked = self._asked(cell, samples, base)
         curve: list[dict[str, float]] = []
+        scorer = self._scorer(cell, base)
+        batches: deque[list[Group]] = deque()
         with TransformersEngine(self.teacher) as engine:
-            for step in range(cell.steps):
-                _load(engine, model, step)
-                part = [next(asked) for _ in range(QUESTIONS)]
-                groups = _drawn(engine, part, base, step)
-                curve.append(train_step(policy, optimizer, groups, base, step=step, guard=guard))
+            for step in range(cell.steps + base.rollout.versions_behind):
+                if step < cell.steps:
+                    _load(engine, model, len(curve))
+                    batches.append([scorer(a) for a in _drawn(engine, asked, base, step)])
+                if step >= base.rollout.versions_behind:
+                    groups, at = batches.popleft(), len(curve)
+                    curve.append(train_step(policy, optimizer, groups, base, step=at, guard=guard))
         names = ("reward", "score", "eta", "r_c", "no_variance", "entropy")
         last = curve[-10:]
         means = {n: float(np.mean([m[n] for m in last if n in m] or [np.nan])) for n in names}
         return {"questions": cell.steps * QUESTIONS, "last_steps": means}
+
+    def _scorer(self, cell: Cell, config: CGrpoConfig) -> Callable[[Answered], Group]:
+        """Return a function that adds to a group what the teacher thinks of each of its tokens,
+        where that is asked for."""
+        if not config.loss.distillation_weight:
+            return lambda answered: answered.group
+        model, _, _ = load_model(self.teacher)
+        teacher = Policy(model, self.files.adapter, pad_id=self.files.tokenizer.pad_token_id)
+        place = {s.id: i for i, s in enumerate(self.samples(cell.set))}
+        rows = self._train[cell.set][1]
+
+        def scored(answered: Answered) -> Group:
+            group = answered.group
+            evidence = Evidence.from_bytes(rows.teacher(place[answered.asked.sample.id]))
+            drawn = Drawn(evidence=evidence, completions=group.completions, record=group.record)
+            found = teacher.distributions([drawn], config.loss.teacher_tokens)
+            return dataclasses.replace(group, teacher=tuple(found))
+
+        return scored
 
     def _asked(
         self, cell: Cell, samples: list[TrainSample], config: CGrpoConfig
@@ -276,14 +328,50 @@ class Bench:
         )
 
 
+def freely(sample: TrainSample) -> TrainSample:
+    """Return a question whose answer is written freely: the right option's words, its letter and
+    both are right. Its prompt still lists the options."""
+    evidence = dataclasses.replace(sample.student_evidence(), choices=())
+    answers = sample.answers
+    if sample.problem_type == "multiple choice" and answers:
+        letter = answers[0]
+        text = sample.question.options[ord(letter) - ord("A")]
+        answers = (text, letter, f"{letter}. {text}")
+    kind: ProblemType = (
+        "free-form" if sample.problem_type == "multiple choice" else sample.problem_type
+    )
+    return dataclasses.replace(
+        sample, problem_type=kind, answers=answers, evidence=evidence.to_bytes()
+    )
+
+
 def _drawn(
+    engine: TransformersEngine, asked: Iterator[Asked], config: CGrpoConfig, step: int
+) -> list[Answered]:
+    """Return a step's questions with answers; with dynamic sampling those whose answers differ in
+    worth come first, as in `jobs.training.drawing`."""
+    kept: list[Answered] = []
+    spare: list[Answered] = []
+    for _ in range(1 + config.rollout.refills * config.rollout.dynamic_sampling):
+        part = [next(asked) for _ in range(QUESTIONS - len(kept))]
+        made = _answers(engine, part, config, step)
+        good = [True] * len(made)
+        if config.rollout.dynamic_sampling:
+            good = teaches([a.group for a in made], config.reward)
+        kept += [a for a, ok in zip(made, good, strict=True) if ok]
+        spare += [a for a, ok in zip(made, good, strict=True) if not ok]
+        if len(kept) == QUESTIONS:
+            break
+    return (kept + spare)[:QUESTIONS]
+
+
+def _answers(
     engine: TransformersEngine, part: Sequence[Asked], config: CGrpoConfig, step: int
-) -> list[Any]:
-    """Return the groups of a step's questions."""
+) -> list[Answered]:
     given = [student_request(a, config, step) for a in part]
     done = answer_all(engine, engine_requests(given))
     G = config.rollout.answers
-    return [answered(a, done[i * G : (i + 1) * G], config).group for i, a in enumerate(part)]
+    return [answered(a, done[i * G : (i + 1) * G], config) for i, a in enumerate(part)]
 
 
 def _load(engine: TransformersEngine, model: Any, version: int) -> None:
