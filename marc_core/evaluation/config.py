@@ -99,6 +99,8 @@ class EvaluateConfig(MethodConfig):
     """Questions of the world; of other benchmarks at most this many, evenly chosen, 0 = all."""
     questions_per_type: int = number(1, least=1)
     """Questions of each type about one world video (our choice: about 22 videos for 300)."""
+    only_tasks: tuple[str, ...] = ()
+    """Names of the tasks (types of question) to ask; empty means all of them."""
     world: WorldConfig = field(default_factory=held_out_world)
     """The world's videos; its salt is used by no training run."""
     seed: int = number(0, least=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -15,11 +16,12 @@ from typing import Literal
 import numpy as np
 
 from marc_core.config import fingerprint
-from marc_core.evaluation.datasets.sample import NAMES_ONE_EVENT, Sample
+from marc_core.evaluation.datasets.sample import NAMES_ONE_EVENT, BenchmarkError, Sample
 from marc_core.evaluation.variants.footage import Footage
 from marc_core.schemas import make_video_id
 from marc_core.scoring.options import ProblemType, with_letters
 from marc_core.world import (
+    QUESTION_TYPES,
     Question,
     WorldConfig,
     WorldVideo,
@@ -39,19 +41,36 @@ _KINDS: dict[Literal["multiple_choice", "open", "numerical"], ProblemType] = {
 
 
 def world_samples(
-    config: WorldConfig, *, questions: int, per_type: int, seed: int, folder: str = ""
+    config: WorldConfig,
+    *,
+    questions: int,
+    per_type: int,
+    seed: int,
+    folder: str = "",
+    tasks: Sequence[str] = (),
 ) -> list[Sample]:
     """Return the first `questions` questions of the videos `seed`, `seed` + 1, ...
 
     Each video is asked up to `per_type` questions of every type; 0 questions means 300. With a
-    `folder` the samples name mp4 files in it, else the videos' seeds.
+    `folder` the samples name mp4 files in it, else the videos' seeds. tasks: only these types.
+    Raises BenchmarkError for a type that the world does not ask.
     """
+    known = [t.name for t in QUESTION_TYPES]
+    if unknown := sorted(set(tasks) - set(known)):
+        raise BenchmarkError(
+            f"only_tasks must name types of the world's questions: {', '.join(known)}. "
+            f"Got '{unknown[0]}'."
+        )
     samples: list[Sample] = []
     wanted, video_seed = questions or 300, seed
     while len(samples) < wanted:
         video = sample_video(video_seed, config)
         made = make_questions(video, seed=seed, per_type=per_type)
-        samples += [world_sample(video, q, i, folder) for i, q in enumerate(made)]
+        samples += [
+            world_sample(video, q, i, folder)
+            for i, q in enumerate(made)
+            if not tasks or q.type in tasks
+        ]
         video_seed += 1
     return samples[:wanted]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from marc_core.evaluation.config import HELD_OUT_SALT, EvaluateConfig
 from marc_core.evaluation.datasets.questions import evenly, load_questions
-from marc_core.evaluation.datasets.sample import NAMES_ONE_EVENT
+from marc_core.evaluation.datasets.sample import NAMES_ONE_EVENT, BenchmarkError
 from marc_core.evaluation.datasets.world import WorldLoader
 from marc_core.world import render_frames, sample_video
 
@@ -19,6 +20,15 @@ def test_same_seed_same_questions_and_unique_ids() -> None:
     other, changed = load_questions(EvaluateConfig(questions=40, seed=5))
     assert changed != data
     assert {s.path for s in other}.isdisjoint({s.path for s in samples[:10]})
+
+
+def test_only_some_types_are_asked_with_the_ids_that_they_have_among_all() -> None:
+    kept = ("speed", "which_event")
+    some, _ = load_questions(EvaluateConfig(questions=12, only_tasks=kept))
+    all_of_them, _ = load_questions(EvaluateConfig(questions=200))
+    assert some == [s for s in all_of_them if s.task in kept][:12]
+    with pytest.raises(BenchmarkError, match=r"types of the world's questions: .*Got 'sped'"):
+        load_questions(EvaluateConfig(only_tasks=("sped",)))
 
 
 def test_solutions_and_evidence_are_well_formed() -> None:
