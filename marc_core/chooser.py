@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from marc_core.choosing import POOL, Selection, chronological, select
 from marc_core.errors import AnswerError, NothingFoundError
 from marc_core.models.prompt import question_text
-from marc_core.option_choice import Unnamed, narrow
+from marc_core.option_choice import WithOptions, asks_options, narrow
 from marc_core.prepared import Chosen, timed
 from marc_core.question import SearchQuery
 
@@ -88,14 +88,13 @@ class Chooser:
         if not self.tokens:
             return [Selection(events=tuple(ranked), matched=()) for ranked in rankings]
         selections = [self._selected(q, r) for q, r in zip(questions, rankings, strict=True)]
-        unnamed = {
-            i: Unnamed(question=q, selection=s, ranked=r, most=self._most(q))
+        asked = {
+            i: WithOptions(question=q, selection=s, ranked=r, k=self._k(q), most=self._most(q))
             for i, (q, s, r) in enumerate(zip(questions, selections, rankings, strict=True))
-            if q.options and not s.matched
+            if asks_options(q, s)
         }
-        asked = list(unnamed.values())
-        found = narrow(self.archive, self.encoder, asked, self._margin, timings)
-        for i, selection in zip(unnamed, found, strict=True):
+        found = narrow(self.archive, self.encoder, list(asked.values()), self._margin, timings)
+        for i, selection in zip(asked, found, strict=True):
             selections[i] = selection
         return selections
 

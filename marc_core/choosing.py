@@ -98,10 +98,17 @@ def select(
             return _all_or_best(archive, ranked, matched, filter, most)
         matched = match(ranked, CLOSE * margin)[:FEW_HITS]
     matched = matched[:k]
-    events = distinct([*matched, *_neighbours(archive, matched, filter)])[:k]
+    events = with_neighbours(archive, matched, filter, k)
     if exact:
         events = distinct([*events, *ranked])[:k]
     return Selection(events=tuple(events), matched=tuple(matched))
+
+
+def with_neighbours(
+    archive: Archive, matched: Sequence[SearchHit], filter: EventFilter, k: int
+) -> list[SearchHit]:
+    """Return named events, then their neighbours in time, k in all."""
+    return distinct([*matched, *_neighbours(archive, matched, filter)])[:k]
 
 
 def named_by(

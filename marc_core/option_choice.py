@@ -2,6 +2,8 @@
 
     "In which scene does something blink?"     names no event: all of them would share the budget
       forest | cave | sea | road               each names one or two: these share it alone
+    "Which comes first, the sea or the cave?"  one vector of the whole finds one of the two
+      the sea | the cave                       the question quotes both: each is found by itself
 
 An option is judged as a question is (`marc_core.choosing`): what fits a few events names them, what
 fits most of them alike ("yes", "2") names none. The question's own choice stands where one option
@@ -12,6 +14,7 @@ than the budget has tokens for. (Our choice; docs/compression.md.)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marc_core.choosing import POOL, Selection, distinct, named_by
+from marc_core.choosing import POOL, Selection, distinct, named_by, with_neighbours
 from marc_core.models.prompt import choices_of
 from marc_core.prepared import timed
 from marc_core.question import SearchQuery
@@ -31,22 +34,43 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Unnamed:
-    """A question with options whose words name no event. selection: all events, or the best.
+class WithOptions:
+    """A question whose options may tell which events it is about.
 
-    ranked: the first events of its search. most: events at most.
+    selection: what the question itself chose. ranked: the first events of its search. k: events
+    where some are named. most: where none is.
     """
 
     question: Question
     selection: Selection
     ranked: Sequence[SearchHit]
+    k: int
     most: int
+
+
+def asks_options(question: Question, selection: Selection) -> bool:
+    """Return whether a question's options are to be looked up: it names no event, or quotes
+    them and leaves the number of events to the rules."""
+    if not question.options:
+        return False
+    return not selection.matched or (question.k is None and quotes(question))
+
+
+def quotes(question: Question) -> bool:
+    """Return whether a question says each of its options, two or more, word for word."""
+    said = _words(question.text)
+    options = [_words(text) for text in choices_of(question.options)]
+    return len(options) > 1 and all(text and f" {text} " in f" {said} " for text in options)
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def narrow(
     archive: Archive,
     encoder: DualEncoder,
-    asked: Sequence[Unnamed],
+    asked: Sequence[WithOptions],
     margin: float,
     timings: dict[str, float],
 ) -> list[Selection]:
@@ -68,14 +92,35 @@ def narrow(
     with timed(timings, "retrieve"):
         vectors_QD = np.stack([vector_of[text] for _, text in pairs])
         found = iter(archive.search(queries, vectors_QD))
-    return [
-        by_options(archive, a, [next(found) if text else [] for text in own], margin)
-        for a, own in zip(asked, options, strict=True)
-    ]
+    selections = []
+    for a, own in zip(asked, options, strict=True):
+        rankings = [next(found) if text else [] for text in own]
+        if quotes(a.question):
+            selections.append(by_quoted(archive, a, rankings))
+        else:
+            selections.append(by_options(archive, a, rankings, margin))
+    return selections
+
+
+def by_quoted(
+    archive: Archive, asked: WithOptions, rankings: Sequence[Sequence[SearchHit]]
+) -> Selection:
+    """Return the event that each option fits best, and neighbours in time, k in all; the question's
+    own selection where nothing was found or there are more than k.
+
+    rankings: what a search for each option found, best first.
+    """
+    best = [ranked[0] for ranked in rankings if ranked]
+    scored = {hit.event_id: hit for hit in (*asked.ranked, *asked.selection.events)}
+    matched = distinct(scored.get(hit.event_id, hit) for hit in best)
+    if not matched or len(matched) > asked.k:
+        return asked.selection
+    events = with_neighbours(archive, matched, asked.question.filter, asked.k)
+    return Selection(events=tuple(events), matched=tuple(matched))
 
 
 def by_options(
-    archive: Archive, asked: Unnamed, rankings: Sequence[Sequence[SearchHit]], margin: float
+    archive: Archive, asked: WithOptions, rankings: Sequence[Sequence[SearchHit]], margin: float
 ) -> Selection:
     """Return the events that the options name, else the question's own.
 

@@ -10,7 +10,14 @@ import pytest
 
 from marc_core.archive import SearchHit
 from marc_core.choosing import Selection
-from marc_core.option_choice import Unnamed, by_options, narrow
+from marc_core.option_choice import (
+    WithOptions,
+    asks_options,
+    by_options,
+    by_quoted,
+    narrow,
+    quotes,
+)
 from marc_core.question import EventFilter, Question
 from tests.marc_core.test_choosing import Line, hit
 
@@ -22,11 +29,11 @@ def scores(*cosines: float) -> list[SearchHit]:
     return sorted((hit(i, c) for i, c in enumerate(cosines)), key=lambda h: -h.cosine)
 
 
-def asked(num: int, *, options: tuple[str, ...] = ("a", "b"), most: int = 9) -> Unnamed:
+def asked(num: int, *, options: tuple[str, ...] = ("a", "b"), most: int = 9) -> WithOptions:
     ranked = scores(*([0.35] * num))
     everything = Selection(events=tuple(ranked), matched=())
     question = Question(text="Where does something blink?", options=options)
-    return Unnamed(question=question, selection=everything, ranked=ranked, most=most)
+    return WithOptions(question=question, selection=everything, ranked=ranked, k=3, most=most)
 
 
 def indices(selection: Selection) -> list[int]:
@@ -68,6 +75,43 @@ def test_several_of_many_are_named_by_one_option():
     road = [0.6 if i == 7 else 0.2 for i in range(60)]
     found = by_options(Line(60), asked(60), [scores(*seas), scores(*road)], MARGIN)
     assert indices(found) == [3, 7, 30, 50]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "quoted"),
+    [
+        ("Which comes first, the sea scene or the cave?", ("the cave", "The sea scene."), True),
+        (
+            "Which comes first, the sea scene or the cave?",
+            ("A. the cave", "B. the sea scene"),
+            True,
+        ),
+        ("Which season is it?", ("sea", "son"), False),  # whole words
+        ("Is the sea blue?", ("the sea", "the cave"), False),
+        ("Is it the sea?", ("the sea",), False),
+        ("Is it yes or no?", ("", ""), False),
+    ],
+)
+def test_a_question_may_quote_its_options(text: str, options: tuple[str, ...], quoted: bool):
+    question = Question(text=text, options=options)
+    named = Selection(events=(hit(1),), matched=(hit(1),))
+    assert quotes(question) is quoted
+    assert asks_options(question, named) is quoted
+    assert not asks_options(dataclasses.replace(question, k=2), named)
+    assert asks_options(question, Selection(events=(hit(1),), matched=()))
+
+
+def test_each_quoted_option_finds_its_own_event_and_then_neighbours():
+    one, other = scores(*([0.1] * 7), 0.9), scores(0.8, *([0.1] * 7))
+    found = by_quoted(Line(8), asked(8), [one, other])
+    assert [h.index for h in found.matched] == [7, 0]
+    assert sorted(h.index for h in found.events) == [0, 6, 7]
+    assert all(h.cosine == 0.35 for h in found.matched)  # how well the question fits is kept
+    same = by_quoted(Line(8), asked(8), [one, one])
+    assert [h.index for h in same.matched] == [7]
+    four = [scores(*(0.9 if i == j else 0.1 for i in range(8))) for j in range(4)]
+    for rankings in (four, [[], []]):
+        assert by_quoted(Line(8), asked(8), rankings) == asked(8).selection
 
 
 class Searched:
