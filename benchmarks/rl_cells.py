@@ -105,7 +105,7 @@ class Bench:
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Return a cell's result; what is there is not done again."""
-        place = self.folder / "cells" / f"{cell.name}.json"
+        place = place_of(self.folder, cell)
         if place.is_file():
             return dict(json.loads(place.read_text()))
         torch.manual_seed(cell.seed)
@@ -326,6 +326,16 @@ class Bench:
         return SupervisedTask(
             model, data, suppressed_ids=suppressed_ids(model.config), questions_per_step=QUESTIONS
         )
+
+
+def place_of(folder: Path, cell: Cell) -> Path:
+    """Return where a cell's result lies below the folder of all."""
+    return folder / "cells" / f"{cell.name}.json"
+
+
+def is_there(folder: Path, cell: Cell) -> bool:
+    """Return whether a cell was done before."""
+    return place_of(folder, cell).is_file()
 
 
 def freely(sample: TrainSample) -> TrainSample:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.clips import hardware
-from benchmarks.rl_cells import QUESTIONS, Bench, Cell
+from benchmarks.rl_cells import QUESTIONS, Bench, Cell, is_there
 from marc_core.evaluation.scoring.stats import bootstrap
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,10 +114,14 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("runs/rl-worth"))
     parser.add_argument("--only", default=",".join(PARTS), help="parts, by commas")
+    parser.add_argument("--there", action="store_true", help="report the cells that are there")
     parser.add_argument("--steps", type=int, default=64, help=f"of {QUESTIONS} questions each")
     args = parser.parse_args()
     torch.set_num_threads(1)
     parts = {p: c for p, c in cells(args.steps).items() if p in args.only.split(",")}
+    if args.there:
+        parts = {p: [c for c in own if is_there(args.output, c)] for p, own in parts.items()}
+        parts = {p: own for p, own in parts.items() if own}
     kinds = {c.set for own in parts.values() for c in own}
     bench = Bench(args.output, write_sets(args.output / "sets", kinds))
     found: dict[str, list[dict[str, Any]]] = {}
