@@ -5,9 +5,11 @@
 Clips that it renders itself: edited (a cut every 5 s), a fixed camera (noise, somebody walks by),
 both at 30 and 60 frames a second, one with sentences and a sign, and a long one of a fixed camera.
 Every figure is from this one run, one thread, scaled from the clip to an hour. `limit` is decoding
-alone by PyAV, one thread; `of_limit` the limit as a share of decoding, shots, embedding, features
-and writing together: what a job does but for Ray. `before`: shots with `events.quiet_range_grey=0`
-and nothing thinned. Figures that are compared are medians of rounds taken by turns.
+alone by PyAV in a process of its own (benchmarks.plain_decode); `of_limit` the limit as a share of
+decoding, shots, embedding, features and writing together: what a job does but for Ray. `before`:
+shots with `events.quiet_range_grey=0` and nothing thinned. `small_frames`: decoding with the small
+stream where frames of a still picture are drawn, and where all are scaled. The long
+clip and `small_frames` are medians of rounds taken by turns; the rest is taken once.
 
 SigLIP 2 base is timed by the vision tower of its shape with random weights, as no figure depends on
 their values; `frames_an_event`: were so many frames of each event embedded instead of one a second.
@@ -27,11 +29,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import av
 import numpy as np
 import torch
 
 from benchmarks.clips import hardware, render_clip, render_fixed_camera, repeated, with_speech
+from benchmarks.plain_decode import limit_cpu_s
 from marc_core.config import EventConfig, IndexConfig, load_config
 from marc_core.embed import DualEncoder, load_encoder
 from marc_core.estimate.cpu_time import children_cpu_s
@@ -43,7 +45,10 @@ from marc_core.memory import MemoryStore
 from marc_core.models.vision_tower import VisionTower
 from marc_core.types import FrameChunk
 from marc_core.video import decode
+from marc_core.video.decode import make_clock, shot_scaler, timed_frames
+from marc_core.video.pyav import open_video
 from marc_core.video.source import local_source
+from marc_core.video.still import EVERY, with_small
 
 SIGLIP_FRAMES = 8
 OFF = EventConfig(quiet_range_grey=0.0, thin_above_fps=1000.0)
@@ -130,6 +135,10 @@ def measured(clips: Mapping[str, Path], models: Models, args: Any) -> dict[str, 
 
 def _parts(clips: Mapping[str, Path], models: Models) -> Iterator[tuple[str, Any]]:
     yield "fixed_camera", whole_against_limit(clips["long"], models)
+    yield (
+        "small_frames",
+        {name: small_frames_both_ways(clips[name], models) for name in ("edited", "fixed camera")},
+    )
     rows = {name: clip_costs(path, models) for name, path in clips.items() if name != "long"}
     yield "cpu_s_per_hour", rows
     yield (
@@ -161,11 +170,10 @@ def clip_costs(path: Path, models: Models) -> dict[str, float]:
         parts, fps = list(chunks), chunks.info.fps
     now_s, before_s, same = shots_both_ways(parts, fps, models)
     sampled = np.concatenate([chunk.sampled_frames for chunk in parts if len(chunk.sampled_index)])
-    embed_s = median(_timed(lambda: encoder.encode_images(sampled)) for _ in range(models.rounds))
-    limit_s, decode_s = decoded_by_turns(path, models)
+    embed_s = _timed(lambda: encoder.encode_images(sampled))
     seconds = {
-        "limit": limit_s,
-        "decode": decode_s,
+        "limit": limit_cpu_s(path),
+        "decode": costs.decode_s,
         "shots": now_s,
         "shots_before": before_s,
         "embed_tiny": embed_s,
@@ -185,52 +193,46 @@ def clip_costs(path: Path, models: Models) -> dict[str, float]:
     }
 
 
-def decoded_by_turns(path: Path, models: Models) -> tuple[float, float]:
-    """Return CPU seconds of decoding a file, alone and for both streams of indexing with their
-    way from process to process; medians by turns."""
-    alone, both = [], []
-    with closing(models.stages()) as stages:
-        for _ in range(models.rounds):
-            alone.append(limit_cpu_s(path))
-            started_s = _all_cpu_s()
-            with stages.decoder.open(str(path)) as stream:
-                for _chunk in stream:
-                    pass
-            both.append(_all_cpu_s() - started_s)
-    return median(alone), median(both)
-
-
 def shots_both_ways(
     parts: Sequence[FrameChunk], fps: float | None, models: Models
 ) -> tuple[float, float, bool]:
-    """Return CPU seconds of the shot detector as it is and as it was, medians by turns, and
-    whether both find the same cuts to the frame."""
+    """Return CPU seconds of the shot detector as it is and as it was, and whether both find the
+    same cuts to the frame."""
     config, times_s = models.config.events, np.concatenate([chunk.times_s for chunk in parts])
     ways = {"now": ShotDetector(config), "before": ShotDetector(OFF)}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, float] = {}
     cuts: dict[str, list[int]] = {}
+    for name, detector in ways.items():
+        started = time.process_time()
+        thinned = ThinnedDetector(detector, fps)
+        for chunk in parts:
+            thinned.push(chunk.shot_frames, chunk.times_s)
+        scores, dark = thinned.finish_with_dark()
+        seconds[name] = time.process_time() - started
+        found = transitions(scores, config.shot_threshold, times_s=times_s, dark_F=dark)
+        cuts[name] = [t.boundary for t in found]
+    return seconds["now"], seconds["before"], cuts["now"] == cuts["before"]
+
+
+def small_frames_both_ways(path: Path, models: Models) -> dict[str, float]:
+    """Return CPU seconds of decoding with every frame at 48 x 27: as it is, and with all scaled."""
+    spent: dict[int, list[float]] = {EVERY: [], 1: []}
+    config = models.config.video
     for _ in range(models.rounds):
-        for name, detector in ways.items():
+        for every, seconds in spent.items():
             started = time.process_time()
-            thinned = ThinnedDetector(detector, fps)
-            for chunk in parts:
-                thinned.push(chunk.shot_frames, chunk.times_s)
-            scores, dark = thinned.finish_with_dark()
-            seconds[name].append(time.process_time() - started)
-            found = transitions(scores, config.shot_threshold, times_s=times_s, dark_F=dark)
-            cuts[name] = [t.boundary for t in found]
-    return median(seconds["now"]), median(seconds["before"]), cuts["now"] == cuts["before"]
-
-
-def limit_cpu_s(path: Path) -> float:
-    """Return CPU seconds of decoding a file and nothing else, one thread."""
-    started = time.process_time()
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.thread_count = 1
-        for _ in container.decode(stream):
-            pass
-    return time.process_time() - started
+            with open_video(path, config) as video:
+                shots = shot_scaler(video)
+                frames = timed_frames(video, make_clock(video), config, video.frames(), shots=shots)
+                for _frame in with_small(frames, every):
+                    pass
+            seconds.append(time.process_time() - started)
+    now_s, all_s = median(spent[EVERY]), median(spent[1])
+    return {
+        "cpu_s": round(now_s, 2),
+        "cpu_s_all_scaled": round(all_s, 2),
+        "ratio": round(all_s / now_s, 3),
+    }
 
 
 def write_cpu_s(rows: IndexedVideo, models: Models) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.common import print_json, ray_session
+from jobs.ray_session import running
 from jobs.terminal import counted, say
 from marc_core.config import IndexConfig
 from marc_core.errors import ConfigError
@@ -43,14 +44,16 @@ def print_estimate(config: IndexConfig, address: str | None, *, as_json: bool) -
         raise ConfigError(f"--estimate is for indexing. Got only={config.only}; leave one out.")
     from marc_core.estimate import estimate
     from pipelines.index import preview
+    from pipelines.pools import pool_sizes
 
     work = preview(config).work
     sources = [VideoSource.from_json(text) for text in work["source"].to_pylist()]
     if not sources:
         say("Nothing to do: the memory holds every video that was found as configured.")
         return
-    known = estimate(sources, config)
     has = cluster(address)
+    pool_sizes(config, has)  # what this cluster cannot run is refused before the sample is indexed
+    known = estimate(sources, config)
     seconds = wall_s(known, config, has)
     if as_json:
         print_json(known.to_json() | {"cpus": has.cpus, "gpus": has.gpus, "wall_s": seconds})
@@ -60,13 +63,13 @@ def print_estimate(config: IndexConfig, address: str | None, *, as_json: bool) -
 
 
 def cluster(address: str | None) -> Capacity:
-    """Return what the cluster has that a run with `address` would use; this machine's cores and
-    GPUs, where it would start a Ray of its own."""
+    """Return what the cluster has that a run with `address` would join (`ray_session` says which);
+    this machine's cores and GPUs, where it would start a Ray of its own."""
     import torch
 
     from pipelines.pools import Capacity, capacity
 
-    if (address or os.environ.get("RAY_ADDRESS") or "local") != "local":
+    if (address or os.environ.get("RAY_ADDRESS") or running() or "local") != "local":
         with ray_session(address):
             return capacity()
     cpus, gpus = float(os.cpu_count() or 1), float(torch.cuda.device_count())

@@ -74,7 +74,7 @@ def ray_session(address: str | None = None, *, min_cpus: int = 0) -> Iterator[Cl
     if connects:
         logging.getLogger("ray").setLevel(logging.ERROR)
         if address in (None, "local"):
-            noted = _running() if address is None else None
+            noted = running() if address is None else None
             joined = noted is not None
             say(
                 f"joining the Ray that runs on this machine ({noted}); `--address local` starts "
@@ -100,7 +100,7 @@ def ray_session(address: str | None = None, *, min_cpus: int = 0) -> Iterator[Cl
             ray.shutdown()
 
 
-def _running() -> str | None:
+def running() -> str | None:
     """Return the address of the Ray that runs on this machine, as Ray has noted it, if it answers.
 
     A head that was killed leaves its note, and Ray would wait for it for minutes.

@@ -1,10 +1,12 @@
 """One pass over a video gives both streams: shot detector frames and sampled frames.
 
-    file -> OpenVideo.frames -> every frame to 48 x 27 (AREA)  -------------+-> FrameChunk, ...
-                             -> Clock -> Sampler -> 1 fps, upright RGB  ----+   then DecodeSummary
+    file -> OpenVideo.frames -> Clock -> still.with_small: all at 48 x 27 (AREA) --+-> FrameChunk,
+                                      -> Sampler: 1 fps, upright RGB --------------+   ..., then
+                                                                                 DecodeSummary
 
 The clock decides a frame's time a frame later, or up to 64 where stamps are doubtful. Frames wait
-for it (HeldFrame): the first of them as the decoder gave them, the others small.
+for it (HeldFrame): the first of them as the decoder gave them, the others small. So do up to three
+for the frame that says whether the picture stands still (still.py).
 
 In-process; a decoder that hangs or crashes takes the process along. Pipelines use
 `marc_core.video.IsolatedDecoder`, which runs this code in a child.
@@ -30,6 +32,7 @@ from marc_core.video.clock import GAP_STEPS, HELD_S, Clock
 from marc_core.video.parts import SLACK_S, frames_from
 from marc_core.video.pyav import FrameScaler, OpenVideo, further_streams, open_video
 from marc_core.video.sampling import SHOT_HEIGHT, SHOT_WIDTH, Sampler, output_size
+from marc_core.video.still import distance_of_anchors, with_small
 from marc_core.video.wrap import Unwrap
 
 if TYPE_CHECKING:
@@ -108,12 +111,12 @@ class Decoding:
         sampler = self._sampler()
         chunk = _ChunkBuilder(config.chunk_frames)
         num_frames, start_s, end_s = 0, 0.0, 0.0
-        for time_s, frame in self._timed():
+        for time_s, frame, shot_HWC in self._timed():
             start_s = start_s if num_frames else time_s
             end_s = time_s + last_shown_s(frame.duration_s, clock)
             check_duration(video.path, time_s - start_s - clock.past_gaps_s, config)
             sampled = frame.sampled() if sampler.take(time_s) else None
-            chunk.add(time_s, frame.shot_HWC, sampled)
+            chunk.add(time_s, shot_HWC, sampled)
             num_frames += 1
             if chunk.full:
                 yield chunk.build(sampler.interval_s)
@@ -140,22 +143,30 @@ class Decoding:
         start_s = None if part.begin_s is None else part.video_start_s
         return Sampler(sample_fps=fps, max_frames=None, start_s=start_s)
 
-    def _timed(self) -> Iterator[tuple[float, HeldFrame]]:
-        """Yield (time_s, frame) of all that is to be decoded."""
+    def _timed(self) -> Iterator[tuple[float, HeldFrame, NDArray[np.uint8]]]:
+        """Yield (time_s, frame, small frame) of all that is to be decoded."""
         video, part = self._video, self._part
-        begin_s = None if part is None else part.begin_s
+        every = distance_of_anchors(_frame_bytes(video))
+        stop_s = None if part is None else part.stop_s
+        # The stop comes last: a part's last frames, too, are what they are in one pass.
+        for timed in with_small(self._from_begin(), every):
+            if stop_s is not None and timed[0] > stop_s - SLACK_S:
+                return
+            yield timed
+
+    def _from_begin(self) -> Iterator[tuple[float, HeldFrame]]:
+        """Yield (time_s, frame) from where the part begins to be decoded."""
+        video = self._video
+        begin_s = None if self._part is None else self._part.begin_s
         frames = video.frames()
         if begin_s is not None:
             frames = frames_from(video, begin_s, self._reopened, self._on_frame)
-        shots = shot_scaler(video)
+        shots, on_frame = shot_scaler(video), self._on_frame
         for time_s, frame in timed_frames(
-            video, self._clock, self._config, frames, shots=shots, on_frame=self._on_frame
+            video, self._clock, self._config, frames, shots=shots, on_frame=on_frame
         ):
-            if begin_s is not None and time_s < begin_s - SLACK_S:
-                continue
-            if part is not None and part.stop_s is not None and time_s > part.stop_s - SLACK_S:
-                return
-            yield time_s, frame
+            if begin_s is None or time_s >= begin_s - SLACK_S:
+                yield time_s, frame
 
     def _reopened(self) -> OpenVideo:
         """Return the file opened again, for frames that no seek leads to."""
@@ -171,24 +182,33 @@ class Decoding:
 class HeldFrame:
     """A decoded frame that waits for its time. Holds the decoder's memory until `shrink`.
 
-    shot_HWC: (27, 48, 3) for the shot detector, where asked for. duration_s: how long the file
-    says that it is shown.
+    duration_s: how long the file says that it is shown.
     """
 
-    __slots__ = ("_frame", "_sampled", "_scale", "duration_s", "shot_HWC")
+    __slots__ = ("_frame", "_sampled", "_scale", "_shots", "_small", "duration_s")
 
     def __init__(self, frame: VideoFrame, scale: FrameScaler, shots: FrameScaler | None) -> None:
+        """shots: the scaler of `small`, where it will be asked for."""
         self._frame: VideoFrame | None = frame
         self._sampled: NDArray[np.uint8] | None = None
-        self._scale = scale
-        self.shot_HWC = _NO_SHOT if shots is None else shots(frame)
+        self._small: NDArray[np.uint8] | None = None
+        self._scale, self._shots = scale, shots
         self.duration_s = (
             float(frame.duration * frame.time_base) if frame.duration and frame.time_base else None
         )
 
     def shrink(self) -> None:
-        """Keep the sampled size only."""
+        """Keep the sizes only that can be asked for."""
+        self._small = None if self._shots is None else self.small()
         self._sampled, self._frame = self.sampled().copy(), None
+
+    def small(self) -> NDArray[np.uint8]:
+        """Return the frame as the shot detector gets it: (27, 48, 3) uint8 RGB."""
+        if self._small is not None:
+            return self._small
+        assert self._frame is not None
+        assert self._shots is not None
+        return self._shots(self._frame)
 
     def sampled(self) -> NDArray[np.uint8]:
         """Return the frame as sampled frames are: (H, W, 3) uint8 RGB."""
@@ -198,7 +218,9 @@ class HeldFrame:
         return self._scale(self._frame)
 
 
-_NO_SHOT = np.zeros((0, 0, 3), np.uint8)
+def _frame_bytes(video: OpenVideo) -> int:
+    """Return about what a frame holds: 3 bytes a pixel, as those with 8 bits and all colours do."""
+    return 3 * video.first.width * video.first.height
 
 
 def timed_frames(
@@ -215,8 +237,7 @@ def timed_frames(
     `on_frame` is called for each frame as it is decoded.
     """
     scale = sampled_scaler(video, config)
-    frame_bytes = 3 * video.first.width * video.first.height
-    most_whole = min(max(_HELD_BYTES // frame_bytes, 1), _HELD_MOST)
+    most_whole = min(max(_HELD_BYTES // _frame_bytes(video), 1), _HELD_MOST)
     held: deque[HeldFrame] = deque()
     unwrap = Unwrap(video.wrap_s)
     for frame in frames:

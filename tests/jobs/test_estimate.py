@@ -1,11 +1,13 @@
 """`marc index --estimate` in words; what it measures is tested in marc_core."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
-from jobs.estimate import START_S, estimate_lines, print_estimate, wall_s
-from marc_core.config import IndexConfig
+import jobs.estimate
+from jobs.estimate import START_S, cluster, estimate_lines, print_estimate, wall_s
+from marc_core.config import IndexConfig, load_config
 from marc_core.errors import ConfigError
 from marc_core.estimate import Estimate
 from pipelines.pools import Capacity
@@ -62,3 +64,29 @@ def test_more_cores_take_less_time_until_videos_run_out():
 def test_only_indexing_is_estimated():
     with pytest.raises(ConfigError, match="leave one out"):
         print_estimate(IndexConfig(only="features"), None, as_json=False)
+
+
+def test_what_a_cluster_cannot_run_is_refused_before_anything_is_indexed(tmp_path):
+    (tmp_path / "no-video.mp4").write_bytes(b"1")
+    overrides = [f"archive=['{tmp_path}']", f"memory.uri='{tmp_path}/m'", "encode_device=gpu"]
+    config = load_config(IndexConfig, preset="tiny", overrides=overrides)
+    with pytest.raises(ConfigError, match="needs 1 GPU; the cluster has 0"):
+        print_estimate(config, "local", as_json=False)
+
+
+def test_the_ray_that_runs_on_this_machine_counts_as_a_run_would_join_it(monkeypatch):
+    """A run without an address joins it; so its address, and not this machine, is asked."""
+    asked = []
+
+    @contextmanager
+    def session(address):
+        asked.append(address)
+        yield
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(jobs.estimate, "ray_session", session)
+    monkeypatch.setattr(jobs.estimate, "running", lambda: "10.0.0.7:6379")
+    monkeypatch.setattr("pipelines.pools.capacity", lambda: TWO_CORES)
+    assert cluster(None) is TWO_CORES
+    assert asked == [None]
+    assert cluster("local") is not TWO_CORES

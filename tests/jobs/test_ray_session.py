@@ -72,7 +72,7 @@ def test_whether_it_joins_or_starts_is_said_before_it_takes_its_time(
         raise ClusterError("stop here")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("jobs.ray_session._running", lambda: noted)
+    monkeypatch.setattr("jobs.ray_session.running", lambda: noted)
     monkeypatch.setattr("jobs.ray_session._join_or_start", stop)
     with pytest.raises(ClusterError, match="stop here"), ray_session(address):
         pytest.fail("started")
@@ -87,7 +87,7 @@ def test_what_goes_wrong_when_the_cluster_has_ended_is_that(
     monkeypatch.setattr("ray.shutdown", lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as head:
         place = f"127.0.0.1:{head.getsockname()[1]}"
-        monkeypatch.setattr("jobs.ray_session._running", lambda: place)
+        monkeypatch.setattr("jobs.ray_session.running", lambda: place)
         monkeypatch.setattr("jobs.ray_session._head", lambda: place)
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         with pytest.raises(ValueError, match="its own"), ray_session():
