@@ -4,15 +4,17 @@
 
 Clips that it renders itself: edited (a cut every 5 s), a fixed camera (noise, somebody walks by),
 both at 30 and 60 frames a second, one with sentences and a sign, and a long one of a fixed camera.
-Every figure is from this one run, one thread, scaled from the clip to an hour. `limit` is decoding
-alone by PyAV in a process of its own (benchmarks.plain_decode); `of_limit` the limit as a share of
-decoding, shots, embedding, features and writing together: what a job does but for Ray. `before`:
-shots with `events.quiet_range_grey=0` and nothing thinned. `small_frames`: decoding with the small
-stream where frames of a still picture are drawn, and where all are scaled. The long
-clip and `small_frames` are medians of rounds taken by turns; the rest is taken once.
+The parts come one after another, each by itself; with --out each is written when it is done, and
+the same command goes on with what is missing. One thread, scaled from the clip to an hour.
+
+`limit`: decoding alone by PyAV in a process of its own (benchmarks.plain_decode). `of_limit`: the
+limit as a share of decoding, shots, embedding, features and writing together: what a job does but
+for Ray. `before`: shots with `events.quiet_range_grey=0` and nothing thinned. `small_frames`:
+decoding with the small stream where frames of a still picture are drawn, and where all are scaled.
+The long clip and `small_frames` are medians of rounds taken by turns; the rest is taken once.
 
 SigLIP 2 base is timed by the vision tower of its shape with random weights, as no figure depends on
-their values; `frames_an_event`: were so many frames of each event embedded instead of one a second.
+their values; `2 an event`: were so many frames of each event embedded instead of one a second.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -79,7 +82,7 @@ def main() -> None:
     parser.add_argument("--fixed-minutes", type=int, default=10, help="of the long clip")
     parser.add_argument("--rounds", type=int, default=3, help="of figures that are medians")
     parser.add_argument("--folder", type=Path, help="keep clips here")
-    parser.add_argument("--out", type=Path, help="also write the JSON here")
+    parser.add_argument("--out", type=Path, help="the JSON; what it has is not measured again")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
@@ -97,11 +100,7 @@ def main() -> None:
             tower=VisionTower(config.student),
             rounds=args.rounds,
         )
-        report = measured(clips, models, args)
-    text = json.dumps(report, indent=1)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n")
+        print(json.dumps(measured(clips, models, args), indent=1))
 
 
 def rendered(folder: Path, args: Any) -> dict[str, Path]:
@@ -122,42 +121,57 @@ def rendered(folder: Path, args: Any) -> dict[str, Path]:
 
 
 def measured(clips: Mapping[str, Path], models: Models, args: Any) -> dict[str, Any]:
-    """Return the whole report; tell on the way what is known."""
-    report: dict[str, Any] = {
+    """Return the whole report; write what is known on the way."""
+    about = {
         "hardware": hardware(),
         "clips": f"{args.seconds:g} s each, {args.size}, h264, {args.rounds} rounds",
+        "long": f"{args.fixed_minutes} min",
     }
-    for name, value in _parts(clips, models):
-        report[name] = value
-        sys.stderr.write(f"{name} {json.dumps(value)}\n")
-    return report
+    known = json.loads(args.out.read_text()) if args.out and args.out.exists() else {}
+    if any(known.get(name, value) != value for name, value in about.items()):
+        raise SystemExit(f"{args.out} holds other clips or another machine's figures; remove it.")
+    report: dict[str, Any] = about | known
+    for part, name, measure in _parts(clips, models):
+        if name not in report.setdefault(part, {}):
+            report[part][name] = measure()
+            sys.stderr.write(f"{part}, {name}: {json.dumps(report[part][name])}\n")
+            if args.out:
+                args.out.write_text(json.dumps(report | _derived(report), indent=1) + "\n")
+    return report | _derived(report)
 
 
-def _parts(clips: Mapping[str, Path], models: Models) -> Iterator[tuple[str, Any]]:
-    yield "fixed_camera", whole_against_limit(clips["long"], models)
-    yield (
-        "small_frames",
-        {name: small_frames_both_ways(clips[name], models) for name in ("edited", "fixed camera")},
-    )
-    rows = {name: clip_costs(path, models) for name, path in clips.items() if name != "long"}
-    yield "cpu_s_per_hour", rows
-    yield (
-        "sixty_against_thirty_fps",
-        {
-            name: against_thirty(rows[f"{name}, 60 fps"], rows[name])
-            for name in ("edited", "fixed camera")
-        },
-    )
-    yield (
-        "texts_cpu_s_per_hour",
-        {
-            "sentences and a sign": text_costs(clips["sentences and a sign"], models),
-            "edited, without sound": text_costs(clips["edited"], models),
-            "fixed camera, without sound": text_costs(clips["fixed camera"], models),
-        },
-    )
-    events = {name: row["events_per_hour"] for name, row in rows.items()}
-    yield "siglip2_base", siglip_costs(events, models.rounds)
+def _parts(
+    clips: Mapping[str, Path], models: Models
+) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+    """Yield part of the report, name in it, and what measures it."""
+    yield "fixed_camera", "long", lambda: whole_against_limit(clips["long"], models)
+    for name in ("edited", "fixed camera"):
+        yield "small_frames", name, partial(small_frames_both_ways, clips[name], models)
+    yield "siglip2_base", "frame", partial(siglip_costs, models.rounds)
+    for name, path in clips.items():
+        if name != "long":
+            yield "cpu_s_per_hour", name, partial(clip_costs, path, models)
+    for name in ("sentences and a sign", "fixed camera", "edited"):
+        yield "texts_cpu_s_per_hour", name, partial(text_costs, clips[name], models)
+
+
+def _derived(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what follows from the rows that are there."""
+    rows, frame = report.get("cpu_s_per_hour", {}), report.get("siglip2_base", {}).get("frame")
+    pairs = {name: (rows.get(f"{name}, 60 fps"), row) for name, row in rows.items()}
+    derived: dict[str, Any] = {
+        "sixty_against_thirty_fps": {
+            name: against_thirty(*pair) for name, pair in pairs.items() if all(pair)
+        }
+    }
+    if frame:
+        frame_s = frame["cpu_s_per_frame"]
+        derived["siglip2_base_cpu_s_per_hour"] = {"one a second": round(3600 * frame_s)} | {
+            f"{k} an event, {name}": round(k * row["events_per_hour"] * frame_s)
+            for name, row in rows.items()
+            for k in (1, 2, 3)
+        }
+    return derived
 
 
 def clip_costs(path: Path, models: Models) -> dict[str, float]:
@@ -299,8 +313,8 @@ def text_costs(path: Path, models: Models) -> dict[str, float]:
     return {kind: round(seconds / hours, 1) for kind, seconds in costs.texts_s.items()}
 
 
-def siglip_costs(events_per_hour: Mapping[str, float], rounds: int) -> dict[str, Any]:
-    """Return CPU seconds a frame of a vision tower of SigLIP 2 base's shape, and an hour's."""
+def siglip_costs(rounds: int) -> dict[str, Any]:
+    """Return CPU seconds a frame of a vision tower of SigLIP 2 base's shape."""
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
     with torch.inference_mode():
@@ -308,15 +322,9 @@ def siglip_costs(events_per_hour: Mapping[str, float], rounds: int) -> dict[str,
         batch = torch.rand(SIGLIP_FRAMES, 3, 224, 224)
         tower(batch)
         times = [_timed(lambda: tower(batch)) for _ in range(rounds)]
-    frame_s = median(times) / SIGLIP_FRAMES
     return {
         "weights": "random, in the shape of google/siglip2-base-patch16-224",
-        "cpu_s_per_frame": round(frame_s, 3),
-        "one_a_second": round(3600 * frame_s),
-        "frames_an_event": {
-            name: {str(k): round(k * n * frame_s) for k in (1, 2, 3)}
-            for name, n in events_per_hour.items()
-        },
+        "cpu_s_per_frame": round(median(times) / SIGLIP_FRAMES, 3),
     }
 
 

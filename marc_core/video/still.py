@@ -31,8 +31,8 @@ EVERY = 4
 SPAN_S = 0.3
 """The most time between anchors with drawn frames (our choice: well below the shortest shot)."""
 STEP_GREY, STEP_SHARE = 1, 0.06
-"""Grey levels by which no more than a share of the tiles may differ between two anchors (our choice:
-noise is averaged out over a tile, a fade or dissolve of three seconds moves all of them by more)."""
+"""Grey levels by which no more than a share of the tiles may differ between two anchors (our
+choice: a tile averages noise out, and a dissolve of three seconds moves most of them by more)."""
 MOST_GREY = 16
 """Grey levels by which no tile at all may differ (our choice: somebody who walks by does less)."""
 _TILE = 3

@@ -147,7 +147,7 @@ def test_whoever_joins_sends_the_users_token(
 ) -> None:
     done = []
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("jobs.ray_session._running", lambda: "127.0.0.1:6379")
+    monkeypatch.setattr("jobs.ray_session.running", lambda: "127.0.0.1:6379")
     monkeypatch.setattr("jobs.ray_session._check_reachable", lambda *_: None)
     monkeypatch.setattr("jobs.ray_session.use_token", lambda: done.append("token"))
     monkeypatch.setattr("ray.init", lambda **_: done.append("joined"))
