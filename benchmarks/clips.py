@@ -51,7 +51,7 @@ def render_clip(
         stream.thread_count = 2
         for i in range(round(seconds * fps)):
             if i % round(cut_every_s * fps) == 0:
-                picture = _texture(rng, width, height)
+                picture = texture(rng, width, height)
                 speed = rng.integers(-4, 5, 2)
             moved = np.roll(picture, tuple(speed * i), (0, 1)).astype(np.int16)
             moved[height // 6 : height // 6 + len(board), 60 : 60 + board.shape[1]] = board
@@ -74,7 +74,7 @@ def render_fixed_camera(
     rng = np.random.default_rng(seed)
     width, height = size
     noise = rng.normal(0, 4, (8, height, width, 1)).astype(np.int16)
-    picture = _texture(rng, width, height).astype(np.int16)
+    picture = texture(rng, width, height).astype(np.int16)
     tall, wide = height // 6, width // 24
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part" + path.suffix)
@@ -160,7 +160,7 @@ def _board(sign: str, height: int) -> NDArray[np.int16]:
     return np.asarray(board).astype(np.int16)
 
 
-def _texture(rng: np.random.Generator, width: int, height: int) -> NDArray[np.uint8]:
+def texture(rng: np.random.Generator, width: int, height: int) -> NDArray[np.uint8]:
     """Smooth random colours at three scales, like a defocused photograph with some detail."""
     total = np.zeros((height, width, 3), np.float32)
     for cell, weight in ((160, 0.6), (40, 0.3), (8, 0.1)):

@@ -61,10 +61,13 @@ def write_film(
     options: dict[str, str] | None = None,
     shifts_ms: dict[int, int] | None = None,
     codec: str = "libx264",
+    codec_options: dict[str, str] | None = None,
+    tick: Fraction = Fraction(1, 1000),
 ) -> Path:
     """Write one frame per colour, at increasing `pts_ms` or evenly.
 
-    shifts_ms: frames whose stamp alone is moved later, decoding order kept.
+    shifts_ms: frames whose stamp alone is moved later, decoding order kept. tick: of the encoder's
+    clock; MPEG-1 and 2 take that of their frame rates only.
     """
     with av.open(str(path), "w", options=options or {}) as out:
         stream = out.add_stream(codec, rate=fps)
@@ -72,15 +75,16 @@ def write_film(
         stream.thread_count = 1
         if codec == "libx264":
             stream.options = {"preset": "ultrafast", "bf": "0", "g": "1"}
-        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.options |= codec_options or {}
+        stream.codec_context.time_base = tick
         painted = {
             colour: av.VideoFrame.from_ndarray(picture(colour), "rgb24").reformat(format="yuv420p")
             for colour in set(colours)
         }
         for i, colour in enumerate(colours):
             frame = painted[colour]
-            frame.pts = i * 1000 // fps if pts_ms is None else pts_ms[i]
-            frame.time_base = Fraction(1, 1000)
+            time_s = Fraction(i, fps) if pts_ms is None else Fraction(pts_ms[i], 1000)
+            frame.pts, frame.time_base = int(time_s / tick), tick
             for number, packet in enumerate(stream.encode(frame), start=i):
                 if shifts_ms and number in shifts_ms:
                     assert packet.time_base is not None

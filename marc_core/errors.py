@@ -48,6 +48,12 @@ class VideoLimitError(VideoError):
     kind = "over_limit"
 
 
+class PartBeyondEndError(VideoError):
+    """A recording ended before a part of it began: its packets promised more pictures."""
+
+    kind = "beyond_end"
+
+
 class DecodeTimeoutError(VideoError):
     """The decoder made no progress, or did not finish, within the configured time."""
 

@@ -1,7 +1,7 @@
 """A part of a video, decoded and scored by itself: what `decode_video` gives of a whole one.
 
     sought:         decode_part(Part) for each, anywhere, in any order
-    sequentially:   parts_in_order(one pass) --(Part, frames)--> seen_part
+    in order:       marc_core.in_order: one pass, each part of it as soon as it is complete
 
 Both feed the shot detector from a multiple of its window on, with its context on both sides, so
 that the scores of a part's frames are those of one pass over the video.
@@ -10,13 +10,15 @@ that the scores of a part's frames are those of one pass over the video.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from marc_core.types import BoundaryKind, DecodeSummary, FrameChunk, Span
+from marc_core.video.clock import repaired_by
 from marc_core.video.decode import stack_frames
 from marc_core.video.parts import ZONE_S, Part
 
@@ -56,19 +58,22 @@ def decode_part(
     """Decode a part of a file that can be sought; frames of shots without a sample are read once
     more. Raises the VideoError of whatever is wrong with the file."""
     with decoder.open(path, stream=stream, part=part) as decoding:
-        seen = _Seen(part, detector, decoding.info.fps)
+        taken = Taken(part, detector, decoding.info.fps)
         for chunk in decoding:
-            seen.push(chunk)
-        summary = decoding.summary
-    return _with_missing(seen.finish(summary), detector.config, path, decoder, stream)
+            taken.push(chunk)
+        seen = taken.finish(decoding.summary)
+    repaired = repaired_by(seen.summary.warnings)
+    asked: dict[str, Any] = {"stream": stream, "repaired": repaired, "part": part}
+    return with_missing(seen, detector.config, partial(decoder.read_frames, path, **asked))
 
 
-def _with_missing(
-    seen: SeenPart, config: EventConfig, path: str, decoder: IsolatedDecoder, stream: int
+def with_missing(
+    seen: SeenPart,
+    config: EventConfig,
+    read: Callable[[list[float]], list[NDArray[np.uint8]]],
 ) -> SeenPart:
-    """Return the part with frames for shots that have none."""
+    """Return the part with frames for shots that have none; read: returns the frames of times."""
     from marc_core.events import frames_to_add
-    from marc_core.video.clock import repaired_by
 
     missing = frames_to_add(
         seen.times_s,
@@ -82,17 +87,15 @@ def _with_missing(
     )
     if not len(missing):
         return seen
-    repaired = repaired_by(seen.summary.warnings)
-    times_s = seen.times_s[missing].tolist()
-    more = decoder.read_frames(path, times_s, stream=stream, repaired=repaired)
+    more = read(seen.times_s[missing].tolist())
     index = np.concatenate([seen.sampled_index, missing])
     frames = np.stack([*seen.sampled_frames, *more])
     order = np.argsort(index)
     return replace(seen, sampled_index=index[order], sampled_frames=frames[order])
 
 
-class _Seen:
-    """Takes what is decoded of a part, frame after frame."""
+class Taken:
+    """Takes what is decoded of a part, frame after frame; its end may be told later (`end_at`)."""
 
     def __init__(self, part: Part, detector: ShotDetector, fps: float | None) -> None:
         from marc_core.events import ThinnedDetector
@@ -103,6 +106,11 @@ class _Seen:
         self.samples: list[tuple[float, NDArray[np.uint8]]] = []
         self.head = None if part.from_s is None else _Zone(part.from_s)
         self.tail = None if part.to_s is None else _Zone(part.to_s)
+
+    def end_at(self, to_s: float) -> None:
+        """Learn where the part ends, before any frame of the zone there is taken."""
+        self.part = replace(self.part, to_s=to_s)
+        self.tail = _Zone(to_s)
 
     def push(self, chunk: FrameChunk) -> None:
         """Take the next frames."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from marc_core import schemas
-from marc_core.config import IndexConfig, VideoConfig
+from marc_core.config import IndexConfig
 from marc_core.fingerprints import Fingerprints, fingerprints_of
 from marc_core.indexing import DecodedVideo, encode_events
 from marc_core.recorded.rows import recorded_row
@@ -66,11 +66,6 @@ class PartWork:
         return cls(part=Part(**part), count=count, end_s=end_s)
 
 
-def part_seconds(config: VideoConfig) -> float:
-    """Return how long parts are: `part_s`, or less where that were too many samples."""
-    return min(config.part_s, config.max_sampled_frames / config.sample_fps)
-
-
 def plan_rows(
     source: VideoSource,
     layout: Layout,
@@ -93,7 +88,7 @@ def plan_rows(
     video = base_row(source, attempts, fingerprints) | {
         **info_columns(info),
         "decode_backend": "pyav",
-        "decode_reason": "in parts",
+        "decode_reason": decode_reason(layout.doubt),
         **sidecar_columns(with_own_word(sidecar, info)),
         "content_digest": content_digest,
         **recorded,
@@ -115,6 +110,11 @@ def plan_rows(
         pa.Table.from_pylist([video], schema=schemas.VIDEOS),
         pa.Table.from_pylist(rows, schema=schemas.PARTS),
     )
+
+
+def decode_reason(doubt: str | None) -> str:
+    """Return what a recording's row says of how it is decoded."""
+    return "in parts" if doubt is None else f"in parts of one pass: {doubt}"
 
 
 def _part_row(
@@ -181,8 +181,12 @@ def encode_part(
         part=number,
         video_start_s=start_s,
     )
+    end_s = work.part.to_s
+    if end_s is None or seen.part.to_s is None:
+        end_s = seen.summary.end_s
     row = _part_row(source.video_id, work, fingerprints, attempts) | {
         "status": schemas.INDEXED,
+        "to_s": end_s - start_s,
         "num_events": rows.events.num_rows,
         "num_frames": seen.summary.num_frames,
         "num_decode_errors": seen.summary.num_errors,

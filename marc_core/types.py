@@ -129,6 +129,8 @@ class FrameChunk:
         `VideoConfig.frame_max_pixels`.
     sample_interval_s: distance of samples by the end of this chunk. Where it grows, samples of
         earlier chunks between the wider instants are given up (`SampleBuffer` does).
+    gaps: those of `DecodeSummary.gaps` that end at one of these frames.
+    num_errors: packets that the decoder has rejected by now.
     """
 
     times_s: NDArray[np.float64]
@@ -136,6 +138,8 @@ class FrameChunk:
     sampled_index: NDArray[np.int64]
     sampled_frames: NDArray[np.uint8]
     sample_interval_s: float
+    gaps: tuple[tuple[float, float], ...] = ()
+    num_errors: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

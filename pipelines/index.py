@@ -10,9 +10,9 @@
 Videos stream: each goes on when it is done. A decoded video waits in the object store only until
 an encoder takes it, and Ray Data's back-pressure keeps decoders from running ahead. A recording
 longer than `video.part_s` goes through twice: it is laid out, and then each of its parts is a row
-of work by itself (`pipelines.recordings`). Every video of
-the work ends as a row of `videos`: indexed, failed with a reason, or quarantined; a rerun does what
-is missing or changed.
+of work by itself (`pipelines.recordings`); where the file cannot be sought, one worker does all of
+them (`pipelines.in_order`). Every video of the work ends as a row of `videos`: indexed, failed with
+a reason, or quarantined; a rerun does what is missing or changed.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from marc_core.text.stages import check_stages
 from marc_core.video import Listing, list_videos, require_decord
 from pipelines.copies import index_once
 from pipelines.embeddings import redo_embeddings
+from pipelines.in_order import run_in_order
 from pipelines.kept import (
     forget_readable_folders,
     keep_moved,
@@ -173,7 +174,13 @@ def _index_new(
         copied += once(met.work)
         found = pa.concat_tables([found, met.found])
         tried += met.work["video_id"].to_pylist()
-    tried += index_parts(found, run=partial(run, make=make), add=count.add, **common)
+    tried += index_parts(
+        found,
+        run=partial(run, make=make),
+        run_in_order=partial(run_in_order, count=count, **common),
+        add=count.add,
+        **common,
+    )
     return _New(found, tried, copied)
 
 

@@ -94,15 +94,14 @@ class VideoIndexer:
         return indexed
 
     def kill(self) -> None:
-        """End the decoding child under the hands of another thread, whose video fails then."""
-        pid = self.decode.decoder.child_pid
-        if pid is not None:
+        """End decoding under the hands of another thread, whose video fails then."""
+        for pid in self.decode.child_pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End the decoding child."""
-        self.decode.decoder.close()
+        """End what decodes."""
+        self.decode.close()
 
 
 def _with_source(decoded: pa.Table, job: Job) -> pa.Table:

@@ -1,8 +1,9 @@
 """Long recordings: their parts are rows of work like videos, in a turn after the one that met them.
 
 The first turn lays a recording out and keeps the plan in the memory; the parts that it lacks are
-then done in any order, on any node. What has ended is not done again, by this run or a later one:
-a part that failed is a gap with a reason, tried again where a video would be.
+then done in any order, on any node; those of a file that cannot be sought by one worker
+(`pipelines.in_order`). What has ended is not done again, by this run or a later one: a part that
+failed is a gap with a reason, tried again where a video would be.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from marc_core.memory import MemoryStore
 from marc_core.part_indexing import PartWork, failed_part
 from marc_core.types import VideoSource
 from marc_core.video_rows import TRANSIENT_KINDS
+from pipelines.in_order import is_in_order, without_outcome
 from pipelines.plan import LOST
 from pipelines.retry import in_rounds
 from pipelines.stages import WORK
@@ -69,6 +71,7 @@ def index_parts(
     found: pa.Table,
     *,
     run: Callable[..., None],
+    run_in_order: Callable[..., None],
     add: Callable[[int], None],
     store: MemoryStore,
     fingerprints: Fingerprints,
@@ -76,29 +79,24 @@ def index_parts(
 ) -> list[str]:
     """Do the parts that recordings of the archive lack; return the ids of these recordings.
 
-    run: runs the chain over rows of WORK, as in `retry.in_rounds`. add: told how many there are.
+    run: runs the chain over rows of WORK, as in `retry.in_rounds`; run_in_order: over those of
+    recordings that cannot be sought. add: told how many there are.
     """
     work = missing_parts(store.parts(), found, fingerprints, config)
     ids = work["video_id"].unique().to_pylist()
     if ids:
         add(work.num_rows)
-        lost = in_rounds(work, run, partial(_without_outcome, store=store))
-        rows = [_lost(row, fingerprints, config) for row in lost.to_pylist()]
+        ordered = is_in_order(work)
+        left = partial(without_outcome, store=store)
+        lost = [
+            *in_rounds(work.filter(pc.invert(ordered)), run, left).to_pylist(),
+            *in_rounds(work.filter(ordered), run_in_order, left).to_pylist(),
+        ]
+        rows = [_lost(row, fingerprints, config) for row in lost]
         if rows:
             store.record_failed_parts(pa.concat_tables(rows))
     store.settle_parts({*ids, *_unsettled(store, found)})
     return ids
-
-
-def _without_outcome(work: pa.Table, store: MemoryStore) -> pa.Table:
-    """Return the rows of `work` of which no worker has recorded how they ended."""
-    ended = {
-        (row["plan"], row["video_id"], row["attempts"])
-        for row in store.parts().to_pylist()
-        if row["status"] != schemas.PLANNED
-    }
-    keys = zip(*(work[n].to_pylist() for n in ("part", "video_id", "attempts")), strict=True)
-    return work.filter(pa.array([key not in ended for key in keys], pa.bool_()))
 
 
 def _unsettled(store: MemoryStore, found: pa.Table) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pyarrow as pa
@@ -52,20 +53,29 @@ def run_chain(
     pools = pool_sizes(config, capacity())
     blocks = deal(work, pools.decoders.most) if turn == 0 else alone(work)
     commits = Commits(lambda: start_writer(config, embedding_dim), config, count)
-    # A block that dies with its worker is not repeated at once, because one of its videos may have
-    # killed it: the next turn takes its videos one by one, and there Ray may repeat each once.
-    survive = {"max_restarts": -1, "max_task_retries": min(turn, 1)}
     try:
-        with DataContext.current(_context()), warnings.catch_warnings():
-            # Ray 2.60 has no other way to bound an actor task's retries; pinned below 2.64.
-            warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-            # Where every block of a turn dies, the next stage gets none: its outcome says so.
-            warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
+        with surviving(turn) as survive:
             dataset = make(blocks, pools=pools, survive=survive)
             commits.run(dataset.iter_internal_ref_bundles())
     finally:
         commits.stop()
     return commits.kept
+
+
+@contextmanager
+def surviving(turn: int) -> Iterator[dict[str, int]]:
+    """Let chains that are run inside go on without the blocks that die; yield the options of their
+    stages.
+
+    A block that dies with its worker is not repeated at once, because one of its videos may have
+    killed it: the next turn takes its videos one by one, and there Ray may repeat each once.
+    """
+    with DataContext.current(_context()), warnings.catch_warnings():
+        # Ray 2.60 has no other way to bound an actor task's retries; pinned below 2.64.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        # Where every block of a turn dies, the next stage gets none: its outcome says so.
+        warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
+        yield {"max_restarts": -1, "max_task_retries": min(turn, 1)}
 
 
 def without_credentials(config: IndexConfig) -> IndexConfig:

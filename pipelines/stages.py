@@ -27,16 +27,17 @@ from marc_core.part_indexing import (
     PartWork,
     encode_part,
     failed_part,
-    part_seconds,
     plan_rows,
 )
 from marc_core.types import Span, VideoSource
-from marc_core.video.parts import Layout
+from marc_core.video.layout import part_seconds
+from marc_core.video.parts import Layout, Part
 from marc_core.video.wire import summary_from_fields
 from marc_core.video_rows import failure_row
 from pipelines.parcels import handed_on
 
 if TYPE_CHECKING:
+    from marc_core.in_order import InOrder
     from marc_core.part_decoding import SeenPart
     from marc_core.text import Sidecar
 
@@ -109,18 +110,25 @@ def recorded(work: Callable[[], T]) -> tuple[T | None, str | None]:
 
 
 class DecodeStage:
-    """Holds one decoding child process and one shot detector; one thread."""
+    """Holds one decoding child process and one shot detector; one thread.
+
+    Of a recording in parts it holds the file until parts of another one come, and the pass over it
+    where it cannot be sought: parts that come in order are decoded in one pass.
+    """
 
     def __init__(self, config: IndexConfig) -> None:
         import torch
 
         from marc_core.events import ShotDetector
         from marc_core.video import IsolatedDecoder
+        from marc_core.video.shared_copy import HeldFile
 
         torch.set_num_threads(1)
         self.config = config
         self.decoder = IsolatedDecoder(config.video)
         self.detector = ShotDetector(config.events)
+        self.file = HeldFile()
+        self.in_order: tuple[str, InOrder] | None = None
 
     def __call__(self, parcels: pa.Table) -> Iterator[pa.Table]:
         """Map parcels of WORK rows to parcels of DECODED rows."""
@@ -135,18 +143,15 @@ class DecodeStage:
 
     def decode(self, row: dict[str, Any], source: VideoSource) -> pa.Table:
         """Fetch, decode and shot-detect one video or part, or lay out a long recording."""
-        from marc_core.part_decoding import decode_part
         from marc_core.text import read_sidecar
         from marc_core.video import local_copy
 
         options = self.config.archive_options
         sidecar = read_sidecar(source, options, self.config.clock.zone)
+        held = {**row, "sidecar": json.dumps(sidecar.to_json())}
+        if row["part"] is not None:
+            return _pack_seen(held, self.seen(source, PartWork.from_json(row["part"]).part))
         with local_copy(source, options) as path:
-            held = {**row, "sidecar": json.dumps(sidecar.to_json())}
-            if row["part"] is not None:
-                part = PartWork.from_json(row["part"]).part
-                ours = (self.decoder, self.detector)
-                return _pack_seen(held, decode_part(path, part, *ours, stream=source.stream))
             part_s = part_seconds(self.config.video)
             layout = self.decoder.lay_out(path, part_s, self.config.events, stream=source.stream)
             if layout is not None:
@@ -154,6 +159,40 @@ class DecodeStage:
                 return _one_row(DECODED, {**held, **found})
             decoded = decode_video(path, self.decoder, self.detector, stream=source.stream)
         return _pack_decoded(held, decoded)
+
+    def seen(self, source: VideoSource, part: Part) -> SeenPart:
+        """Decode and shot-detect a part of a recording."""
+        from marc_core.part_decoding import decode_part
+
+        path = self.file.path(source, self.config.archive_options)
+        if part.in_order:
+            return self.pass_over(source, path, part).part(part)
+        return decode_part(path, part, self.decoder, self.detector, stream=source.stream)
+
+    def pass_over(self, source: VideoSource, path: str, part: Part) -> InOrder:
+        """Return the pass over a file, a new one where the part does not lie ahead."""
+        from marc_core.in_order import InOrder
+
+        if self.in_order is not None:
+            video_id, running = self.in_order
+            if video_id == source.video_id and running.reaches(part):
+                return running
+            running.close()
+        started = InOrder(path, self.config.video, self.detector, stream=source.stream)
+        self.in_order = source.video_id, started
+        return started
+
+    def child_pids(self) -> list[int]:
+        """Return the processes that decode."""
+        decoders = [self.decoder, *(self.in_order[1].decoders if self.in_order else ())]
+        return [pid for decoder in decoders if (pid := decoder.child_pid) is not None]
+
+    def close(self) -> None:
+        """End what decodes, and let go of the file."""
+        if self.in_order is not None:
+            self.in_order[1].close()
+        self.decoder.close()
+        self.file.release()
 
 
 class EncodeStage:

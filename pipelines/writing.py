@@ -177,7 +177,7 @@ class Commits:
 
     def run(self, bundles: Iterable[Any]) -> None:
         """Write all that comes; return when the last commit is done. Raises what one raised."""
-        for bundle in _with_pauses(bundles, self.config.write_interval_s / 10):
+        for bundle in with_pauses(bundles, self.config.write_interval_s / 10):
             if bundle is not None:
                 self.gather(bundle)
             if self.due():
@@ -271,7 +271,7 @@ def _fetched(references: list[Any]) -> list[pa.Table]:
     return tables
 
 
-def _with_pauses(items: Iterable[Any], pause_s: float) -> Iterator[Any | None]:
+def with_pauses(items: Iterable[Any], pause_s: float) -> Iterator[Any | None]:
     """Yield `items` as they come, and None after each `pause_s` without one.
 
     A thread reads ahead by one item. Raises what `items` raised.

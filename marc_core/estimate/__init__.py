@@ -92,7 +92,7 @@ def estimate(sources: Sequence[VideoSource], config: IndexConfig) -> Estimate:
 
     Raises MarcError where none of the sample can be read, and ModelLoadError.
     """
-    from marc_core.part_indexing import part_seconds
+    from marc_core.video.layout import part_seconds
 
     opened = [sources[i] for i in spread([s.size_bytes for s in sources], OPENED)]
     lengths = [length_s(source, config.archive_options) for source in opened]

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marc_core import schemas
-from marc_core.errors import MemoryStoreError
+from marc_core.errors import MemoryStoreError, PartBeyondEndError
 from marc_core.memory import publishing
 from marc_core.memory.filters import is_in, quote
 from marc_core.memory.rows import check_embeddings, check_features, check_texts, conform
@@ -135,10 +135,14 @@ def record_failures(tables: Tables, parts: pa.Table) -> None:
 def settle(tables: Tables, video_ids: Iterable[str]) -> None:
     """Write the own rows of these videos from those of their parts. Repeating it changes nothing.
 
-    Parts of which the frames at a common seam differ are planned again: one was decoded wrongly.
+    Parts that a recording turned out not to have go. Parts of which the frames at a common seam
+    differ are said: one was decoded wrongly.
     """
     for video_id in sorted(set(video_ids)):
         ours = f"video_id = {quote(video_id)}"
+        table = table_of(tables)
+        if table is not None:
+            delete_where(table, f"{ours} AND error_class = {quote(PartBeyondEndError.kind)}")
         parts = rows_of(tables, ours).to_pylist()
         found = scan(tables.videos, schemas.VIDEOS.names, ours).to_pylist()
         if not (parts and found):
@@ -162,6 +166,7 @@ def settled(video: dict[str, Any], parts: Sequence[dict[str, Any]]) -> dict[str,
     said += [seam_sentence(a) for a, b in _neighbours(done) if a["tail"] != b["head"]]
     columns: dict[str, Any] = {
         "num_parts": len(parts),
+        "duration_s": parts[-1]["to_s"],
         "num_events": sum(p["num_events"] for p in done),
         "num_frames": sum(p["num_frames"] for p in done),
         "num_decode_errors": sum(p["num_decode_errors"] for p in done),

@@ -19,9 +19,11 @@ import resource
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,9 +33,13 @@ from marc_core.filenames import shown
 from marc_core.video import wire
 from marc_core.video.audio import sound_blocks
 from marc_core.video.backend import decode
-from marc_core.video.exact import find_frames
-from marc_core.video.parts import Part, lay_out
+from marc_core.video.exact import Following, find_frames
+from marc_core.video.layout import lay_out
+from marc_core.video.parts import Part
 from marc_core.video.pictures import Stretch, find_pictures
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _FRAMES_PER_MESSAGE = 32
 """Frames of a read that are sent together (our choice: 10 MB)."""
@@ -46,7 +52,7 @@ def main() -> None:
     data_fd = int(sys.argv[1])
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
-    limited = False
+    limited, following = False, Following()
     while True:
         request = json.loads(requests.get())
         config = VideoConfig(**request["config"])
@@ -54,7 +60,7 @@ def main() -> None:
             _limit_memory(config.child_memory_bytes)
             limited = True
         try:
-            _serve(data_fd, request, config)
+            _serve(data_fd, request, config, following)
         except BrokenPipeError:
             os._exit(0)
 
@@ -72,10 +78,11 @@ def _limit_memory(extra_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _serve(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
-    served = {
+def _serve(fd: int, request: dict[str, Any], config: VideoConfig, following: Following) -> None:
+    served: dict[str, Callable[[int, dict[str, Any], VideoConfig], None]] = {
         "decode": _serve_decode,
         "read": _serve_read,
+        "follow": partial(_serve_follow, following),
         "pictures": _serve_pictures,
         "sound": _serve_sound,
         "lay_out": _serve_lay_out,
@@ -122,7 +129,23 @@ def _serve_lay_out(fd: int, request: dict[str, Any], config: VideoConfig) -> Non
 def _serve_read(fd: int, request: dict[str, Any], config: VideoConfig) -> None:
     sign = _SignOfLife(fd)
     asked = {name: request[name] for name in ("stream", "repaired")}
-    found = find_frames(request["path"], request["times_s"], config, **asked, on_frame=sign)
+    part = None if request["part"] is None else Part.from_json(request["part"])
+    times_s = request["times_s"]
+    found = find_frames(request["path"], times_s, config, **asked, on_frame=sign, part=part)
+    _send_frames(fd, found, sign)
+
+
+def _serve_follow(
+    following: Following, fd: int, request: dict[str, Any], config: VideoConfig
+) -> None:
+    sign, path, times_s = _SignOfLife(fd), request["path"], request["times_s"]
+    found = following.find(path, times_s, config, stream=request["stream"], on_frame=sign)
+    _send_frames(fd, found, sign)
+
+
+def _send_frames(
+    fd: int, found: Iterator[tuple[float, NDArray[np.uint8]]], sign: _SignOfLife
+) -> None:
     while batch := list(itertools.islice(found, _FRAMES_PER_MESSAGE)):
         times_s, frames = zip(*batch, strict=True)
         wire.send(fd, "frames", {}, {"times_s": np.array(times_s), "frames": np.stack(frames)})

@@ -15,7 +15,7 @@ In-process; a decoder that hangs or crashes takes the process along. Pipelines u
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -111,17 +111,18 @@ class Decoding:
         sampler = self._sampler()
         chunk = _ChunkBuilder(config.chunk_frames)
         num_frames, start_s, end_s = 0, 0.0, 0.0
-        for time_s, frame, shot_HWC in self._timed():
+        for time_s, frame, shot_HWC in self._with_small():
             start_s = start_s if num_frames else time_s
             end_s = time_s + last_shown_s(frame.duration_s, clock)
-            check_duration(video.path, time_s - start_s - clock.past_gaps_s, config)
+            if self._part is None:
+                check_duration(video.path, time_s - start_s - clock.past_gaps_s, config)
             sampled = frame.sampled() if sampler.take(time_s) else None
             chunk.add(time_s, shot_HWC, sampled)
             num_frames += 1
             if chunk.full:
-                yield chunk.build(sampler.interval_s)
+                yield chunk.build(sampler.interval_s, clock.gaps, self._video.num_errors)
         if not chunk.empty:
-            yield chunk.build(sampler.interval_s)
+            yield chunk.build(sampler.interval_s, clock.gaps, self._video.num_errors)
         self._summary = DecodeSummary(
             info=self.info,
             num_frames=num_frames,
@@ -143,19 +144,19 @@ class Decoding:
         start_s = None if part.begin_s is None else part.video_start_s
         return Sampler(sample_fps=fps, max_frames=None, start_s=start_s)
 
-    def _timed(self) -> Iterator[tuple[float, HeldFrame, NDArray[np.uint8]]]:
+    def _with_small(self) -> Iterator[tuple[float, HeldFrame, NDArray[np.uint8]]]:
         """Yield (time_s, frame, small frame) of all that is to be decoded."""
         video, part = self._video, self._part
         every = distance_of_anchors(_frame_bytes(video))
         stop_s = None if part is None else part.stop_s
         # The stop comes last: a part's last frames, too, are what they are in one pass.
-        for timed in with_small(self._from_begin(), every):
+        for timed in with_small(self.timed(), every):
             if stop_s is not None and timed[0] > stop_s - SLACK_S:
                 return
             yield timed
 
-    def _from_begin(self) -> Iterator[tuple[float, HeldFrame]]:
-        """Yield (time_s, frame) from where the part begins to be decoded."""
+    def timed(self) -> Iterator[tuple[float, HeldFrame]]:
+        """Yield (time_s, frame) from where the part begins to be decoded to the file's end."""
         video = self._video
         begin_s = None if self._part is None else self._part.begin_s
         frames = video.frames()
@@ -282,13 +283,19 @@ class _ChunkBuilder:
         self._shots[len(self._times)] = shot_HWC
         self._times.append(time_s)
 
-    def build(self, sample_interval_s: float) -> FrameChunk:
+    def build(
+        self, sample_interval_s: float, gaps: Sequence[tuple[float, float]], num_errors: int
+    ) -> FrameChunk:
+        """Return the chunk and begin another; gaps: all by now."""
+        first_s, last_s = self._times[0], self._times[-1]
         chunk = FrameChunk(
             times_s=np.array(self._times, np.float64),
             shot_frames=self._shots[: len(self._times)],
             sampled_index=np.array(self._index, np.int64),
             sampled_frames=stack_frames(self._sampled),
             sample_interval_s=sample_interval_s,
+            gaps=tuple(gap for gap in gaps if first_s <= gap[1] <= last_s),
+            num_errors=num_errors,
         )
         self._reset()
         return chunk

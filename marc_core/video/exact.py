@@ -3,7 +3,7 @@
     times -> decord, if it decodes this file's stream too
           -> PyAV: to two keyframes before a run of near times, decode forward, match by time
           -> any doubt (a time not met, a rejected packet, a clock that was repaired, no index):
-             PyAV from the beginning
+             PyAV from the beginning, or as the part was decoded in which they lie
 
 Two keyframes back, because pictures shown just after a keyframe may refer to the ones before it.
 Where the clock was repaired anywhere in the file, a stored time may be the raw stamp of another
@@ -12,16 +12,18 @@ frame. What decoding said of the file tells; without it, the stamps of all packe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 
 from marc_core.errors import UnreadableVideoError
 from marc_core.filenames import shown
-from marc_core.video.decode import HeldFrame, make_clock, timed_frames
+from marc_core.video.decode import Decoding, HeldFrame, make_clock, timed_frames
 from marc_core.video.decord_backend import DecordDecoding
 from marc_core.video.pyav import OpenVideo, open_video
 from marc_core.video.stamps import stamps_are_times
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marc_core.config import VideoConfig
+    from marc_core.video.parts import Part
 
 _SLACK_S = 1e-4
 """Rounding allowed when a stored time is compared with a frame's (stored as float64)."""
@@ -50,17 +53,18 @@ def read_frames(
     stream: int = 0,
     repaired: bool | None = None,
     on_frame: Callable[[], None] | None = None,
+    part: Part | None = None,
 ) -> list[NDArray[np.uint8]]:
     """Return one (H, W, 3) uint8 RGB frame for each of `times_s`, in their order.
 
     Times are source times as decoding gave them (FrameChunk.times_s); the frames equal the
     sampled frames of the same times. repaired: whether the clock was repaired when the file was
-    decoded (`clock.repaired_by` of its warnings); None: look. Raises what `decode` raises, and
-    UnreadableVideoError for a time at which the file has no frame.
+    decoded (`clock.repaired_by` of its warnings); None: look. part: of a long recording, if all
+    times lie in it. Raises what `decode` raises, and UnreadableVideoError for a time at which the
+    file has no frame.
     """
-    found = dict(
-        find_frames(path, times_s, config, stream=stream, repaired=repaired, on_frame=on_frame)
-    )
+    asked: dict[str, Any] = {"stream": stream, "repaired": repaired, "part": part}
+    found = dict(find_frames(path, times_s, config, on_frame=on_frame, **asked))
     return [found[float(t)] for t in times_s]
 
 
@@ -72,13 +76,18 @@ def find_frames(
     stream: int = 0,
     repaired: bool | None = None,
     on_frame: Callable[[], None] | None = None,
+    part: Part | None = None,
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Like `read_frames`, but yield (time, frame) for each distinct time as it is found."""
     wanted = sorted({float(t) for t in times_s})
     found: set[float] = set()
-    for time_s, frame_HWC in _find(path, wanted, found, config, stream, repaired, on_frame):
+    for time_s, frame_HWC in _find(path, wanted, found, config, stream, repaired, on_frame, part):
         found.add(time_s)
         yield time_s, frame_HWC
+    _check_found(path, wanted, found)
+
+
+def _check_found(path: str | Path, wanted: Sequence[float], found: set[float]) -> None:
     missing = [t for t in wanted if t not in found]
     if missing:
         raise UnreadableVideoError(
@@ -95,6 +104,7 @@ def _find(
     stream: int,
     repaired: bool | None,
     on_frame: Callable[[], None] | None,
+    part: Part | None,
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield what is found of `wanted_s`; the caller adds it to `found`, which ends the search."""
     if config.backend == "decord" and not repaired:
@@ -110,12 +120,63 @@ def _find(
         if seekable:
             yield from _by_seeking(video, wanted_s, config, on_frame)
     left_s = [t for t in wanted_s if t not in found]
+    if left_s and part is not None:
+        with Decoding(path, config, stream=stream, on_frame=on_frame, part=part) as own:
+            yield from _match(own.timed(), left_s)
+        left_s = [t for t in wanted_s if t not in found]
     if left_s:
         with open_video(path, config, stream=stream) as video:
             timed = timed_frames(
                 video, make_clock(video), config, video.frames(), on_frame=on_frame
             )
             yield from _match(timed, left_s)
+
+
+class Following:
+    """Reads frames of one file on and on: a pass from its beginning that each call goes on with.
+
+    For files that cannot be sought, whose wanted times are found out part after part.
+    """
+
+    def __init__(self) -> None:
+        self._of: tuple[str, int] | None = None
+        self._stack = ExitStack()
+        self._timed: Iterator[tuple[float, HeldFrame]] = iter(())
+        self._reached_s = math.inf
+        self._on_frame: Callable[[], None] = lambda: None
+
+    def find(
+        self,
+        path: str,
+        times_s: Sequence[float],
+        config: VideoConfig,
+        *,
+        stream: int,
+        on_frame: Callable[[], None],
+    ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """Yield (time, frame) as `find_frames` does; it begins anew where a time lies before those
+        of the call before, or the file is another."""
+        wanted, found = sorted({float(t) for t in times_s}), set[float]()
+        self._on_frame = on_frame
+        if self._of != (path, stream) or wanted[0] <= self._reached_s:
+            self._begin(path, config, stream)
+        for time_s, frame_HWC in _match(self._timed, wanted):
+            self._reached_s = time_s
+            found.add(time_s)
+            yield time_s, frame_HWC
+        _check_found(path, wanted, found)
+
+    def _alive(self) -> None:
+        self._on_frame()  # of the call that the pass goes on for
+
+    def _begin(self, path: str, config: VideoConfig, stream: int) -> None:
+        self._of = None
+        self._stack.close()
+        video = self._stack.enter_context(open_video(path, config, stream=stream))
+        self._timed = timed_frames(
+            video, make_clock(video), config, video.frames(), on_frame=self._alive
+        )
+        self._of, self._reached_s = (path, stream), -math.inf
 
 
 def may_seek(video: OpenVideo, wanted_s: Sequence[float]) -> bool:

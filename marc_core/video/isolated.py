@@ -105,11 +105,25 @@ class IsolatedDecoder:
         *,
         stream: int = 0,
         repaired: bool | None = None,
+        part: Part | None = None,
     ) -> list[NDArray[np.uint8]]:
         """`marc_core.video.read_frames` in the child; raises what `open` raises."""
+        lies_in = None if part is None else part.to_json()
+        asked = {"stream": stream, "repaired": repaired, "part": lies_in}
+        return self._frames("read", path, times_s, asked)
+
+    def follow_frames(
+        self, path: str | Path, times_s: Sequence[float], *, stream: int = 0
+    ) -> list[NDArray[np.uint8]]:
+        """`exact.Following` in the child: frames of a file that cannot be sought, by a pass that
+        later calls with later times go on with; raises what `open` raises."""
+        return self._frames("follow", path, times_s, {"stream": stream})
+
+    def _frames(
+        self, op: str, path: str | Path, times_s: Sequence[float], asked: dict[str, Any]
+    ) -> list[NDArray[np.uint8]]:
         times = [float(t) for t in times_s]
-        asked = {"times_s": times, "stream": stream, "repaired": repaired}
-        child = self._request("read", path, asked)
+        child = self._request(op, path, {**asked, "times_s": times})
         found: dict[float, NDArray[np.uint8]] = {}
         while (message := self._receive(child, path)).kind != "end":
             assert message.kind == "frames", message.kind
@@ -247,6 +261,10 @@ class DecodeStream:
         if not self._ended:
             self._ended = True
             self._owner.close()
+
+    def extend_deadline(self) -> None:
+        """Let `deadline_per_video_s` count from now: a part of the video is done."""
+        self._child.deadline_s = time.monotonic() + self._owner._config.deadline_per_video_s
 
     @property
     def summary(self) -> DecodeSummary:

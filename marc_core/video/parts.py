@@ -1,6 +1,6 @@
 """A long file as parts that can be decoded each by itself, exactly as one pass would.
 
-    packets (nothing is decoded) --doubt?--> read it sequentially
+    packets (nothing is decoded) --doubt--> parts in order (marc_core.video.layout)
          |
          +--seams: keyframes near every `part_s`--> Part, Part, ...
 
@@ -28,20 +28,13 @@ import numpy as np
 
 from marc_core.types import VideoInfo
 from marc_core.video.clock import GAP_S
-from marc_core.video.pyav import (
-    further_streams,
-    open_container,
-    open_video,
-    promised_duration_s,
-    video_stream,
-)
+from marc_core.video.pyav import demuxed, open_container, video_stream
 from marc_core.video.wrap import NEAR_S, wrap_after_s
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
 
-    from marc_core.config import EventConfig, VideoConfig
     from marc_core.video.pyav import OpenVideo
 
 ZONE_S = 3.0
@@ -69,7 +62,9 @@ class Part:
     """Frames [from_s, to_s) of a video, and what is decoded around them; None: up to its end.
 
     video_start_s: time of the video's first frame. begin_s: first frame that is decoded; stop_s:
-    first one that is not decoded any more.
+    first one that is not decoded any more. in_order: the file cannot be sought, so all of it before
+    the part is decoded first; the part begins with the first frame from `from_s` on, and what is
+    decoded around it is found on the way (marc_core.in_order).
     """
 
     number: int
@@ -78,6 +73,7 @@ class Part:
     from_s: float | None
     to_s: float | None
     stop_s: float | None
+    in_order: bool = False
 
     @property
     def seen_s(self) -> tuple[float, float]:
@@ -97,12 +93,14 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """A long recording as parts. end_s: when its last frame ends, as its stamps promise."""
+    """A long recording as parts. end_s: when its last frame ends, as its stamps promise. doubt: why
+    it is decoded in order, None where its parts are sought."""
 
     info: VideoInfo
     end_s: float
     parts: tuple[Part, ...]
     warnings: tuple[str, ...] = ()
+    doubt: str | None = None
 
     def to_json(self) -> str:
         """Return JSON for `from_json`."""
@@ -117,6 +115,7 @@ class Layout:
             end_s=values["end_s"],
             parts=tuple(Part(**part) for part in values["parts"]),
             warnings=tuple(values["warnings"]),
+            doubt=values["doubt"],
         )
 
 
@@ -125,15 +124,24 @@ class Packets:
     """Stamps of a stream's packets that become pictures, in the order of the file.
 
     times_s: (N,) float64, NaN where a packet has none. decode_ticks: (N,) their decoding stamps,
-    NaN where unknown. is_key: (N,). wraps: whether any lies near the end of its counter. container:
-    name of FFmpeg's demuxer.
+    NaN where unknown. is_key: (N,). wrap_s: where their counter ends, None: nowhere. container:
+    name of FFmpeg's demuxer. reorder_depth: how many pictures the decoder holds to put them into
+    order. is_broken: not all of the file could be read.
     """
 
     times_s: NDArray[np.float64]
     decode_ticks: NDArray[np.float64]
     is_key: NDArray[np.bool_]
-    wraps: bool = False
+    wrap_s: float | None = None
     container: str = ""
+    reorder_depth: int = 0
+    is_broken: bool = False
+
+    @property
+    def wraps(self) -> bool:
+        """Whether any stamp lies near the end of its counter."""
+        most_s = np.nanmax(self.times_s, initial=-np.inf)
+        return self.wrap_s is not None and bool(most_s > self.wrap_s - NEAR_S)
 
 
 def read_packets(
@@ -147,26 +155,24 @@ def read_packets(
     with open_container(name) as container:
         pictures = video_stream(name, container, stream)
         tick, name_of_format = pictures.time_base, container.format.name
-        wrap_s = wrap_after_s(name_of_format, None if tick is None else float(tick))
-        try:
-            for packet in container.demux(pictures):
-                if on_packet is not None:
-                    on_packet()
-                if packet.size and not packet.is_discard:
-                    known = packet.pts is not None and packet.time_base is not None
-                    times.append(float(packet.pts * packet.time_base) if known else np.nan)  # type: ignore[operator]
-                    ticks.append(np.nan if packet.dts is None else float(packet.dts))
-                    keys.append(packet.is_keyframe)
-        except av.FFmpegError:
-            times.append(np.nan)  # what cannot be read to its end has no seams
-            ticks.append(np.nan)
-            keys.append(False)
+        failures: list[av.FFmpegError] = []
+        for packet in demuxed(container, pictures, failures.append):
+            if on_packet is not None:
+                on_packet()
+            if packet.size and not packet.is_discard:
+                known = packet.pts is not None and packet.time_base is not None
+                times.append(float(packet.pts * packet.time_base) if known else np.nan)  # type: ignore[operator]
+                ticks.append(np.nan if packet.dts is None else float(packet.dts))
+                keys.append(packet.is_keyframe)
+        depth = pictures.codec_context.reorder_depth
     return Packets(
         times_s=np.array(times, np.float64),
         decode_ticks=np.array(ticks, np.float64),
         is_key=np.array(keys, np.bool_),
         container=name_of_format,
-        wraps=wrap_s is not None and bool(np.nanmax(times, initial=-np.inf) > wrap_s - NEAR_S),
+        wrap_s=wrap_after_s(name_of_format, None if tick is None else float(tick)),
+        reorder_depth=depth,
+        is_broken=bool(failures),
     )
 
 
@@ -175,6 +181,8 @@ def doubt(packets: Packets) -> str | None:
     times_s = packets.times_s
     if not len(times_s):
         return "it has no packets"
+    if packets.is_broken:
+        return "it is damaged"
     if np.isnan(times_s).any():
         return "it has packets without a time stamp"
     if packets.container in _SPARSE:
@@ -251,40 +259,6 @@ class _Edge:
             seam_s=seam_s,
             stop_s=float(times_s[stop]) if stop < last else None,
         )
-
-
-def lay_out(
-    path: str | Path,
-    config: VideoConfig,
-    part_s: float,
-    events: EventConfig,
-    *,
-    stream: int = 0,
-    on_packet: Callable[[], None] | None = None,
-) -> Layout | None:
-    """Return a recording as parts of about `part_s`; None where it is one: because it is no longer,
-    or cannot be sought. events: which frames are given to the shot detector. Raises what
-    `open_video` raises."""
-    with open_container(str(path)) as container:
-        promised_s = promised_duration_s(container, video_stream(str(path), container, stream))
-    if promised_s is not None and promised_s <= part_s:
-        return None
-    packets = read_packets(path, stream=stream, on_packet=on_packet)
-    if doubt(packets) is not None:
-        return None
-    at_s = seams(packets, part_s)
-    if not len(at_s):
-        return None
-    with open_video(path, config, stream=stream) as video:
-        info, step_s = video.info, video.step_s
-    times_s = np.sort(packets.times_s)
-    more = further_streams(info.num_streams, stream, config).strip()
-    return Layout(
-        info=info,
-        end_s=float(times_s[-1]) + step_s,
-        parts=tuple(parts_of(times_s, at_s, events.stride(info.fps))),
-        warnings=(more,) if more else (),
-    )
 
 
 def first_decoded(frame: int, stride: int = 1) -> int:

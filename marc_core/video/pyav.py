@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -41,6 +41,7 @@ from marc_core.video.orientation import Orientation, orientation_of
 from marc_core.video.wrap import wrap_after_s
 
 if TYPE_CHECKING:
+    from av import Packet
     from numpy.typing import NDArray
 
     from marc_core.config import VideoConfig
@@ -122,21 +123,15 @@ class OpenVideo:
         return self._decode(from_keyframe=True)
 
     def _decode(self, *, from_keyframe: bool = False) -> Iterator[VideoFrame]:
-        failures, waits = 0, from_keyframe
-        while failures < _MAX_DEMUX_ERRORS:
-            try:
-                for packet in self._container.demux(self.stream):
-                    failures = 0
-                    waits = waits and not packet.is_keyframe
-                    if not waits:
-                        yield from self._decode_packet(packet)
-                return
-            except av.error.EOFError:
-                return
-            except av.FFmpegError as error:
-                self._raise_if_out_of_memory(error)
-                self.num_errors += 1
-                failures += 1
+        waits = from_keyframe
+        for packet in demuxed(self._container, self.stream, self._count_error):
+            waits = waits and not packet.is_keyframe
+            if not waits:
+                yield from self._decode_packet(packet)
+
+    def _count_error(self, error: av.FFmpegError) -> None:
+        self._raise_if_out_of_memory(error)
+        self.num_errors += 1
 
     def _raise_if_out_of_memory(self, error: av.FFmpegError) -> None:
         """Raise VideoLimitError when lack of memory, not the packet, made the decoder fail.
@@ -155,12 +150,29 @@ class OpenVideo:
         except av.error.EOFError:
             return
         except av.FFmpegError as error:
-            self._raise_if_out_of_memory(error)
-            self.num_errors += 1
+            self._count_error(error)
             return
         for frame in frames:
             _check_size(self.path, frame.width, frame.height, self._config)
             yield frame
+
+
+def demuxed(
+    container: InputContainer, stream: VideoStream, on_error: Callable[[av.FFmpegError], None]
+) -> Iterator[Packet[Any]]:
+    """Yield the packets of a stream; read errors are told to `on_error` and passed over."""
+    failures = 0
+    while failures < _MAX_DEMUX_ERRORS:
+        try:
+            for packet in container.demux(stream):
+                failures = 0
+                yield packet
+            return
+        except av.error.EOFError:
+            return
+        except av.FFmpegError as error:
+            on_error(error)
+            failures += 1
 
 
 @contextmanager

@@ -10,7 +10,7 @@ parts were cut anywhere and joined).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
@@ -89,7 +89,8 @@ def find_seams(path: str, *, stream: int = 0, on_packet: Callable[[], None] | No
         rate = pictures.average_rate or pictures.guessed_rate
         clock = Clock(step_s=1.0 / float(rate or DEFAULT_FPS))
         waiting: list[tuple[int, float | None]] = []
-        for number, stamp_s in _in_order(_stamps(container, pictures, on_packet), pictures):
+        depth = pictures.codec_context.reorder_depth
+        for number, stamp_s in in_order(_stamps(container, pictures, on_packet), depth):
             waiting.append((number, unwrap(stamp_s)))
             _note(seams, waiting, clock.push(waiting[-1][1]), clock.offset_s)
         _note(seams, waiting, clock.finish(), clock.offset_s)
@@ -124,12 +125,12 @@ def _stamps(
         return  # what follows cannot be read: its sound cannot either
 
 
-def _in_order(
-    packets: Iterator[tuple[int, float | None, bool]], stream: VideoStream
+def in_order(
+    packets: Iterable[tuple[int, float | None, bool]], depth: int
 ) -> Iterator[tuple[int, float | None]]:
-    """Yield (number, stamp) as a decoder gives the pictures: sorted between keyframes."""
+    """Yield (number, stamp) as a decoder that holds `depth` pictures gives them: sorted between
+    keyframes. packets: (number, stamp, keyframe)."""
     held: list[tuple[float, int]] = []
-    depth = stream.codec_context.reorder_depth
     for number, stamp_s, is_key in packets:
         while held and (is_key or stamp_s is None or len(held) > depth):
             first_s, first = heappop(held)

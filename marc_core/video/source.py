@@ -221,30 +221,46 @@ def local_copy(source: VideoSource, options: Mapping[str, str]) -> Iterator[str]
     Raises SourceError when the source is gone, cannot be read, or has changed since it was
     listed (its size or time of change differs).
     """
+    place = find(source, options)
+    if place.store is None:
+        check_local(source, place)
+        yield place.path
+        return
+    suffix = os.path.splitext(place.path)[1]
+    with tempfile.NamedTemporaryFile(prefix="marc-", suffix=suffix) as copy:
+        fetch(source, place, copy)
+        yield copy.name
+
+
+def find(source: VideoSource, options: Mapping[str, str]) -> Location:
+    """Return where a source lies. Raises SourceError for a folder that could not be listed."""
     if is_unreadable(source):
         raise SourceError(
             f"Folder '{source.uri}' cannot be listed: {source.version.removeprefix(_UNREADABLE)}. "
             "Give this user the right to list it, or name the folders that it may read."
         )
-    place = locate(source.file_uri, options)
-    if place.store is None:
-        _check_unchanged(source, local_source(place.path))
-        _check_readable(place.path)
-        yield place.path
-        return
+    return locate(source.file_uri, options)
+
+
+def check_local(source: VideoSource, place: Location) -> None:
+    """Raise SourceError where a file of this machine is not what was listed, or cannot be read."""
+    _check_unchanged(source, local_source(place.path))
+    _check_readable(place.path)
+
+
+def fetch(source: VideoSource, place: Location, copy: Any) -> None:
+    """Write what lies in an object store to `copy`. Raises SourceError as `local_copy`."""
+    assert place.store is not None
     with clear_errors(source.uri):
         info = place.store.get_file_info(place.path)
     _check_unchanged(source, store_source(place, info))
-    suffix = os.path.splitext(place.path)[1]
-    with tempfile.NamedTemporaryFile(prefix="marc-", suffix=suffix) as copy:
-        with clear_errors(source.uri):
-            _fetch(place.store, place.path, copy)
-        if copy.tell() != source.size_bytes:
-            raise SourceError(
-                f"'{source.uri}' ended after {copy.tell()} of {source.size_bytes} bytes. Index "
-                "it again."
-            )
-        yield copy.name
+    with clear_errors(source.uri):
+        _fetch(place.store, place.path, copy)
+    if copy.tell() != source.size_bytes:
+        raise SourceError(
+            f"'{source.uri}' ended after {copy.tell()} of {source.size_bytes} bytes. Index "
+            "it again."
+        )
 
 
 def _check_readable(path: str) -> None:

@@ -73,7 +73,11 @@ def receive(read_into: Callable[[memoryview], None]) -> Message:
 
 def chunk_fields(chunk: FrameChunk) -> dict[str, Any]:
     """Return what is no array of a chunk."""
-    return {"sample_interval_s": chunk.sample_interval_s}
+    return {
+        "sample_interval_s": chunk.sample_interval_s,
+        "gaps": chunk.gaps,
+        "num_errors": chunk.num_errors,
+    }
 
 
 def chunk_arrays(chunk: FrameChunk) -> dict[str, NDArray[Any]]:
@@ -88,7 +92,13 @@ def chunk_arrays(chunk: FrameChunk) -> dict[str, NDArray[Any]]:
 
 def chunk_of(message: Message) -> FrameChunk:
     """Return the chunk that `chunk_fields` and `chunk_arrays` took apart."""
-    return FrameChunk(sample_interval_s=message.fields["sample_interval_s"], **message.arrays)
+    fields = message.fields
+    return FrameChunk(
+        sample_interval_s=fields["sample_interval_s"],
+        gaps=tuple((start_s, end_s) for start_s, end_s in fields["gaps"]),
+        num_errors=fields["num_errors"],
+        **message.arrays,
+    )
 
 
 def summary_fields(summary: DecodeSummary) -> dict[str, Any]:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.odd_media import write_numbers
-from benchmarks.odd_times import write_film
+from benchmarks.odd_media import join_bytes, write_numbers
+from benchmarks.odd_times import write_film, write_stamped
 from marc_core.config import EventConfig, VideoConfig
 from marc_core.events import ShotDetector, segment
+from marc_core.in_order import InOrder
 from marc_core.indexing import decode_video
 from marc_core.part_decoding import decode_part
 from marc_core.video import IsolatedDecoder
-from marc_core.video.parts import read_packets, seams
-from tests.marc_core.films import film
+from tests.marc_core.films import FRAMES, film, film_colours
 from tests.marc_core.memories import PictureChange
 
+VIDEO = VideoConfig(chunk_frames=64)
 EVENTS = EventConfig(max_event_s=5.0, change_point_min_shot_s=8.0)
 PART_S = 17.0
 
@@ -44,19 +46,33 @@ def part_events(seen, config):
 
 
 def compare(path: Path, detector, part_s: float = PART_S) -> list[float]:
-    """Check the parts of a file against one pass; return where parts begin inside a shot."""
-    config = detector.config
-    times_s = np.sort(read_packets(path).times_s)
-    seams_s = seams(read_packets(path), part_s)
-    assert len(seams_s) >= 2
-    with IsolatedDecoder(VideoConfig(chunk_frames=64)) as decoder:
+    """Check the sought parts of a file against one pass; return where parts begin inside a shot."""
+    with IsolatedDecoder(VIDEO) as decoder:
         decoded, whole = whole_events(path, decoder, detector)
-        parts = decoder.lay_out(path, part_s, config).parts
-        seen = [decode_part(str(path), part, decoder, detector) for part in parts]
+        layout = decoder.lay_out(path, part_s, detector.config)
+        assert layout.doubt is None
+        assert len(layout.parts) >= 3
+        seen = [decode_part(str(path), part, decoder, detector) for part in layout.parts]
+    return compared(decoded, whole, seen, detector.config)
+
+
+def compare_in_order(path: Path, detector, why: str, part_s: float = PART_S) -> list[float]:
+    """Check the parts of a file that cannot be sought, for that reason, against one pass."""
+    with IsolatedDecoder(VIDEO) as decoder:
+        decoded, whole = whole_events(path, decoder, detector)
+        layout = decoder.lay_out(path, part_s, detector.config)
+    assert why in layout.doubt
+    assert len(layout.parts) >= 3
+    with InOrder(str(path), VIDEO, detector) as running:
+        seen = [running.part(part) for part in layout.parts]
+    return compared(decoded, whole, seen, detector.config)
+
+
+def compared(decoded, whole, seen, config) -> list[float]:
     for before, after in itertools.pairwise(seen):
         assert before.tail == after.head
         assert before.times_s[before.span.end] == after.times_s[after.span.first]
-    assert sum(s.span.end - s.span.first for s in seen) == len(times_s)
+    assert sum(s.span.end - s.span.first for s in seen) == len(decoded.times_s)
     for part in seen:
         own = slice(*np.searchsorted(decoded.times_s, part.times_s[[0, -1]]) + np.array([0, 1]))
         np.testing.assert_array_equal(part.times_s, decoded.times_s[own])
@@ -104,6 +120,42 @@ def test_a_high_frame_rate_is_thinned_alike_in_every_part(tmp_path, fps):
     colours = [c for c in ("red", "blue", "green", "red", "blue") for _ in range(7 * fps)]
     path = write_film(tmp_path / "film.mp4", colours, fps=fps)
     compare(path, PictureChange(EVENTS), 12.0)
+
+
+MPEG = {"codec": "mpeg2video", "fps": 25, "tick": Fraction(1, 25)}
+FEW_KEYS = {"codec_options": {"g": "5000", "sc_threshold": "0"}}
+
+
+def joined(path: Path) -> Path:
+    """Write two films after one another, as `cat` does: the clock starts again."""
+    parts = [film(path.with_name(f"{seed}.ts"), seed) for seed in (0, 1)]
+    return join_bytes(parts, path)
+
+
+def whole_seconds(path: Path) -> Path:
+    """Write a film whose recorder counts whole seconds, and stands still for a minute twice: in
+    the middle, and where a part begins."""
+    stamps = [i // 10 * 1000 + 60_000 * ((i >= 170) + (i >= 405)) for i in range(FRAMES)]
+    return write_stamped(path, film_colours(), stamps, fps=10)
+
+
+IN_ORDER = {
+    "program stream": (lambda folder: film(folder / "a.mpg", **MPEG), "now and then", 8.0),
+    "raw stream": (lambda folder: film(folder / "a.h264"), "without a time stamp", 8.0),
+    "no keyframes": (lambda folder: film(folder / "a.mp4", **FEW_KEYS), "fewer keyframes", 17.0),
+    "joined": (lambda folder: joined(folder / "a.ts"), "twice", 38.0),
+    "whole seconds": (lambda folder: whole_seconds(folder / "a.mkv"), "twice", 17.0),
+}
+"""Name -> how it is written, why it cannot be sought, length of parts."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "program stream" else pytest.param(n, marks=pytest.mark.slow) for n in IN_ORDER],
+)
+def test_parts_of_a_file_that_cannot_be_sought_hold_the_events_of_one_pass(tmp_path, name):
+    write, why, part_s = IN_ORDER[name]
+    compare_in_order(write(tmp_path), PictureChange(EVENTS), why, part_s)
 
 
 @pytest.mark.slow

@@ -83,6 +83,7 @@ class Job:
         return index_parts(
             found,
             run=self.run,
+            run_in_order=self.run,
             add=lambda count: None,
             store=self.store,
             fingerprints=self.fingerprints,

@@ -10,7 +10,7 @@ import pytest
 
 from marc_core.config import IndexConfig
 from pipelines import writing
-from pipelines.writing import Commits, Written, _with_pauses
+from pipelines.writing import Commits, Written, with_pauses
 
 
 @dataclass
@@ -120,6 +120,6 @@ def test_pauses_are_reported_between_items() -> None:
         time.sleep(0.5)
         yield 2
 
-    seen = list(_with_pauses(slowly(), 0.1))
+    seen = list(with_pauses(slowly(), 0.1))
     assert [x for x in seen if x is not None] == [1, 2]
     assert None in seen
