@@ -135,6 +135,7 @@ def test_a_silent_decoder_is_killed(odd: Path):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+@pytest.mark.slow  # its times are those of a machine that is not overloaded
 def test_what_a_decoder_waits_for_a_core_is_no_stall(odd: Path):
     config = replace(CONFIG, stall_timeout_s=1.8)
     with IsolatedDecoder(config, command=fake(SHARES_A_CORE)) as decoder:
