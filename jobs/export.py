@@ -37,38 +37,47 @@ _FORMATS = {
 """What may be written, and how."""
 
 
+FormatOption = Annotated[
+    str, typer.Option("--format", "-f", help="parquet, jsonl, csv, edl or webvtt.")
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="File, or folder of a whole memory and of the captions of several videos.",
+        show_default="standard output",
+    ),
+]
+WhatOption = Annotated[
+    str | None,
+    typer.Option(
+        help="memory (Parquet alone), events, texts or citations.",
+        show_default="events; of parquet memory, of --search and --ask citations",
+    ),
+]
+SearchOption = Annotated[str | None, typer.Option("--search", help="Export what this finds.")]
+AskOption = Annotated[
+    str | None, typer.Option("--ask", help="Export what the answer to this cites.")
+]
+LimitOption = Annotated[int, typer.Option("-k", "--limit", min=1, help="Citations at most.")]
+FpsOption = Annotated[
+    float | None,
+    typer.Option(help="Frames a second of an EDL.", show_default="that of its videos"),
+]
+
+
 @with_filter()
 def export(
     settings: Annotated[list[str] | None, setting("clock.zone=Europe/Berlin")] = None,
     memory: MemoryOption = None,
-    format: Annotated[
-        str, typer.Option("--format", "-f", help="parquet, jsonl, csv, edl or webvtt.")
-    ] = "jsonl",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="File, or folder of a whole memory and of the captions of several videos.",
-            show_default="standard output",
-        ),
-    ] = None,
-    what: Annotated[
-        str | None,
-        typer.Option(
-            help="memory (Parquet alone), events, texts or citations.",
-            show_default="events; of parquet memory, of --search and --ask citations",
-        ),
-    ] = None,
-    search: Annotated[str | None, typer.Option("--search", help="Export what this finds.")] = None,
-    ask: Annotated[
-        str | None, typer.Option("--ask", help="Export what the answer to this cites.")
-    ] = None,
-    limit: Annotated[int, typer.Option("-k", "--limit", min=1, help="Citations at most.")] = 10,
-    fps: Annotated[
-        float | None,
-        typer.Option(help="Frames a second of an EDL.", show_default="that of its videos"),
-    ] = None,
+    format: FormatOption = "jsonl",
+    output: OutputOption = None,
+    what: WhatOption = None,
+    search: SearchOption = None,
+    ask: AskOption = None,
+    limit: LimitOption = 10,
+    fps: FpsOption = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,

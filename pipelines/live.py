@@ -14,7 +14,6 @@ The stages are those of `pipelines.index`, with their models loaded once. What i
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import datetime as dt
 import queue
 import threading
@@ -49,7 +48,7 @@ from pipelines.live_workers import Job, LocalWorkers, RayWorkers, Workers
 from pipelines.running import without_credentials
 from pipelines.stages import from_ipc
 from pipelines.texts import StagesOn
-from pipelines.writing import Writer
+from pipelines.writing import Writer, few_arenas
 
 TICK_S = 0.2
 """Between two looks at everything (our choice)."""
@@ -59,8 +58,6 @@ MOST_AT_ONCE = 16
 """Videos in one commit at most, when many wait (our choice)."""
 _WRITE_ERRORS = (MemoryStoreError, OSError, RuntimeError)
 """What a commit raises when a disk is full or a store is away; LanceDB's own are RuntimeErrors."""
-_M_ARENA_MAX = -8
-"""glibc's number of that setting (malloc.h)."""
 _COLLECTING_SHARE = 0.05
 """Share of the time that looking for what has to go may take."""
 
@@ -85,7 +82,7 @@ class Watch:
         Path(watch.folder).mkdir(parents=True, exist_ok=True)
         self.states = {name: SourceState() for name in self.sources}
         stages_on = StagesOn.of(config)
-        _few_arenas()
+        few_arenas()
         self.store, fingerprints, dim = _open(config)
         self.writer = Writer(config, dim, self.store)
         self.workers: Workers
@@ -388,13 +385,6 @@ def _open(config: WatchJobConfig) -> tuple[MemoryStore, Fingerprints, int]:
     plain = replace(config, watch=replace(config.watch, sources={}))  # addresses may hold passwords
     store.record_run(config_to_yaml(without_credentials(plain)))
     return store, fingerprints_of(config, encoder.fingerprint, tower), encoder.dim
-
-
-def _few_arenas() -> None:
-    """Let the C library keep two arenas: compaction's threads would each leave buffers in one of
-    their own (pipelines.writing.WRITER_ENV does the same for actors). glibc only."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _all_of(inbox: Inbox) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -12,6 +12,8 @@ fall behind, the driver takes no more from the chain, and back-pressure holds it
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import logging
 import queue
@@ -41,6 +43,8 @@ commit; with this one commits are as fast (docs/memory.md)."""
 WRITER_ENV = {"MALLOC_ARENA_MAX": "2"}
 """A writer's environment: compaction's short-lived buffers come from many threads, and with an
 arena of the C library for each its memory grew by 45 MB in a hundred commits, with two by 10."""
+_M_ARENA_MAX = -8
+"""glibc's number of that setting (malloc.h)."""
 LOOK_EVERY_COMMITS = 10
 """After so many commits a writer looks whether compaction is due; a look takes 1 ms."""
 Done = Callable[[int, int], None]
@@ -160,6 +164,12 @@ def start_writer(config: IndexConfig, embedding_dim: int) -> Any:
         max_task_retries=config.max_attempts,
     )
     return actor.remote(config, embedding_dim)
+
+
+def few_arenas() -> None:
+    """Give this process, which writes itself, what `WRITER_ENV` gives an actor. glibc only."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, int(WRITER_ENV["MALLOC_ARENA_MAX"]))
 
 
 class Commits:

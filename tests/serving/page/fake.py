@@ -144,13 +144,14 @@ def fake_app(fake: FakeServer) -> FastAPI:
         return WhoAmI(anonymous=not fake.keys, name=name, scopes=scopes, model="marc",
                       max_upload_bytes=10**9)  # fmt: skip
 
-    _add_archive(app, fake)
+    _add_videos(app, fake)
+    _add_events(app, fake)
     _add_questions(app, fake)
     _add_uploads(app, fake)
     return app
 
 
-def _add_archive(app: FastAPI, fake: FakeServer) -> None:
+def _add_videos(app: FastAPI, fake: FakeServer) -> None:
     @app.get("/v1/facets")
     def facets() -> Facets:
         videos = list(fake.videos.values())
@@ -189,14 +190,16 @@ def _add_archive(app: FastAPI, fake: FakeServer) -> None:
         fake.events.pop(video_id)
         return Deleted(video_id=video_id, rows={}, file_deleted=video.uploaded)
 
-    @app.get("/v1/videos/{video_id}/events")
-    def events(video_id: str) -> EventPage:
-        return EventPage(data=fake.events[video_id], has_more=False)
-
     @app.get("/v1/videos/{video_id}/media")
     def media(video_id: str) -> FileResponse:
         name = fake.videos[video_id].name
         return FileResponse(fake.media.get(name) or next(iter(fake.media.values())))
+
+
+def _add_events(app: FastAPI, fake: FakeServer) -> None:
+    @app.get("/v1/videos/{video_id}/events")
+    def events(video_id: str) -> EventPage:
+        return EventPage(data=fake.events[video_id], has_more=False)
 
     @app.get("/v1/events/{event_id}")
     def event(event_id: str) -> Any:
