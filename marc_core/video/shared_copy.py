@@ -16,12 +16,14 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import stat
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from marc_core.errors import SourceError
 from marc_core.types import VideoSource
 from marc_core.video.source import check_local, fetch, find
 
@@ -65,6 +67,7 @@ class HeldFile:
 def _held(copy: Path, size_bytes: int, fetch_into: Callable[[BinaryIO], None]) -> BinaryIO:
     """Return the complete copy, open and locked for reading."""
     copy.parent.mkdir(mode=0o700, exist_ok=True)
+    _check_ours(copy.parent)
     while True:
         with _locked(copy.parent):
             _sweep(copy)
@@ -82,6 +85,16 @@ def _held(copy: Path, size_bytes: int, fetch_into: Callable[[BinaryIO], None]) -
             if found.st_nlink:
                 copy.unlink()  # whoever fetched it was killed
         file.close()
+
+
+def _check_ours(folder: Path) -> None:
+    """Raise SourceError for a folder in which somebody else could have put the copies."""
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise SourceError(
+            f"Copies of remote files must lie in a folder of this user. Got '{folder}', which is "
+            "another's, or a link: remove it, or set TMPDIR to another place."
+        )
 
 
 def _fetched(copy: Path, file: BinaryIO, fetch_into: Callable[[BinaryIO], None]) -> BinaryIO:

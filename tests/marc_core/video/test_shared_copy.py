@@ -138,3 +138,18 @@ def test_a_fetch_that_fails_leaves_nothing(store, tmp_path):
     with pytest.raises(SourceError, match="has changed"):
         holder.path(video, {})
     assert copies(tmp_path / "copies") == []
+
+
+def test_a_folder_that_somebody_else_made_is_refused(store, tmp_path, monkeypatch):
+    put, fetched = store
+    video, folder = put("a.mp4"), tmp_path / "copies"
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SourceError, match="or a link"):
+        HeldFile(str(folder)).path(video, {})
+    folder.unlink()
+    folder.mkdir()
+    monkeypatch.setattr(shared_copy.os, "getuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(SourceError, match="which is another's"):
+        HeldFile(str(folder)).path(video, {})
+    assert fetched == []
