@@ -14,7 +14,6 @@ than the budget has tokens for. (Our choice; docs/compression.md.)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -26,6 +25,7 @@ from marc_core.choosing import POOL, Selection, distinct, named_by, with_neighbo
 from marc_core.models.prompt import choices_of
 from marc_core.prepared import timed
 from marc_core.question import SearchQuery
+from marc_core.scoring.parse import normalise
 
 if TYPE_CHECKING:
     from marc_core.archive import Archive, SearchHit
@@ -58,13 +58,9 @@ def asks_options(question: Question, selection: Selection) -> bool:
 
 def quotes(question: Question) -> bool:
     """Return whether a question says each of its options, two or more, word for word."""
-    said = _words(question.text)
-    options = [_words(text) for text in choices_of(question.options)]
+    said = normalise(question.text)
+    options = [normalise(text) for text in choices_of(question.options)]
     return len(options) > 1 and all(text and f" {text} " in f" {said} " for text in options)
-
-
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def narrow(
