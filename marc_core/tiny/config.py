@@ -50,6 +50,10 @@ class StageConfig:
     """Fewest scenes of a video."""
     max_scenes: int = number(6, least=1)
     """Most scenes of a video."""
+    long_share: float = number(0.0, least=0, most=1)
+    """Share of videos that have up to `long_scenes` scenes instead."""
+    long_scenes: int = number(23, least=1)
+    """Most scenes of these: 23 are two minutes, of which 64 frames show 2.8 a scene."""
     compressed_share: float = number(0.0, least=0, most=1)
     """Share of videos shown as three events, compressed to `budgets` groups."""
     single_share: float = number(0.0, least=0, most=1)
@@ -61,6 +65,11 @@ class StageConfig:
         """Raise ConfigError where two values contradict each other."""
         for name in ("budgets", "types"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.long_share and self.long_scenes < self.max_scenes:
+            raise ConfigError(
+                f"long_scenes must be at least max_scenes. Got {self.long_scenes} < "
+                f"{self.max_scenes}."
+            )
         if self.max_scenes < self.min_scenes:
             raise ConfigError(
                 f"max_scenes must be at least min_scenes. Got {self.max_scenes} < "

@@ -50,6 +50,8 @@ def draw_footage(stage: StageConfig, rng: np.random.Generator) -> GroupedVideo:
     low, high = stage.min_scenes, stage.max_scenes
     if rng.random() < stage.single_share:
         low = high = 1
+    elif stage.long_share and rng.random() < stage.long_share:
+        low, high = high, stage.long_scenes
     config = WorldConfig(min_scenes=low, max_scenes=high)
     return make_footage(train_seed(rng), config, size=int(rng.choice(RENDER_SIZES)))
 
