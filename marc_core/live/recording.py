@@ -158,11 +158,15 @@ class Recording:
         self._closing, self._segment = (segment, self._start_s), None
 
     def _begin(self, packet: Packet[Any], placed: Placed) -> None:
-        self._settle_gap(placed.wall_s)
         assert self._parameters is not None
         path = self._spool.open_path(placed.wall_s, placed.clock)
-        self._start_s = placed.time_s
-        self._segment = Segment(path, packet, self._parameters, placed.wall_s)
+        try:
+            segment = Segment(path, packet, self._parameters, placed.wall_s)
+        except ValueError:  # no file can hold this: what is missing stays a gap
+            self._spool.drop(path)
+            raise
+        self._settle_gap(placed.wall_s)
+        self._start_s, self._segment = placed.time_s, segment
         self._until_s = placed.wall_s
 
     def _settle_gap(self, wall_s: float) -> None:

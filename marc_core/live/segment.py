@@ -1,7 +1,7 @@
 """One segment file: a Matroska into which packets of a source are copied.
 
-Matroska takes every codec that cameras send, and what of it is written can be read although the
-writer was killed.
+Matroska takes the pictures of every camera and most sound (the rest is decoded: sound.py), and what
+of it is written can be read although the writer was killed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from marc_core.live.sound import DecodedSound
 
 if TYPE_CHECKING:
     from av import Packet
@@ -109,14 +111,24 @@ class Segment:
             os.fspath(path), "w", format="matroska", options=options
         )
         self._streams: dict[str, Any] = {}
+        self._sound: DecodedSound | None = None
         self._last_dts: dict[str, int] = {}
         self.length_s = 0.0
         container = packet.stream.container
         for kind in ("video", "audio"):
             stream = container.streams.best(kind)
-            if stream is not None:
-                self._streams[kind] = self._out.add_stream_from_template(stream)
+            if stream is not None and stream.codec_context is not None:
+                self._streams[kind] = self._added(kind, stream)
         self._set(parameters, packet)
+
+    def _added(self, kind: str, stream: Any) -> Any:
+        try:
+            return self._out.add_stream_from_template(stream)
+        except ValueError:  # Matroska does not take the codec
+            if kind == "video":
+                raise
+            self._sound = DecodedSound(self._out, stream)
+            return self._sound.stream
 
     def _set(self, parameters: Parameters, packet: Packet[Any]) -> None:
         """Give the file the headers that hold now, not those of the connection's begin."""
@@ -149,6 +161,9 @@ class Segment:
         if kind == "video":
             self.length_s = max(self.length_s, pts_s + (length_s or self._step_s(dts, base)))
         self._last_dts[kind] = dts
+        if kind == "audio" and self._sound is not None:
+            self._out.mux(list(self._sound.packets(packet, pts_s)))
+            return
         packet.pts, packet.dts, packet.stream = round(pts_s / base), dts, out
         self._out.mux_one(packet)
 

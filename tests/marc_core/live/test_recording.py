@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from marc_core.errors import SourceError
@@ -110,6 +111,55 @@ def test_sound_goes_with_its_pictures(tmp_path: Path) -> None:
         assert -0.2 < stamps[0] < 0.2
         assert 0.6 < stamps[-1] < 1.2
     assert heard >= 3 * 16_000 // 1024 - 3
+
+
+def nut(video: str, audio: str) -> bytes:
+    """Return three seconds of pictures and a tone of 8 kHz, of codecs as named."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="nut") as out:
+        pictures = out.add_stream(video, rate=10, options={"g": "10"})
+        pictures.width, pictures.height = 160, 96
+        pictures.pix_fmt = "yuv420p" if video == "mpeg4" else "rgb24"
+        sound = out.add_stream(audio, rate=8_000, layout="mono")
+        for i in range(30):
+            shade = np.full((96, 160, 3), i * 8, np.uint8)
+            out.mux(pictures.encode(av.VideoFrame.from_ndarray(shade, format="rgb24")))
+            tone = 8_000 * np.sin(np.arange(800) / 5)
+            heard = av.AudioFrame.from_ndarray(tone.astype(np.int16)[None], "s16", "mono")
+            heard.rate, heard.pts = 8_000, i * 800
+            out.mux(sound.encode(heard))
+        out.mux([*pictures.encode(), *sound.encode()])
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("codec", ["pcm_mulaw", "pcm_alaw", "g722"])
+def test_sound_that_matroska_does_not_take_is_recorded_decoded(tmp_path: Path, codec: str) -> None:
+    made = Recorded(tmp_path)
+    made.feed(nut("mpeg4", codec), WALL_S)
+    made.recording.close()
+    assert [pictures(f)[0] for f in made.files] == [10] * 3
+    lengths = []
+    for path in made.files:
+        with av.open(str(path)) as container:
+            heard = list(container.decode(audio=0))
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in heard])
+        assert 4_000 < np.abs(samples.astype(int)).max() < 12_000
+        assert heard[0].sample_rate == 8_000
+        lengths.append(len(samples))
+    assert sum(lengths) == pytest.approx(24_000, abs=1_000)
+    assert made.gaps == []
+
+
+def test_pictures_that_no_file_takes_leave_nothing_behind(tmp_path: Path) -> None:
+    made = Recorded(tmp_path)
+    made.feed(encode_piece(0), WALL_S)
+    made.recording.lost("away")
+    for _ in range(2):
+        made.recording.connected()
+        with pytest.raises(ValueError, match="does not support"):
+            made.feed(nut("huffyuv", "pcm_s16le"), WALL_S + 9)
+    assert [gap[1] for gap in made.gaps] == [None]
+    assert len(list(tmp_path.rglob("*.json"))) == 2  # that of the segment, and .state.json
 
 
 def test_a_break_is_a_gap_and_a_clock_that_jumps_is_one_too(tmp_path: Path) -> None:
