@@ -140,7 +140,8 @@ class Stages:
 class TextStages:
     """The text stages, each made when a video first needs it, and what they have cost.
 
-    What loading a model costs does not count: a stage looks at its first file twice.
+    What starting a child and loading a model cost does not count: a stage looks twice at each file
+    until it has found something, for which it loads the model.
     """
 
     def __init__(self, config: IndexConfig) -> None:
@@ -185,8 +186,7 @@ class TextStages:
             started_s, started_cpu_s = time.perf_counter(), _cpu_s()
             result = stage.texts(stretch.path, spans, stream=stretch.stream, warnings=warnings)
             cpu_s, wall_s = _cpu_s() - started_cpu_s, time.perf_counter() - started_s
-            if not result.seconds:  # nothing to look at, so no model was loaded
-                break
+        if result.seconds:
             self._loaded.add(kind)
         self.seconds[kind] = self.seconds.get(kind, 0.0) + cpu_s
         self.wall_s += wall_s

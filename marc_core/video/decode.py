@@ -188,15 +188,19 @@ class HeldFrame:
 
     __slots__ = ("_frame", "_sampled", "_scale", "_shots", "_small", "duration_s")
 
-    def __init__(self, frame: VideoFrame, scale: FrameScaler, shots: FrameScaler | None) -> None:
+    def __init__(
+        self,
+        frame: VideoFrame,
+        scale: FrameScaler,
+        shots: FrameScaler | None,
+        duration_s: float | None,
+    ) -> None:
         """shots: the scaler of `small`, where it will be asked for."""
         self._frame: VideoFrame | None = frame
         self._sampled: NDArray[np.uint8] | None = None
         self._small: NDArray[np.uint8] | None = None
         self._scale, self._shots = scale, shots
-        self.duration_s = (
-            float(frame.duration * frame.time_base) if frame.duration and frame.time_base else None
-        )
+        self.duration_s = duration_s
 
     def shrink(self) -> None:
         """Keep the sizes only that can be asked for."""
@@ -217,6 +221,28 @@ class HeldFrame:
             return self._sampled
         assert self._frame is not None
         return self._scale(self._frame)
+
+
+class Shown:
+    """How long the file says that a frame is shown. PyAV makes fractions of it, which cost as much
+    as all else that is done in Python for a frame; so each duration is divided once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, float | None] = {}
+
+    def __call__(self, frame: VideoFrame) -> float | None:
+        """Return seconds, None where it does not say."""
+        ticks = frame.duration
+        if ticks not in self._known:
+            if len(self._known) >= _DURATIONS_MOST:
+                self._known.clear()
+            base = frame.time_base
+            self._known[ticks] = float(ticks * base) if ticks and base else None
+        return self._known[ticks]
+
+
+_DURATIONS_MOST = 1000
+"""Durations that are remembered: some recorders give each frame another one."""
 
 
 def _frame_bytes(video: OpenVideo) -> int:
@@ -240,11 +266,12 @@ def timed_frames(
     scale = sampled_scaler(video, config)
     most_whole = min(max(_HELD_BYTES // _frame_bytes(video), 1), _HELD_MOST)
     held: deque[HeldFrame] = deque()
+    shown_s = Shown()
     unwrap = Unwrap(video.wrap_s)
     for frame in frames:
         if on_frame is not None:
             on_frame()
-        held.append(HeldFrame(frame, scale, shots))
+        held.append(HeldFrame(frame, scale, shots, shown_s(frame)))
         if len(held) > most_whole:
             held[-1].shrink()
         for time_s in clock.push(unwrap(frame.time), held[-1].duration_s or 0.0):
@@ -338,9 +365,12 @@ def sampled_scaler(video: OpenVideo, config: VideoConfig) -> FrameScaler:
 
 def last_shown_s(duration_s: float | None, clock: Clock) -> float:
     """Return how long the last frame is shown: as the file says, unless that would be a gap."""
-    if duration_s is not None and 0 < duration_s <= max(HELD_S, GAP_STEPS * clock.step_s):
+    if duration_s is None or duration_s <= 0:
+        return clock.step_s
+    if duration_s <= HELD_S:  # the step is a median, too slow to be asked for with every frame
         return duration_s
-    return clock.step_s
+    step_s = clock.step_s
+    return duration_s if duration_s <= GAP_STEPS * step_s else step_s
 
 
 def check_duration(path: str, shown_s: float, config: VideoConfig) -> None:
