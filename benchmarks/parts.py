@@ -11,7 +11,8 @@ was shared, as CPU seconds of each worker with its child. On a machine that is b
 the last says what the first would say on a quiet one.
 Killed: `kill -9` of the job when a third of the parts is published, then the job again.
 A day (one frame a second): the highest private memory (RssAnon) of any process of each kind while
-each hour was indexed, above what the kind needs at most for a clip of ten seconds.
+each hour was indexed, above what the kind needs at most for a clip of ten seconds; null where none
+of the kind ran any more.
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ def day(folder: Path, scratch: Path) -> dict[str, Any]:
     return found | {
         "start_mib": {kind: round(mib) for kind, mib in least.items()},
         "above_start_mib_by_hour": {
-            kind: [round(peaks.get(kind, 0.0) - least.get(kind, 0.0)) for peaks in by_hour]
+            kind: [round(peaks[kind] - least[kind]) if kind in peaks else None for peaks in by_hour]
             for kind in KINDS
         },
     }
