@@ -45,6 +45,7 @@ class Child:
                 stderr=subprocess.PIPE,
                 pass_fds=[write_fd],
                 env=child_environment(),
+                start_new_session=True,  # Ctrl-C is for the parent, which may let it finish
             )
         except OSError:
             os.close(read_fd)

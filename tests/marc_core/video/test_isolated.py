@@ -223,6 +223,27 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
+def test_an_interrupt_of_the_terminal_does_not_reach_the_child(odd: Path):
+    """Ctrl-C goes to the whole foreground group: whoever decodes decides what ends."""
+    program = """
+import os, signal, sys
+from marc_core.config import VideoConfig
+from marc_core.video import IsolatedDecoder
+
+signal.signal(signal.SIGINT, lambda *_: None)
+with IsolatedDecoder(VideoConfig()) as decoder:
+    decoder.read_frames(sys.argv[1], [0.0])
+    child = decoder.child_pid
+    os.killpg(0, signal.SIGINT)
+    print(len(decoder.read_frames(sys.argv[1], [0.0, 0.4])), decoder.child_pid == child)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(odd / "h264.mp4")],
+        capture_output=True, text=True, timeout=60, start_new_session=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["2", "True"]
+
+
 def test_a_child_that_died_between_videos_is_no_fault_of_the_next(odd: Path):
     with IsolatedDecoder(CONFIG) as decoder:
         with decoder.open(odd / "h264.mp4") as stream:
