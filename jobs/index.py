@@ -24,6 +24,7 @@ from jobs.options import (
     quoted,
     split_arguments,
 )
+from jobs.places import absolute
 from jobs.progress import progress_bar
 from jobs.prune import YesOption, check_can_ask, remove_vanished
 from jobs.terminal import counted, say
@@ -208,11 +209,16 @@ def _embeddings_lines(config: IndexConfig) -> Iterator[str]:
 
 
 def _run(config: IndexConfig, address: str | None, bar: progress_bar, as_json: bool) -> bool:
-    """Run the pipeline, print its report, return whether too many videos failed."""
+    """Run the pipeline, print its report, return whether too many videos failed.
+
+    Workers of a Ray that somebody else has started have other working directories, so they are
+    told the memory's whole path.
+    """
     from pipelines.index import index_archive
 
+    placed = replace(config, memory=replace(config.memory, uri=absolute(config.memory.uri)))
     with ray_session(address), bar as progress:
-        report = index_archive(config, progress, lambda line: say(line, "dim"), bar.update_texts)
+        report = index_archive(placed, progress, lambda line: say(line, "dim"), bar.update_texts)
     if as_json:
         print_json(report.to_json())
     else:

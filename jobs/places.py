@@ -1,7 +1,8 @@
-"""Addresses as people can tell them apart: the folder that they share is said once."""
+"""Addresses as people can tell them apart, and as every process of a cluster understands them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 
@@ -21,3 +22,8 @@ def below_root(uris: Iterable[str]) -> tuple[str, dict[str, str]]:
     if root.count("/") < 2:
         return "", {uri: uri for uri in listed}
     return root, {uri: uri[len(root) + 1 :] for uri in listed}
+
+
+def absolute(path: str) -> str:
+    """Return a path from the root; a bucket's address, and an empty one, as they are."""
+    return os.path.abspath(path) if path and "://" not in path else path

@@ -23,6 +23,7 @@ from jobs.options import (
     PresetOption,
     setting,
 )
+from jobs.places import absolute
 from jobs.terminal import counted, out, say
 from marc_core.config import config_to_yaml
 from marc_core.errors import ClusterError, ConfigError
@@ -98,22 +99,17 @@ def with_places(config: ServeConfig) -> ServeConfig:
     uploads, media = config.uploads, config.media
     return replace(
         config,
-        memory=_absolute(config.memory),
-        keys=_absolute(config.keys),
-        files=tuple(map(_absolute, config.files)),
+        memory=absolute(config.memory),
+        keys=absolute(config.keys),
+        files=tuple(map(absolute, config.files)),
         uploads=replace(
             uploads,
-            folder=_absolute(uploads.folder or UPLOADS),
-            roots=tuple(map(_absolute, uploads.roots)),
+            folder=absolute(uploads.folder or UPLOADS),
+            roots=tuple(map(absolute, uploads.roots)),
         ),
-        media=replace(media, cache_folder=_absolute(media.cache_folder)),
-        weights=replace(config.weights, file=_absolute(config.weights.file or WEIGHTS)),
+        media=replace(media, cache_folder=absolute(media.cache_folder)),
+        weights=replace(config.weights, file=absolute(config.weights.file or WEIGHTS)),
     )
-
-
-def _absolute(path: str) -> str:
-    """Return a path from the root; a bucket's address, and an empty one, as they are."""
-    return os.path.abspath(path) if path and "://" not in path else path
 
 
 def _run(config: ServeConfig, method: AnswerConfig, cluster: Cluster, ending: ExitStack) -> None:
