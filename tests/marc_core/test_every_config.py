@@ -35,6 +35,7 @@ SHIPPED = {
     "train_cgrpo_3b": CGrpoJobConfig,
     "train_encoder": EncoderTrainConfig,
     "train_sft": SftConfig,
+    "train_sft_long": SftConfig,
     "train_student": SupervisedConfig,
 }
 """jobs/configs by name, and the class of each."""
