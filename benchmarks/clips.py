@@ -64,10 +64,16 @@ def render_clip(
 
 
 def render_fixed_camera(
-    path: Path, *, seconds: float, seed: int = 0, fps: int = 25, size: tuple[int, int] = (1280, 720)
+    path: Path,
+    *,
+    seconds: float,
+    seed: int = 0,
+    fps: int = 25,
+    size: tuple[int, int] = (1280, 720),
+    pace: float = 1.0,
 ) -> Path:
     """Write what a fixed camera sees: one picture with noise, a small figure that walks through it
-    and back once a minute; nothing if `path` exists.
+    and back `pace` times a minute; nothing if `path` exists.
     """
     if path.exists():
         return path
@@ -84,7 +90,7 @@ def render_fixed_camera(
         stream.thread_count = 2
         for i in range(round(seconds * fps)):
             seen = picture + noise[i % len(noise)]
-            left = round(abs(i / fps % 60 - 30) / 30 * (width - wide))
+            left = round(abs(i / fps * pace % 60 - 30) / 30 * (width - wide))
             seen[height // 2 : height // 2 + tall, left : left + wide] = 40
             frame = av.VideoFrame.from_ndarray(seen.clip(0, 255).astype(np.uint8), format="rgb24")
             container.mux(stream.encode(frame))

@@ -3,9 +3,9 @@
     python -m benchmarks.duplicates [--videos 6] [--folder FOLDER] [--out FILE]
 
 Originals: videos of the synthetic world, clips of moving textures, and one fixed camera on several
-days (one picture, another figure and other noise). Each original but the cameras' comes again as
-every copy of `COPIES`; all are indexed on a local Ray with the tiny encoder, and duplicates are
-looked for at each of `SIMILARITIES`.
+days (one picture, through which somebody walks at another pace each day). Each original but the
+cameras' comes again as every copy of `COPIES`; all are indexed on a local Ray with the tiny
+encoder, and duplicates are looked for at each of `SIMILARITIES`.
 
 found: share of copies that are listed as the original, or it as them, or both as one and the same
 third: with at least half of their events. wrong: pairs that are listed and show different things.
@@ -73,14 +73,14 @@ def with_logo(picture_HWC: Picture) -> Picture:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Copy:
-    """How a copy is made. size: share of the sides. drop: every so manieth frame is left out."""
+    """How a copy is made. size: share of the sides. drop: every so manieth frame is left out.
+    begin: share of the frames that is left out in front."""
 
     codec: str = "libx264"
     crf: int = 23
     size: float = 1.0
     drop: int = 0
     begin: float = 0.0
-    end: float = 1.0
     picture: Callable[[Picture], Picture] | None = None
 
 
@@ -131,17 +131,7 @@ def render(folder: Path, count: int) -> None:
             for own in (world, clip):
                 copied(own / "original.mp4", own / f"{name}.mp4", how)
         camera = folder / f"{CAMERA}-{i}" / "original.mp4"
-        render_day(camera, day=i)
-
-
-def render_day(path: Path, *, day: int) -> None:
-    """Write what one fixed camera sees in half a minute: the same picture every day."""
-    whole = path.with_name("minute.mp4")
-    if path.exists():
-        return
-    render_fixed_camera(whole, seconds=60.0, seed=0, size=SIZE)
-    copied(whole, path, Copy(begin=0.05 * (day % 8), end=0.05 * (day % 8) + 0.5))
-    whole.unlink()
+        render_fixed_camera(camera, seconds=30.0, size=SIZE, pace=1 + i / 2)
 
 
 def copied(path: Path, out: Path, how: Copy) -> None:
@@ -159,10 +149,10 @@ def copied(path: Path, out: Path, how: Copy) -> None:
             round(n * how.size / 2) * 2 for n in (stream.width, stream.height)
         )
         target.pix_fmt, target.time_base = "yuv420p", stream.time_base
-        first, last = (stream.frames * share for share in (how.begin, how.end))
+        first = stream.frames * how.begin
         start: int | None = None
         for number, frame in enumerate(given.decode(stream)):
-            if first <= number < last and not (how.drop and number % how.drop == how.drop - 1):
+            if number >= first and not (how.drop and number % how.drop == how.drop - 1):
                 assert frame.pts is not None
                 start = frame.pts if start is None else start
                 container.mux(target.encode(changed(frame, how, frame.pts - start)))

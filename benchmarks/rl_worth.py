@@ -140,7 +140,7 @@ def main() -> None:
     reference = found.get("known", [])
     if "options" in found and not reference:
         first = [c for c in cells(args.steps)["known"] if c.method == "sft" and c.seed in ONE]
-        reference = [bench.run(c) for c in first]
+        reference = [bench.run(c) for c in first if not args.there or is_there(args.output, c)]
     report = merged(summary(found, reference, bench, args.steps))
     JSON.write_text(json.dumps(report, indent=1) + "\n")
     draw(report["parts"], PICTURE)

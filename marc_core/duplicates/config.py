@@ -15,8 +15,8 @@ class DedupConfig:
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     """The memory that is looked through."""
     similarity: float = number(0.95, above=0, most=1)
-    """Least cosine of two events that are one (our choice: the tiny encoder finds 94 % of re-encoded
-    copies, 78 % at 0.98, and takes nothing for a copy that is none; `benchmarks.duplicates`)."""
+    """Least cosine of two events that are one (our choice: the tiny encoder finds 94 % of
+    re-encoded copies, 78 % at 0.98, without a wrong pair; `benchmarks.duplicates`)."""
     tolerance_s: float = number(0.5, above=0)
     """Most difference of their lengths, and of the offsets of a copy's events (our choice: a copy
     of another frame rate cuts a frame or two elsewhere)."""

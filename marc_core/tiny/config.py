@@ -51,7 +51,7 @@ class StageConfig:
     max_scenes: int = number(6, least=1)
     """Most scenes of a video."""
     long_share: float = number(0.0, least=0, most=1)
-    """Share of videos that have up to `long_scenes` scenes instead."""
+    """Share of videos that have `max_scenes` to `long_scenes` scenes instead."""
     long_scenes: int = number(23, least=1)
     """Most scenes of these: 23 are two minutes, of which 64 frames show 2.8 a scene."""
     compressed_share: float = number(0.0, least=0, most=1)

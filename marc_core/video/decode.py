@@ -224,8 +224,8 @@ class HeldFrame:
 
 
 class Shown:
-    """How long the file says that a frame is shown. PyAV makes fractions of it, which cost as much
-    as all else that is done in Python for a frame; so each duration is divided once."""
+    """How long the file says that a frame is shown. PyAV makes fractions of it, which are slow, and
+    most frames of a file have one duration: each is divided once."""
 
     def __init__(self) -> None:
         self._known: dict[int, float | None] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from marc_core.estimate.sample import Stretch, archive_s, copy_stretch, length_s
 from marc_core.estimate.stages import TextStages
 from marc_core.indexing import IndexedVideo
 from marc_core.text import stages
+from marc_core.text.stage import StageResult
 from marc_core.types import SYNTHETIC_COMMENT, VideoSource
 from marc_core.video.audio import sound_blocks
 from marc_core.video.source import local_source
@@ -137,6 +139,22 @@ class TestTexts:
         assert list(texts.seconds) == ["speech"]
         assert texts.row_bytes > len("hello") * 2
         texts.close()
+
+    def test_starting_a_child_does_not_count_where_nothing_is_found_either(
+        self, stretch, monkeypatch
+    ):
+        def texts(*_, **__):
+            fake_texts.LOOKED.append("silent.mp4")
+            until_s = time.process_time() + 0.3 * (len(fake_texts.LOOKED) == 1)
+            while time.process_time() < until_s:
+                pass
+            return StageResult(lines=(), seconds=0.0)
+
+        monkeypatch.setattr(fake_texts.FakeStage, "texts", texts)
+        silent = TextStages(IndexConfig())
+        silent.read(stretch, self.rows())
+        assert len(fake_texts.LOOKED) == 2
+        assert silent.seconds["speech"] < 0.15
 
     def test_what_cannot_run_is_said_once(self, stretch):
         texts = TextStages(IndexConfig())
